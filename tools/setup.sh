@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs what the build needs from Debian's packages. Quiet and quick when nothing is missing.
+set -euo pipefail
+packages=(
+  g++ cmake ninja-build make ccache pkg-config   # the build
+  doctest-dev                                    # test harness
+  libcli11-dev                                   # command-line arguments
+  nlohmann-json3-dev                             # JSON
+  libhwy-dev                                     # portable SIMD with run-time dispatch
+  zlib1g-dev                                     # npz, gzip, PNG
+  libutf8proc-dev                                # Unicode tables for the tokenizer
+  libfmt-dev                                     # text formatting
+)
+missing=()
+for package in "${packages[@]}"; do
+  status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
+  [ "$status" = "install ok installed" ] || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+echo "installing: ${missing[*]}"
+sudo=""
+[ "$(id -u)" -eq 0 ] || sudo=sudo
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+if ! { $sudo apt-get update && $sudo apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  cat "$log" >&2
+  echo "setup.sh: could not install: ${missing[*]} (see above; try again with a working Debian mirror)" >&2
+  exit 1
+fi
+rm -f "$log"

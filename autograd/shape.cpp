@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "autograd/common.h"
 
 namespace mc {

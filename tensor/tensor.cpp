@@ -253,7 +253,7 @@ Tensor Tensor::squeeze(int dim) const {
     return out;
 }
 
-void Tensor::fill_(double value) {
+void Tensor::fill_(double value) const {
     if (!is_contiguous()) throw Error("[fill_] the tensor " + shape_.str() + " is not contiguous");
     bump_version();
     const int64_t n = numel();
@@ -278,7 +278,7 @@ void Tensor::fill_(double value) {
     }
 }
 
-void Tensor::copy_(const Tensor& source) {
+void Tensor::copy_(const Tensor& source) const {
     if (!is_contiguous())
         throw Error("[copy_] the destination " + shape_.str() + " is not contiguous");
     if (!(source.shape() == shape_))

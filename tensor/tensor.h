@@ -118,8 +118,8 @@ class Tensor {
     }
 
     // In place, for optimisers, buffers and tests: contiguous tensors alone.
-    void fill_(double value);
-    void copy_(const Tensor& source);  // same shape; converts dtype
+    void fill_(double value) const;
+    void copy_(const Tensor& source) const;  // same shape; converts dtype
 
     int wrap(int dim) const;  // -1 -> dims-1; an error outside
 

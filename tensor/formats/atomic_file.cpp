@@ -40,8 +40,8 @@ void AtomicFile::write(const void* data, size_t size) {
     }
 }
 
-void AtomicFile::commit() {
-    if (::fsync(descriptor_) != 0)
+void AtomicFile::commit(bool flush) {
+    if (flush && ::fsync(descriptor_) != 0)
         throw Error(fmt::format("{}: cannot flush: {}", temporary_.string(), std::strerror(errno)));
     const int closed = ::close(std::exchange(descriptor_, -1));
     if (closed != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) {
@@ -51,10 +51,10 @@ void AtomicFile::commit() {
     }
 }
 
-void write_text_file(const std::filesystem::path& path, std::string_view text) {
+void write_text_file(const std::filesystem::path& path, std::string_view text, bool flush) {
     AtomicFile file(path);
     file.write(text);
-    file.commit();
+    file.commit(flush);
 }
 
 }  // namespace mc

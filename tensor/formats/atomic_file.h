@@ -27,8 +27,10 @@ class AtomicFile {
     void write(std::string_view text) { write(text.data(), text.size()); }
     uint64_t size() const { return size_; }  // bytes written so far
 
-    // Flushes (fsync) and renames. Nothing may be written afterwards.
-    void commit();
+    // Flushes (fsync) and renames. Nothing may be written afterwards. Without `flush` the file
+    // still appears whole or not at all to other programs, but may be lost if the machine stops:
+    // for thousands of small files that can be made again.
+    void commit(bool flush = true);
 
   private:
     std::filesystem::path path_, temporary_;
@@ -37,6 +39,6 @@ class AtomicFile {
 };
 
 // The whole text as a file, atomically.
-void write_text_file(const std::filesystem::path& path, std::string_view text);
+void write_text_file(const std::filesystem::path& path, std::string_view text, bool flush = true);
 
 }  // namespace mc

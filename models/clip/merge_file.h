@@ -7,6 +7,9 @@
 
 namespace mc::clip {
 
+// The first line of the files that we write; readers ask for "#version" in it.
+inline constexpr std::string_view kMergeFileHeader = "\"moclip_bpe.txt#version: 0.2";
+
 // The contents of a file, unpacked if it is gzip. Throws Error naming `path` if it cannot be
 // opened, is damaged or cut short, or unpacks to more than 256 MiB.
 std::string read_maybe_gzip(const std::string& path);

@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::string_view kStart = "<|startoftext|>";
 constexpr std::string_view kEnd = "<|endoftext|>";
-constexpr std::string_view kHeader = "\"moclip_bpe.txt#version: 0.2";
 
 constexpr bool stands_for_itself(int byte) {
     return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) ||
@@ -342,7 +341,7 @@ std::int32_t Tokenizer::eot() const {
 }
 
 std::string Tokenizer::merges_text() const {
-    std::string out(kHeader);
+    std::string out(kMergeFileHeader);
     out += '\n';
     for (const auto& [left, right] : vocabulary_->pairs) {
         out += vocabulary_->symbols[static_cast<std::size_t>(left)];

@@ -519,7 +519,7 @@ std::string CaptionAugmenter::reword(std::string_view caption, std::string_view 
         std::string changed = out;
         changed.replace(static_cast<std::size_t>(static_cast<std::ptrdiff_t>(begin) + shift),
                         end - begin, other);
-        if (t.crosses_pair(caption, changed)) continue;
+        if (t.crosses_pair(out, changed)) continue;
         out = std::move(changed);
         shift +=
             static_cast<std::ptrdiff_t>(other.size()) - static_cast<std::ptrdiff_t>(end - begin);

@@ -76,21 +76,21 @@ void AtomicFile::write(const void* data, size_t size) {
     }
 }
 
-void AtomicFile::commit() {
-    if (::fsync(descriptor_) != 0) fail(path_, errno);
+void AtomicFile::commit(bool flush) {
+    if (flush && ::fsync(descriptor_) != 0) fail(path_, errno);
     const int closed = ::close(std::exchange(descriptor_, -1));
     if (closed != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) {
         const int error = errno;
         ::unlink(temporary_.c_str());
         fail(path_, error);
     }
-    flush_folder(path_);
+    if (flush) flush_folder(path_);
 }
 
-void write_text_file(const std::filesystem::path& path, std::string_view text) {
+void write_text_file(const std::filesystem::path& path, std::string_view text, bool flush) {
     AtomicFile file(path);
     file.write(text);
-    file.commit();
+    file.commit(flush);
 }
 
 }  // namespace mc

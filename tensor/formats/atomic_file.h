@@ -31,8 +31,10 @@ class AtomicFile {
     uint64_t size() const { return size_; }  // bytes written so far
 
     // Flushes (fsync), renames, and flushes the folder, so that the new name survives a power cut.
-    // Nothing may be written afterwards.
-    void commit();
+    // Nothing may be written afterwards. Without `flush` the file still appears whole or not at all to
+    // other programs, but may be lost if the machine stops: for thousands of small files that can be
+    // made again.
+    void commit(bool flush = true);
 
   private:
     std::filesystem::path path_, temporary_;
@@ -41,6 +43,6 @@ class AtomicFile {
 };
 
 // The whole text as a file, atomically.
-void write_text_file(const std::filesystem::path& path, std::string_view text);
+void write_text_file(const std::filesystem::path& path, std::string_view text, bool flush = true);
 
 }  // namespace mc

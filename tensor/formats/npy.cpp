@@ -218,11 +218,11 @@ size_t count_of(const std::vector<int64_t>& shape) {
 }
 
 void write_array(const std::filesystem::path& path, const std::string& descr,
-                 const std::vector<int64_t>& shape, const void* data, size_t item) {
+                 const std::vector<int64_t>& shape, const void* data, size_t item, bool flush) {
     AtomicFile file(path);
     file.write(header_of(descr, shape));
     file.write(data, count_of(shape) * item);
-    file.commit();
+    file.commit(flush);
 }
 
 void add_array(ZipWriter& zip, const std::string& name, const std::string& header, const void* data,
@@ -323,16 +323,16 @@ NpyArray read_npy(const std::filesystem::path& path) {
 }
 
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
-               const float* data) {
-    write_array(path, "<f4", shape, data, sizeof *data);
+               const float* data, bool flush) {
+    write_array(path, "<f4", shape, data, sizeof *data, flush);
 }
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
-               const double* data) {
-    write_array(path, "<f8", shape, data, sizeof *data);
+               const double* data, bool flush) {
+    write_array(path, "<f8", shape, data, sizeof *data, flush);
 }
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
-               const int64_t* data) {
-    write_array(path, "<i8", shape, data, sizeof *data);
+               const int64_t* data, bool flush) {
+    write_array(path, "<i8", shape, data, sizeof *data, flush);
 }
 
 std::vector<std::string> NpzFile::names() const {

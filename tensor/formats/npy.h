@@ -47,13 +47,14 @@ NpyArray read_npy(const std::filesystem::path& path);
 // The same from memory; `source` names it in errors.
 NpyArray parse_npy(std::span<const std::byte> bytes, const std::string& source);
 
-// Version 1.0 files in C order. Error if the file cannot be written.
+// Version 1.0 files in C order. Error if the file cannot be written. `flush`: see
+// AtomicFile::commit.
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
-               const float* data);
+               const float* data, bool flush = true);
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
-               const double* data);
+               const double* data, bool flush = true);
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
-               const int64_t* data);
+               const int64_t* data, bool flush = true);
 
 class NpzFile {
   public:

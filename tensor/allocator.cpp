@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "kernels/error.h"
@@ -14,7 +15,7 @@ namespace mc {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr uint64_t kCacheLimit = uint64_t{2} << 30;
+constexpr uint64_t kCacheLimit = uint64_t{2} << 30;  // at first
 
 size_t size_class(size_t bytes) {
     if (bytes <= 512) return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -57,7 +58,12 @@ class HostCache {
         free_[size].push_back(data);
         order_.push_back(size);
         stats_.cached += size;
-        while (stats_.cached > kCacheLimit && !order_.empty()) {  // the oldest class first
+        trim();
+        if (order_.size() > 65536) order_.erase(order_.begin(), order_.begin() + 32768);
+    }
+
+    void trim() {                                            // the caller holds the lock
+        while (stats_.cached > limit_ && !order_.empty()) {  // the oldest class first
             const size_t oldest = order_.front();
             order_.pop_front();
             auto& blocks = free_[oldest];
@@ -66,7 +72,7 @@ class HostCache {
             blocks.erase(blocks.begin());
             stats_.cached -= oldest;
         }
-        if (order_.size() > 65536) order_.erase(order_.begin(), order_.begin() + 32768);
+        if (stats_.cached > limit_) empty();  // blocks whose free order_ has forgotten
     }
 
     void empty() {  // the caller holds the lock
@@ -79,6 +85,7 @@ class HostCache {
 
     std::mutex mutex_;
     AllocatorStats stats_;
+    uint64_t limit_ = kCacheLimit;
 
   private:
     std::unordered_map<size_t, std::vector<void*>> free_;
@@ -101,6 +108,12 @@ void host_free(void* data, size_t bytes) noexcept {
 void host_empty_cache() {
     std::lock_guard lock(cache().mutex_);
     cache().empty();
+}
+uint64_t host_set_cache_limit(uint64_t bytes) {
+    std::lock_guard lock(cache().mutex_);
+    const uint64_t before = std::exchange(cache().limit_, bytes);
+    cache().trim();
+    return before;
 }
 AllocatorStats host_allocator_stats() {
     std::lock_guard lock(cache().mutex_);

@@ -22,6 +22,8 @@ struct AllocatorStats {
 void* host_allocate(size_t bytes);
 void host_free(void* data, size_t bytes) noexcept;
 void host_empty_cache();
+// How many freed bytes are kept for reuse (at first 2 GiB); returns the limit that was.
+uint64_t host_set_cache_limit(uint64_t bytes);
 AllocatorStats host_allocator_stats();
 void host_reset_peak();
 

@@ -48,14 +48,18 @@ Shape row_major_strides(const Shape& shape) {
 }  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, DeviceType device) {
-    for (int64_t n : shape)
+    int64_t bytes = static_cast<int64_t>(size_of(dtype));
+    bool overflow = false;
+    for (int64_t n : shape) {
         if (n < 0) throw Error("[tensor] negative size in shape " + shape.str());
+        overflow |= __builtin_mul_overflow(bytes, n, &bytes);
+    }
+    if (overflow) throw Error("[tensor] shape " + shape.str() + " is larger than any memory");
     Tensor t;
     t.shape_ = shape;
     t.strides_ = row_major_strides(shape);
     t.dtype_ = dtype;
-    t.storage_ =
-        std::make_shared<Storage>(static_cast<size_t>(shape.numel()) * size_of(dtype), device);
+    t.storage_ = std::make_shared<Storage>(static_cast<size_t>(bytes), device);
     return t;
 }
 
@@ -147,14 +151,18 @@ Tensor Tensor::reshape(const Shape& wanted) const {
     Shape shape = wanted;
     int64_t known = 1;
     int open = -1;
+    bool fits = true;
     for (int i = 0; i < shape.size(); ++i) {
         if (shape[i] == -1 && open < 0)
             open = i;
-        else
-            known *= shape[i];
+        else if (shape[i] < 0 || __builtin_mul_overflow(known, shape[i], &known))
+            fits = false;
     }
-    if (open >= 0 && known > 0) shape[open] = numel() / known;
-    if (shape.numel() != numel())
+    if (open >= 0) {  // beside a 0 any size would do: none is chosen
+        fits = fits && known > 0;
+        shape[open] = fits ? numel() / known : 0;
+    }
+    if (!fits || shape.numel() != numel())
         throw Error("[reshape] got " + shape_.str() + ", which does not fill " + wanted.str());
     Tensor out = contiguous();
     out.shape_ = shape;
@@ -212,7 +220,7 @@ Tensor Tensor::expand(const Shape& wanted) const {
     for (int i = 0; i < wanted.size(); ++i) {
         const int64_t own = i < shift ? 1 : shape_[i - shift];
         const int64_t want = wanted[i] == -1 ? own : wanted[i];
-        if (own != want && own != 1)
+        if (want < 0 || (own != want && own != 1))
             throw Error("[expand] " + shape_.str() + " to " + wanted.str());
         out.shape_[i] = want;
         out.strides_[i] = (i < shift || (own == 1 && want != 1)) ? 0 : strides_[i - shift];

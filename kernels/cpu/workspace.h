@@ -29,6 +29,10 @@ class Workspace {
     size_t in_use_ = 0, peak_ = 0;
 };
 
+// The calling thread's own workspace: what a chunk that runs on a worker borrows from. Its memory
+// stays with the thread.
+Workspace& thread_workspace();
+
 template <class T>
 class Loan {
   public:

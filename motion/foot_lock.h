@@ -1,0 +1,38 @@
+// Foot-skate clean-up: feet that stand still stand still.
+//
+//     JointSequence clean = lock_feet(joints);             // ours
+//     JointSequence as_published = lock_feet(joints, published_foot_lock());
+//
+// Ankles and toes in contact with the floor are held at the mean of their contact, the frames
+// around are blended towards it (momask-codes' remove_fs; motion_data.md, 12.3;
+// generators.md, 9.3). The published settings let the height alone decide and move foot joints
+// without regard to the leg; by default we ask for a slow foot, keep its height and bend the knee
+// so that no bone changes its length.
+#pragma once
+
+#include "motion/joints.h"
+
+namespace mc::motion {
+
+struct FootLockOptions {
+    // A joint touches the floor if it moves less than this to the next frame (metres, squared) ...
+    double ankle_step_squared = 0.02 * 0.02;
+    double toe_step_squared = 0.02 * 0.02;
+    // ... and is lower than this (metres).
+    double ankle_height = 0.13;
+    double toe_height = 0.06;
+    bool floor_first = true;   // heights count from the floor found, not from y = 0
+    bool keep_height = true;   // a contact has its mean height, else y = 0
+    bool keep_lengths = true;  // solve hip, knee, ankle and toe so that bones keep their lengths
+    int64_t blend_frames = 5;  // how far a contact pulls on its neighbours
+};
+
+// The constants and the behaviour of the published code, quirks included.
+FootLockOptions published_foot_lock();
+
+// The clip moved so that its floor is y = 0, with its feet locked. The floor is the mean of the
+// lowest foot joint over the frames between the 25 % and 50 % quantiles of that height (0 if that
+// is above 0.5 m). Error unless the clip has 22 joints and finite numbers.
+JointSequence lock_feet(const JointSequence& joints, const FootLockOptions& options = {});
+
+}  // namespace mc::motion

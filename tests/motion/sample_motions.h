@@ -1,0 +1,92 @@
+// Motions for the exporters' tests: a synthetic walker with known rotations, and the recorded clip.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <string>
+
+#include "motion/ik.h"
+#include "motion/text_file.h"
+
+namespace mc::testing {
+
+// A walk with swinging limbs on a circle: turns by `turns` full turns, first facing `heading`
+// (radians, 0 is +Z). Limbs bend as hinges. Bone lengths are the rig's own.
+inline motion::RigMotion walking_rig(int64_t frames, double heading = 0, double turns = 0,
+                                     int64_t joints = 22) {
+    using namespace motion;
+    RigMotion out;
+    out.rig = rig_for_joints(joints);
+    out.frames = frames;
+    out.fps = joints == 22 ? 20 : 12.5;
+    for (const RigJoint& joint : out.rig) {
+        out.offsets.push_back(joint.rest);
+        out.ends.push_back(joint.end);
+    }
+    const Vec3 up{0, 1, 0};
+    Vec3 at{0, 0.95, 0};
+    for (int64_t t = 0; t < frames; ++t) {
+        const double phase = 0.35 * static_cast<double>(t);
+        const double yaw =
+            heading + 2 * M_PI * turns * static_cast<double>(t) / static_cast<double>(frames - 1);
+        const Quat facing = axis_angle(up, yaw);
+        at += 0.06 * rotate(facing, {0, 0, 1});
+        out.root.push_back(at + Vec3{0, 0.02 * std::sin(2 * phase), 0});
+        for (const RigJoint& joint : out.rig) {
+            const std::string name = joint.name;
+            const double side = name.rfind("Left", 0) == 0 ? 1 : -1;
+            const double swing = side * std::sin(phase);
+            Quat q;
+            if (name == "Hips") q = facing * axis_angle({1, 0, 0}, 0.08 * std::sin(phase));
+            if (name.ends_with("UpLeg")) q = axis_angle({1, 0, 0}, -0.3 + 0.5 * swing);
+            if (name.ends_with("Leg") && !name.ends_with("UpLeg")) {
+                q = axis_angle({1, 0, 0}, 0.6 - 0.4 * swing);
+            }
+            if (name.ends_with("Foot")) q = axis_angle({1, 0, 0}, 0.2 * swing);
+            if (name.rfind("Spine", 0) == 0) q = axis_angle({0, 1, 0.2}, -0.1 * std::sin(phase));
+            if (name == "Neck") q = axis_angle({1, 0, 0}, 0.1 * std::sin(2 * phase));
+            if (name.ends_with("Arm") && !name.ends_with("ForeArm")) {
+                q = axis_angle({1, 0, 0}, 0.5 * swing) * axis_angle({0, 0, 1}, -1.2 * side);
+            }
+            if (name.ends_with("ForeArm")) q = axis_angle({0, 1, 0}, -side * (0.9 + 0.3 * swing));
+            out.local.push_back(q);
+        }
+    }
+    return out;
+}
+
+// shared/data/HumanML3D/new_joints/012314.npy, float32 in C order.
+inline motion::JointSequence recorded_clip(const std::filesystem::path& shared) {
+    const std::string bytes =
+        motion::read_whole_file((shared / "data/HumanML3D/new_joints/012314.npy").string());
+    const size_t head = 10 + static_cast<unsigned char>(bytes[8]) +
+                        256 * static_cast<size_t>(static_cast<unsigned char>(bytes[9]));
+    motion::JointSequence out;
+    out.joints = 22;
+    out.frames = static_cast<int64_t>((bytes.size() - head) / (22 * 3 * sizeof(float)));
+    out.xyz.resize(static_cast<size_t>(out.frames * 22 * 3));
+    std::memcpy(out.xyz.data(), bytes.data() + head, out.xyz.size() * sizeof(float));
+    return out;
+}
+
+struct JointError {
+    double mean = 0;
+    double worst = 0;
+};
+
+// Distances between the joints of two sequences of equal size.
+inline JointError joint_error(const motion::JointSequence& a, const motion::JointSequence& b) {
+    JointError error;
+    const size_t count = a.xyz.size() / 3;
+    for (size_t i = 0; i < count; ++i) {
+        const double d =
+            std::hypot(a.xyz[3 * i] - b.xyz[3 * i], a.xyz[3 * i + 1] - b.xyz[3 * i + 1],
+                       a.xyz[3 * i + 2] - b.xyz[3 * i + 2]);
+        error.mean += d / static_cast<double>(count);
+        error.worst = std::max(error.worst, d);
+    }
+    return error;
+}
+
+}  // namespace mc::testing

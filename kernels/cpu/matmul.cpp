@@ -16,6 +16,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/chunking.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_pack-inl.h"
@@ -38,9 +39,6 @@ inline constexpr int64_t kMaxCols = 4096;
 // Multiply-adds worth waking another thread for (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
 
-inline int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 inline int64_t round_up(int64_t a, int64_t b) {
     return ceil_div(a, b) * b;
 }

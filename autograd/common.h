@@ -1,0 +1,42 @@
+// Shared by the operations' files: the kernel table and context of a tensor's device, checks.
+#pragma once
+
+#include "autograd/ops.h"
+
+namespace mc::detail {
+
+template <class T>
+KernelTable<T>& table(const Tensor& t) {
+    return backend(t.device()).table<T>();
+}
+inline Context& context(const Tensor& t) {
+    return default_context(t.device());
+}
+
+inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
+    if (a.dtype() != b.dtype())
+        throw Error(std::string("[") + op + "] got " + name_of(a.dtype()) + " " + a.shape().str() +
+                    " and " + name_of(b.dtype()) + " " + b.shape().str() +
+                    ", want one dtype; convert with to()");
+}
+
+// rows x last dimension
+inline int64_t rows_of(const Tensor& t) {
+    return t.dims() == 0 || t.shape().back() == 0 ? 0 : t.numel() / t.shape().back();
+}
+
+inline Tensor empty_like(const Tensor& t) {
+    return Tensor::empty(t.shape(), t.dtype(), t.device());
+}
+
+// Pointers of an optional parameter, and of its gradient buffer if it has a slot.
+template <class T>
+const T* data_or_null(const Tensor& t) {
+    return t.defined() ? t.data<T>() : nullptr;
+}
+template <class T>
+T* grad_or_null(const std::shared_ptr<GradSlot>& slot) {
+    return slot ? grad_buffer(slot).data<T>() : nullptr;
+}
+
+}  // namespace mc::detail

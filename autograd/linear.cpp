@@ -1,0 +1,186 @@
+#include "autograd/common.h"
+
+namespace mc {
+using namespace detail;
+
+namespace {
+
+// A matrix operand as the kernel takes it: contiguous, or contiguous after one transposition.
+struct Operand {
+    Tensor tensor;  // (rows, cols) or (B, rows, cols) as stored, contiguous rows
+    bool transposed;
+    int64_t rows, cols;  // after the transposition asked for
+    int64_t batch, stride, ld;
+};
+
+Operand operand(const char* op, const Tensor& t, bool transpose) {
+    if (t.dims() != 2 && t.dims() != 3)
+        throw Error(std::string("[") + op + "] got " + t.shape().str() +
+                    ", want 2 or 3 dimensions");
+    Operand o;
+    o.tensor = t.contiguous();
+    o.transposed = transpose;
+    o.batch = t.dims() == 3 ? t.size(0) : 1;
+    o.ld = t.size(-1);
+    o.stride = t.dims() == 3 ? t.size(-2) * t.size(-1) : 0;
+    o.rows = transpose ? t.size(-1) : t.size(-2);
+    o.cols = transpose ? t.size(-2) : t.size(-1);
+    return o;
+}
+
+// c = op(a) op(b); `into` defined: added to it (2-D results).
+Tensor product(const Tensor& a_in, bool ta, const Tensor& b_in, bool tb, Tensor into = {}) {
+    check_same_dtype("matmul", a_in, b_in);
+    const Operand a = operand("matmul", a_in, ta), b = operand("matmul", b_in, tb);
+    const int64_t batch = std::max(a.batch, b.batch);
+    if (a.cols != b.rows || (a_in.dims() == 3 && b_in.dims() == 3 && a.batch != b.batch))
+        throw Error("[matmul] got " + a_in.shape().str() + (ta ? "^T" : "") + " times " +
+                    b_in.shape().str() + (tb ? "^T" : "") + ": the inner sizes or batches differ");
+    const bool batched = a_in.dims() == 3 || b_in.dims() == 3;
+    const bool accumulate = into.defined();
+    Tensor c = accumulate
+                   ? into
+                   : Tensor::empty(batched ? Shape{batch, a.rows, b.cols} : Shape{a.rows, b.cols},
+                                   a_in.dtype(), a_in.device());
+    dispatch_float(a_in.dtype(), "matmul", [&](auto zero) {
+        using T = decltype(zero);
+        MatmulArgs<T> args;
+        args.c = c.data<T>();
+        args.a = a.tensor.data<T>();
+        args.b = b.tensor.data<T>();
+        args.m = a.rows;
+        args.n = b.cols;
+        args.k = a.cols;
+        args.ldc = b.cols;
+        args.lda = a.ld;
+        args.ldb = b.ld;
+        args.trans_a = ta;
+        args.trans_b = tb;
+        args.batch = batch;
+        args.stride_c = a.rows * b.cols;
+        args.stride_a = a.stride;
+        args.stride_b = b.stride;
+        args.accumulate = accumulate;
+        table<T>(a_in).matmul(context(a_in), args);
+    });
+    return c;
+}
+
+// d op(a) is grad op(b)^T: laid out as a itself, and summed over a batch that a did not have.
+void push_left(const std::shared_ptr<GradSlot>& a, bool ta, const Tensor& grad, const Tensor& b,
+               bool tb) {
+    if (!a) return;
+    Tensor g = ta ? product(b, tb, grad, true) : product(grad, false, b, !tb);
+    accumulate(a, reduce_to(g, a->shape));
+}
+
+struct MatmulNode : Node {
+    Slot a, b;
+    Saved a_value, b_value;
+    bool ta, tb;
+    const char* name() const override { return "matmul"; }
+    void backward(const Tensor& grad) override {
+        if (a) push_left(a, ta, grad, b_value.get("matmul"), tb);
+        if (b) {
+            const Tensor& av = a_value.get("matmul");
+            Tensor g = tb ? product(grad, true, av, ta) : product(av, !ta, grad, false);
+            accumulate(b, reduce_to(g, b->shape));
+        }
+    }
+};
+
+struct LinearNode : Node {
+    Slot x, w, b;
+    Saved x_value;  // (R, K)
+    Saved w_value;  // (N, K)
+    Saved before;   // (R, N) input of the activation, if there is one
+    std::optional<UnaryOp> activation;
+    double param;
+    const char* name() const override { return "linear"; }
+    void backward(const Tensor& grad_in) override {
+        Tensor grad = grad_in.reshape({-1, grad_in.size(-1)});
+        if (activation) {
+            const Tensor pre = before.get("linear");
+            Tensor out = empty_like(grad);
+            dispatch_float(grad.dtype(), "linear", [&](auto zero) {
+                using T = decltype(zero);
+                table<T>(grad).unary_backward(context(grad), *activation, static_cast<T>(param),
+                                              out.data<T>(), grad.data<T>(), pre.data<T>(),
+                                              grad.numel());
+            });
+            grad = out;
+        }
+        if (x) accumulate(x, product(grad, false, w_value.get("linear"), false).reshape(x->shape));
+        if (w) product(grad, true, x_value.get("linear"), false, grad_buffer(w));
+        if (b) accumulate(b, reduce_to(grad, b->shape));
+    }
+};
+
+}  // namespace
+
+Var matmul(const Var& a, const Var& b, bool ta, bool tb) {
+    Tensor out = product(a.value(), ta, b.value(), tb);
+    if (!recording(a, b)) return out;
+    auto node = std::make_unique<MatmulNode>();
+    node->a = a.slot();
+    node->b = b.slot();
+    node->ta = ta;
+    node->tb = tb;
+    if (node->b) node->a_value = Saved(a.value());
+    if (node->a) node->b_value = Saved(b.value());
+    return Tape::current()->record(std::move(node), out);
+}
+
+Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> activation,
+           double param) {
+    check_same_dtype("linear", x.value(), w.value());
+    if (w.dims() != 2 || x.dims() < 1 || x.size(-1) != w.size(1))
+        throw Error("[linear] got input " + x.shape().str() + " and weight " + w.shape().str() +
+                    ", want (..., K) and (N, K)");
+    if (b.defined() && !(b.shape() == Shape{w.size(0)}))
+        throw Error("[linear] got bias " + b.shape().str() + ", want (" +
+                    std::to_string(w.size(0)) + ")");
+    const Tensor source = x.value().contiguous().reshape(
+        {x.value().numel() / std::max<int64_t>(1, x.size(-1)), x.size(-1)});
+    const Tensor weight = w.value().contiguous();
+    const int64_t rows = source.size(0), k = source.size(1), n = weight.size(0);
+    Shape shape = x.shape();
+    shape[shape.size() - 1] = n;
+    Tensor out = Tensor::empty(shape, source.dtype(), source.device());
+    const bool record = recording(x, w, b);
+    Tensor before;
+    if (record && activation) before = Tensor::empty({rows, n}, source.dtype(), source.device());
+    dispatch_float(source.dtype(), "linear", [&](auto zero) {
+        using T = decltype(zero);
+        MatmulArgs<T> args;
+        args.c = out.data<T>();
+        args.a = source.data<T>();
+        args.b = weight.data<T>();
+        args.m = rows;
+        args.n = n;
+        args.k = k;
+        args.ldc = n;
+        args.lda = k;
+        args.ldb = k;
+        args.trans_b = true;
+        args.epilogue.bias = data_or_null<T>(b.value());
+        args.epilogue.activate = activation.has_value();
+        if (activation) args.epilogue.op = *activation;
+        args.epilogue.param = static_cast<T>(param);
+        if (before.defined()) args.epilogue.before_activation = before.data<T>();
+        table<T>(source).matmul(context(source), args);
+    });
+    if (!record) return out;
+    auto node = std::make_unique<LinearNode>();
+    node->x = x.slot();
+    node->w = w.slot();
+    node->b = b.slot();
+    if (node->w) node->x_value = Saved(source);
+    if (node->x) node->w_value = Saved(weight);
+    node->before = Saved(before);
+    node->activation = activation;
+    node->param = param;
+    return Tape::current()->record(std::move(node), out);
+}
+
+}  // namespace mc

@@ -1,0 +1,135 @@
+#include "autograd/common.h"
+
+namespace mc {
+using namespace detail;
+
+namespace {
+
+struct LayerNormNode : Node {
+    Slot x, residual, weight, bias;
+    Saved x_value;  // (R, C), the sum where there is a residual
+    Saved weight_value;
+    Tensor mean, rstd;  // (R)
+    const char* name() const override { return "layer_norm"; }
+    void backward(const Tensor& grad) override {
+        const Tensor source = x_value.get("layer_norm");
+        const Tensor w = weight_value.get("layer_norm");
+        Tensor dx;
+        if (x || residual) dx = empty_like(grad);
+        dispatch_float(grad.dtype(), "layer_norm", [&](auto zero) {
+            using T = decltype(zero);
+            typename NormKernels<T>::LayerNormBackwardArgs args;
+            args.dx = dx.defined() ? dx.data<T>() : nullptr;
+            args.dweight = grad_or_null<T>(weight);
+            args.dbias = grad_or_null<T>(bias);
+            args.dy = grad.data<T>();
+            args.x = source.data<T>();
+            args.mean = mean.data<T>();
+            args.rstd = rstd.data<T>();
+            args.weight = data_or_null<T>(w);
+            args.rows = rows_of(grad);
+            args.cols = grad.size(-1);
+            table<T>(grad).layer_norm_backward(context(grad), args);
+        });
+        accumulate(x, dx);
+        accumulate(residual, dx);
+    }
+};
+
+Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias, double eps) {
+    if (residual.defined()) {
+        check_same_dtype("layer_norm", x.value(), residual.value());
+        if (!(x.shape() == residual.shape()))
+            throw Error("[layer_norm] got " + x.shape().str() + " and residual " +
+                        residual.shape().str());
+    }
+    for (const Var* p : {&weight, &bias})
+        if (p->defined() && !(p->shape() == Shape{x.size(-1)}))
+            throw Error("[layer_norm] got input " + x.shape().str() + " and parameter " +
+                        p->shape().str());
+    const Tensor source = x.value().contiguous();
+    const Tensor other = residual.defined() ? residual.value().contiguous() : Tensor();
+    const int64_t rows = rows_of(source), cols = source.size(-1);
+    Tensor out = empty_like(source), mean, rstd, total;
+    const bool record = recording(x, residual, weight, bias);
+    if (record) {
+        mean = Tensor::empty({rows}, source.dtype(), source.device());
+        rstd = Tensor::empty({rows}, source.dtype(), source.device());
+        if (other.defined()) total = empty_like(source);
+    }
+    dispatch_float(source.dtype(), "layer_norm", [&](auto zero) {
+        using T = decltype(zero);
+        typename NormKernels<T>::LayerNormArgs args;
+        args.y = out.data<T>();
+        args.mean = record ? mean.data<T>() : nullptr;
+        args.rstd = record ? rstd.data<T>() : nullptr;
+        args.sum = total.defined() ? total.data<T>() : nullptr;
+        args.x = source.data<T>();
+        args.residual = data_or_null<T>(other);
+        args.weight = data_or_null<T>(weight.value());
+        args.bias = data_or_null<T>(bias.value());
+        args.rows = rows;
+        args.cols = cols;
+        args.eps = eps;
+        table<T>(source).layer_norm(context(source), args);
+    });
+    if (!record) return out;
+    auto node = std::make_unique<LayerNormNode>();
+    node->x = x.slot();
+    node->residual = residual.slot();
+    node->weight = weight.slot();
+    node->bias = bias.slot();
+    node->x_value = Saved(total.defined() ? total : source);
+    node->weight_value = Saved(weight.value());
+    node->mean = mean;
+    node->rstd = rstd;
+    return Tape::current()->record(std::move(node), out);
+}
+
+struct L2NormalizeNode : Node {
+    Slot x;
+    Saved y;
+    Tensor norm;  // (R)
+    double eps;
+    const char* name() const override { return "l2_normalize"; }
+    void backward(const Tensor& grad) override {
+        Tensor dx = empty_like(grad);
+        dispatch_float(grad.dtype(), "l2_normalize", [&](auto zero) {
+            using T = decltype(zero);
+            table<T>(grad).l2_normalize_backward(context(grad), dx.data<T>(), grad.data<T>(),
+                                                 y.get("l2_normalize").data<T>(), norm.data<T>(),
+                                                 rows_of(grad), grad.size(-1), eps);
+        });
+        accumulate(x, dx);
+    }
+};
+
+}  // namespace
+
+Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps) {
+    return normed(x, Var(), weight, bias, eps);
+}
+Var layer_norm_residual(const Var& x, const Var& residual, const Var& weight, const Var& bias,
+                        double eps) {
+    return normed(x, residual, weight, bias, eps);
+}
+
+Var l2_normalize(const Var& x, double eps) {
+    const Tensor source = x.value().contiguous();
+    Tensor out = empty_like(source),
+           norm = Tensor::empty({rows_of(source)}, source.dtype(), source.device());
+    dispatch_float(source.dtype(), "l2_normalize", [&](auto zero) {
+        using T = decltype(zero);
+        table<T>(source).l2_normalize(context(source), out.data<T>(), norm.data<T>(),
+                                      source.data<T>(), rows_of(source), source.size(-1), eps);
+    });
+    if (!recording(x)) return out;
+    auto node = std::make_unique<L2NormalizeNode>();
+    node->x = x.slot();
+    node->y = Saved(out);
+    node->norm = norm;
+    node->eps = eps;
+    return Tape::current()->record(std::move(node), out);
+}
+
+}  // namespace mc

@@ -1,0 +1,72 @@
+#include "autograd/common.h"
+
+namespace mc {
+using namespace detail;
+
+namespace {
+
+struct SumNode : Node {
+    Slot x;
+    double factor;  // 1 for a sum, 1/n for a mean
+    Shape kept;     // the output's shape with reduced dimensions as 1
+    const char* name() const override { return factor == 1 ? "sum" : "mean"; }
+    void backward(const Tensor& grad) override {
+        const Tensor g = factor == 1 ? grad : affine(Var(grad), factor, 0).value();
+        accumulate(x, g.reshape(kept).expand(x->shape).contiguous());
+    }
+};
+
+Var reduced(const Var& x, int64_t outer, int64_t n, int64_t inner, double factor, const Shape& kept,
+            const Shape& out) {
+    const Tensor source = x.value().contiguous();
+    Tensor y = Tensor::empty(out, x.dtype(), source.device());
+    dispatch_float(x.dtype(), "sum", [&](auto zero) {
+        using T = decltype(zero);
+        table<T>(source).sum(context(source), y.data<T>(), source.data<T>(), static_cast<T>(factor),
+                             outer, n, inner);
+    });
+    if (!recording(x)) return y;
+    auto node = std::make_unique<SumNode>();
+    node->x = x.slot();
+    node->factor = factor;
+    node->kept = kept;
+    return Tape::current()->record(std::move(node), y);
+}
+
+Var over_all(const Var& x, double factor) {
+    Shape kept;
+    for (int i = 0; i < x.dims(); ++i) kept.push_back(1);
+    return reduced(x, 1, x.numel(), 1, factor, kept, Shape{});
+}
+
+Var over_dim(const Var& x, int dim, bool keep, bool mean) {
+    dim = x.value().wrap(dim);
+    int64_t outer = 1, inner = 1;
+    Shape kept = x.shape(), out;
+    kept[dim] = 1;
+    for (int i = 0; i < x.dims(); ++i) {
+        if (i < dim) outer *= x.size(i);
+        if (i > dim) inner *= x.size(i);
+        if (i != dim) out.push_back(x.size(i));
+    }
+    const int64_t n = x.size(dim);
+    return reduced(x, outer, n, inner, mean ? 1.0 / static_cast<double>(n) : 1.0, kept,
+                   keep ? kept : out);
+}
+
+}  // namespace
+
+Var sum(const Var& x) {
+    return over_all(x, 1);
+}
+Var mean(const Var& x) {
+    return over_all(x, 1.0 / static_cast<double>(x.numel()));
+}
+Var sum(const Var& x, int dim, bool keep) {
+    return over_dim(x, dim, keep, false);
+}
+Var mean(const Var& x, int dim, bool keep) {
+    return over_dim(x, dim, keep, true);
+}
+
+}  // namespace mc

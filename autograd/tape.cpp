@@ -1,0 +1,119 @@
+#include "autograd/tape.h"
+
+namespace mc {
+namespace {
+
+thread_local Tape* current_tape = nullptr;
+
+}  // namespace
+
+Tape* Tape::current() {
+    return current_tape;
+}
+
+Tape::Recording::Recording(Tape& tape) : previous_(current_tape) {
+    current_tape = &tape;
+}
+Tape::Recording::~Recording() {
+    current_tape = previous_;
+}
+Tape::Pause::Pause() : previous_(current_tape) {
+    current_tape = nullptr;
+}
+Tape::Pause::~Pause() {
+    current_tape = previous_;
+}
+
+Var Tape::record(std::unique_ptr<Node> node, Tensor value) {
+    Var out(std::move(value), requires_grad);
+    node->output = out.slot();
+    nodes_.push_back(std::move(node));
+    return out;
+}
+
+void Tape::backward(const Var& loss) {
+    if (loss.numel() != 1)
+        throw Error("[backward] the loss has shape " + loss.shape().str() + ", want one element");
+    backward(loss, Tensor::full(loss.shape(), 1, loss.dtype()));
+}
+
+void Tape::backward(const Var& output, Tensor grad) {
+    if (!output.has_grad_slot())
+        throw Error(
+            "[backward] the loss depends on nothing that is differentiated; was it recorded?");
+    if (!(grad.shape() == output.shape()))
+        throw Error("[backward] gradient " + grad.shape().str() + " for an output of shape " +
+                    output.shape().str());
+    Pause pause;
+    accumulate(output.slot(), std::move(grad));
+    while (!nodes_.empty()) {
+        std::unique_ptr<Node> node = std::move(nodes_.back());
+        nodes_.pop_back();
+        if (!node->output->grad.defined()) continue;
+        const Tensor arrived = std::move(node->output->grad);
+        node->output->grad = Tensor();
+        node->backward(arrived.contiguous());
+    }
+}
+
+void accumulate(const std::shared_ptr<GradSlot>& slot, Tensor grad) {
+    if (!slot || !grad.defined()) return;
+    if (!(grad.shape() == slot->shape))
+        throw Error("[accumulate] gradient " + grad.shape().str() + " for a value of shape " +
+                    slot->shape.str());
+    if (!slot->grad.defined()) {
+        slot->grad = std::move(grad);
+        return;
+    }
+    const Tensor add = grad.contiguous();
+    Tensor sum = grad_buffer(slot);
+    dispatch_float(sum.dtype(), "accumulate", [&](auto zero) {
+        using T = decltype(zero);
+        backend(sum.device())
+            .table<T>()
+            .axpy(default_context(sum.device()), sum.data<T>(), add.data<T>(), T{1}, sum.numel());
+    });
+}
+
+Tensor grad_buffer(const std::shared_ptr<GradSlot>& slot) {
+    Tensor& grad = slot->grad;
+    if (!grad.defined())
+        grad = Tensor::zeros(slot->shape, slot->dtype);
+    else if (grad.storage().use_count() > 1 || !grad.is_contiguous())
+        grad = grad.clone();
+    return grad;
+}
+
+Tensor reduce_to(const Tensor& grad, const Shape& shape) {
+    if (grad.shape() == shape) return grad;
+    Tensor g = grad.contiguous();
+    auto sum_axis = [&](int axis, bool keep) {
+        int64_t outer = 1, inner = 1;
+        Shape reduced;
+        for (int i = 0; i < g.dims(); ++i) {
+            if (i < axis) outer *= g.size(i);
+            if (i > axis) inner *= g.size(i);
+            if (i != axis)
+                reduced.push_back(g.size(i));
+            else if (keep)
+                reduced.push_back(1);
+        }
+        Tensor out = Tensor::empty(reduced, g.dtype(), g.device());
+        dispatch_float(g.dtype(), "reduce_to", [&](auto zero) {
+            using T = decltype(zero);
+            backend(g.device())
+                .table<T>()
+                .sum(default_context(g.device()), out.data<T>(), g.data<T>(), T{1}, outer,
+                     g.size(axis), inner);
+        });
+        g = out;
+    };
+    while (g.dims() > shape.size()) sum_axis(0, false);
+    for (int i = 0; i < shape.size(); ++i)
+        if (shape[i] == 1 && g.size(i) != 1) sum_axis(i, true);
+    if (!(g.shape() == shape))
+        throw Error("[reduce_to] " + grad.shape().str() + " does not reduce to " + shape.str());
+    return g;
+}
+
+}  // namespace mc

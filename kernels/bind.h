@@ -1,0 +1,37 @@
+// Tells every entry of a table which dtype and device it stands for: they appear in the error for
+// a missing kernel.
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace mc {
+
+template <class T>
+void bind_table(KernelTable<T>& table, DeviceType device) {
+    const auto bind = [&](auto&... kernel) { (kernel.bind(DTypeOf<T>::value, device), ...); };
+    bind(table.binary, table.unary, table.unary_backward, table.affine, table.axpy, table.fill,
+         table.select, table.dropout, table.bias_act);
+    bind(table.sum, table.max, table.sum_of_squares, table.find_non_finite, table.top_k);
+    bind(table.matmul);
+    bind(table.layer_norm, table.layer_norm_backward, table.l2_normalize,
+         table.l2_normalize_backward);
+    bind(table.softmax, table.softmax_backward, table.log_softmax, table.log_softmax_backward,
+         table.cross_entropy, table.cross_entropy_backward, table.smooth_l1,
+         table.smooth_l1_backward);
+    bind(table.attention, table.attention_backward);
+    bind(table.conv1d, table.conv1d_backward, table.upsample2, table.upsample2_backward);
+    bind(table.gather_rows, table.scatter_add_rows, table.nearest_code);
+    bind(table.adamw);
+    bind(table.uniform, table.normal);
+}
+
+inline void bind_backend(Backend& backend, DeviceType device) {
+    backend.device = device;
+    bind_table(backend.f32, device);
+    bind_table(backend.f64, device);
+    backend.copy.gather_strided.bind(DType::f32, device);
+    backend.copy.scatter_strided.bind(DType::f32, device);
+    backend.copy.cast.bind(DType::f32, device);
+}
+
+}  // namespace mc

@@ -1,0 +1,33 @@
+// 1-D convolution over time, channels last: x (B, T, Cin), weight (Cout, Cin, K) in PyTorch's
+// layout, y (B, Tout, Cout), Tout = floor((T + 2 padding - dilation (K - 1) - 1) / stride) + 1.
+// Zero padding.
+#pragma once
+
+#include "kernels/elementwise.h"
+#include "kernels/kernel.h"
+
+namespace mc {
+
+struct ConvShape {
+    int64_t batch = 0, t_in = 0, c_in = 0, c_out = 0, kernel = 1, stride = 1, padding = 0,
+            dilation = 1;
+    int64_t t_out() const {
+        return (t_in + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
+    }
+};
+
+template <class T>
+struct ConvKernels {
+    // y = conv(x, w) + bias (null: none), then relu if the flag is set.
+    Kernel<T*, const T*, const T*, const T*, bool, const ConvShape&> conv1d{
+        "conv1d"};  // (y, x, w, bias, relu, shape)
+    // dx overwritten (null: skipped); dw (Cout, Cin, K) and dbias (Cout) ADDED to (null: skipped).
+    Kernel<T*, T*, T*, const T*, const T*, const T*, const ConvShape&> conv1d_backward{
+        "conv1d_backward"};  // (dx, dw, dbias, dy, x, w, shape)
+    // y (B, 2T, C): every frame twice.
+    Kernel<T*, const T*, int64_t, int64_t, int64_t> upsample2{"upsample2"};  // (y, x, B, T, C)
+    // dx (B, T, C) = dy[2t] + dy[2t+1].
+    Kernel<T*, const T*, int64_t, int64_t, int64_t> upsample2_backward{"upsample2_backward"};
+};
+
+}  // namespace mc

@@ -1,0 +1,104 @@
+#include "kernels/cpu/bench_ceilings.h"
+
+#include "kernels/cpu/simd_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/bench_ceilings.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace mc {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// `rounds` times 12 independent chains; returns the flop done. The sum is kept alive.
+double fma_rounds(int64_t rounds, float* keep) {
+    const hn::ScalableTag<float> d;
+    const auto a = hn::Set(d, 0.9999f), b = hn::Set(d, 1e-5f);
+    hn::Vec<decltype(d)> x[12];
+    for (int i = 0; i < 12; ++i) x[i] = hn::Set(d, static_cast<float>(i));
+    for (int64_t r = 0; r < rounds; ++r)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; ++i) x[i] = hn::MulAdd(x[i], a, b);
+    auto sum = x[0];
+    for (int i = 1; i < 12; ++i) sum = hn::Add(sum, x[i]);
+    *keep = hn::GetLane(hn::SumOfLanes(d, sum));
+    return static_cast<double>(rounds) * 12 * 2 * static_cast<double>(hn::Lanes(d));
+}
+
+const char* name_of_target() {
+    return hwy::TargetName(HWY_TARGET);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mc
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "kernels/cpu/thread_pool.h"
+
+namespace mc {
+
+HWY_EXPORT(fma_rounds);
+HWY_EXPORT(name_of_target);
+
+namespace {
+
+double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+}  // namespace
+
+double measure_fma_f32(Context& context) {
+    const int64_t threads = context.pool->size();
+    std::vector<float> keep(static_cast<size_t>(threads));
+    double best = 0;
+    for (int trial = 0; trial < 10; ++trial) {
+        std::vector<double> flop(static_cast<size_t>(threads));
+        const double start = now();
+        context.pool->for_chunks(threads, [&](int64_t i) {
+            flop[static_cast<size_t>(i)] =
+                HWY_DYNAMIC_DISPATCH(fma_rounds)(2000000, &keep[static_cast<size_t>(i)]);
+        });
+        const double time = now() - start;
+        double total = 0;
+        for (double f : flop) total += f;
+        best = std::max(best, total / time);
+    }
+    return best;
+}
+
+double measure_copy(Context& context) {
+    constexpr size_t kBytes = size_t{64} << 20;
+    std::vector<char> from(kBytes, 1), to(kBytes, 2);
+    const int64_t threads = context.pool->size();
+    const size_t part = kBytes / static_cast<size_t>(threads);
+    double best = 0;
+    for (int trial = 0; trial < 5; ++trial) {
+        const double start = now();
+        context.pool->for_chunks(threads, [&](int64_t i) {
+            std::memcpy(to.data() + static_cast<size_t>(i) * part,
+                        from.data() + static_cast<size_t>(i) * part, part);
+        });
+        best = std::max(
+            best, 2.0 * static_cast<double>(part) * static_cast<double>(threads) / (now() - start));
+    }
+    return best;
+}
+
+const char* target_name() {
+    return HWY_DYNAMIC_DISPATCH(name_of_target)();
+}
+
+}  // namespace mc
+#endif

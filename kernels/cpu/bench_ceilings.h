@@ -1,0 +1,17 @@
+// This machine's ceilings, measured: what a benchmark divides by.
+#pragma once
+
+#include "kernels/kernel.h"
+
+namespace mc {
+
+// Flop per second of independent f32 fused multiply-adds in registers, all threads of the pool.
+double measure_fma_f32(Context& context);
+
+// Bytes read plus written per second by copying between two buffers of 64 MiB, all threads.
+double measure_copy(Context& context);
+
+// The instruction set in use, e.g. "AVX2".
+const char* target_name();
+
+}  // namespace mc

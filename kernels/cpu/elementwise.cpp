@@ -1,0 +1,309 @@
+// Element by element: every entry here is bounded by memory, but for the transcendental ones.
+#include "kernels/elementwise.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/chunking.h"
+#include "kernels/cpu/fill.h"
+#include "kernels/cpu/simd_targets.h"
+#include "kernels/cpu/strided.h"
+#include "kernels/cpu/thread_pool.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/philox-inl.h"
+#include "kernels/cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mc {
+namespace HWY_NAMESPACE {
+namespace {
+
+// ---- Binary with broadcasting ------------------------------------------------------------------
+
+template <BinaryOp op, class V>
+HWY_INLINE V apply(V a, V b) {
+    if constexpr (op == BinaryOp::add) return hn::Add(a, b);
+    if constexpr (op == BinaryOp::sub) return hn::Sub(a, b);
+    if constexpr (op == BinaryOp::mul) return hn::Mul(a, b);
+    if constexpr (op == BinaryOp::div) return hn::Div(a, b);
+}
+
+template <BinaryOp op, class T>
+HWY_INLINE T apply_one(T a, T b) {
+    if constexpr (op == BinaryOp::add) return a + b;
+    if constexpr (op == BinaryOp::sub) return a - b;
+    if constexpr (op == BinaryOp::mul) return a * b;
+    if constexpr (op == BinaryOp::div) return a / b;
+}
+
+template <BinaryOp op, class T>
+void binary_row(T* dst, const T* a, int64_t stride_a, const T* b, int64_t stride_b, int64_t n) {
+    const Tag<T> d;
+    if (stride_a == 1 && stride_b == 1) {
+        map_vectors(
+            dst, n, [](auto u, auto v) HWY_ATTR { return apply<op>(u, v); }, a, b);
+    } else if (stride_a == 1 && stride_b == 0) {
+        const auto v = hn::Set(d, *b);
+        map_vectors(
+            dst, n, [v](auto u) HWY_ATTR { return apply<op>(u, v); }, a);
+    } else if (stride_a == 0 && stride_b == 1) {
+        const auto u = hn::Set(d, *a);
+        map_vectors(
+            dst, n, [u](auto v) HWY_ATTR { return apply<op>(u, v); }, b);
+    } else {
+        for (int64_t i = 0; i < n; ++i) dst[i] = apply_one<op>(a[i * stride_a], b[i * stride_b]);
+    }
+}
+
+template <BinaryOp op, class T>
+void binary_loop(Context& context, T* dst, const T* a, const T* b, const StridedLoop& loop) {
+    const int last = loop.dims - 1;
+    const int64_t n = loop.size[last], stride_a = loop.stride_a[last],
+                  stride_b = loop.stride_b[last];
+    if (last == 0) {
+        context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+            binary_row<op>(dst + begin, a + begin * stride_a, stride_a, b + begin * stride_b,
+                           stride_b, end - begin);
+        });
+        return;
+    }
+    const int64_t rows = element_count(loop) / n;
+    context.pool->for_ranges(rows, rows_per_chunk(n), [&](int64_t begin, int64_t end) {
+        RowCursor cursor(loop, begin);
+        for (int64_t row = begin; row < end; ++row, cursor.next())
+            binary_row<op>(dst + row * n, a + cursor.a(), stride_a, b + cursor.b(), stride_b, n);
+    });
+}
+
+template <class T>
+void binary(Context& context, BinaryOp op, T* dst, const T* a, const T* b,
+            const StridedLoop& full_loop) {
+    if (element_count(full_loop) == 0) return;
+    const StridedLoop loop = collapse(full_loop);
+    switch (op) {
+        case BinaryOp::add:
+            return binary_loop<BinaryOp::add>(context, dst, a, b, loop);
+        case BinaryOp::sub:
+            return binary_loop<BinaryOp::sub>(context, dst, a, b, loop);
+        case BinaryOp::mul:
+            return binary_loop<BinaryOp::mul>(context, dst, a, b, loop);
+        case BinaryOp::div:
+            return binary_loop<BinaryOp::div>(context, dst, a, b, loop);
+    }
+}
+
+// ---- Unary functions and their derivatives -----------------------------------------------------
+
+template <UnaryOp op, class T>
+void unary_range(T param, T* dst, const T* src, int64_t n) {
+    const Tag<T> d;
+    const auto param_v = hn::Set(d, param);
+    map_vectors(
+        dst, n, [d, param_v](auto v) HWY_ATTR { return vunary<op>(d, v, param_v); }, src);
+}
+
+template <class T>
+void unary(Context& context, UnaryOp op, T param, T* dst, const T* src, int64_t n) {
+    with_unary_op(op, [&](auto constant) {
+        context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+            unary_range<decltype(constant)::value>(param, dst + begin, src + begin, end - begin);
+        });
+    });
+}
+
+template <UnaryOp op, class T>
+void unary_backward_range(T param, T* dst, const T* grad, const T* x, int64_t n) {
+    const Tag<T> d;
+    const auto param_v = hn::Set(d, param);
+    map_vectors(
+        dst, n,
+        [d, param_v](auto g, auto v) HWY_ATTR {
+            if constexpr (op == UnaryOp::relu) {  // chooses: an infinite gradient is no NaN there
+                (void)d, (void)param_v;
+                return hn::IfThenElseZero(hn::Gt(v, hn::Zero(d)), g);
+            } else {
+                return hn::Mul(g, vunary_grad<op>(d, v, param_v));
+            }
+        },
+        grad, x);
+}
+
+template <class T>
+void unary_backward(Context& context, UnaryOp op, T param, T* dst, const T* grad, const T* x,
+                    int64_t n) {
+    with_unary_op(op, [&](auto constant) {
+        context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+            unary_backward_range<decltype(constant)::value>(param, dst + begin, grad + begin,
+                                                            x + begin, end - begin);
+        });
+    });
+}
+
+// ---- Affine, axpy, fill, select ----------------------------------------------------------------
+
+template <class T>
+void affine_range(T* dst, const T* src, T alpha, T beta, int64_t n) {
+    const Tag<T> d;
+    const auto alpha_v = hn::Set(d, alpha), beta_v = hn::Set(d, beta);
+    map_vectors(
+        dst, n, [alpha_v, beta_v](auto v) HWY_ATTR { return hn::MulAdd(alpha_v, v, beta_v); }, src);
+}
+
+template <class T>
+void affine(Context& context, T* dst, const T* src, T alpha, T beta, int64_t n) {
+    context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+        affine_range(dst + begin, src + begin, alpha, beta, end - begin);
+    });
+}
+
+template <class T>
+void axpy_range(T* dst, const T* src, T alpha, int64_t n) {
+    const auto alpha_v = hn::Set(Tag<T>(), alpha);
+    map_vectors(
+        dst, n, [alpha_v](auto sum, auto v) HWY_ATTR { return hn::MulAdd(alpha_v, v, sum); }, dst,
+        src);
+}
+
+template <class T>
+void axpy(Context& context, T* dst, const T* src, T alpha, int64_t n) {
+    context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+        axpy_range(dst + begin, src + begin, alpha, end - begin);
+    });
+}
+
+template <class T>
+void fill_with(Context& context, T* dst, T value, int64_t n) {
+    context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+        std::fill(dst + begin, dst + end, value);
+    });
+}
+
+template <class T>
+void select_range(T* dst, const bool* cond, const T* a, const T* b, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+        const T u = a[i], v = b[i];
+        dst[i] = cond[i] ? u : v;
+    }
+}
+
+template <class T>
+void select(Context& context, T* dst, const bool* cond, const T* a, const T* b, int64_t n) {
+    context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+        select_range(dst + begin, cond + begin, a + begin, b + begin, end - begin);
+    });
+}
+
+// ---- Dropout -----------------------------------------------------------------------------------
+
+// begin is a multiple of PhiloxWords::kWords.
+template <class T>
+void dropout_range(T* dst, const T* src, double p, const RandomStream& random, int64_t begin,
+                   int64_t end) {
+    const Tag<T> d;
+    const hn::Rebind<int32_t, Tag<float>> di;
+    // u < p for u = k / 2^24 is k < ceil(p 2^24), a comparison of integers.
+    const int32_t threshold = static_cast<int32_t>(std::ceil(p * 16777216.0));
+    const T scale = static_cast<T>(1 / (1 - p));
+    PhiloxWords words;
+    for (int64_t i = begin; i < end; i += PhiloxWords::kWords) {
+        const int64_t n = std::min(end - i, PhiloxWords::kWords);
+        philox_words(words, random, static_cast<uint64_t>(i / 4), ceil_div(n, 4));
+        int64_t j = 0;
+        if constexpr (sizeof(T) == 4) {
+            constexpr int64_t N = lanes_of<T>();
+            const auto scale_v = hn::Set(d, scale);
+            const auto threshold_v = hn::Set(di, threshold);
+            for (; j + N <= n; j += N) {
+                const hn::Rebind<uint32_t, Tag<float>> du;
+                const auto k = hn::BitCast(di, hn::ShiftRight<8>(hn::Load(du, words.word + j)));
+                const auto drop = hn::RebindMask(d, hn::Lt(k, threshold_v));
+                const auto v = hn::Mul(hn::LoadU(d, src + i + j), scale_v);
+                hn::StoreU(hn::IfThenZeroElse(drop, v), d, dst + i + j);
+            }
+        }
+        for (; j < n; ++j) {
+            const T v = src[i + j] * scale;
+            dst[i + j] = static_cast<int32_t>(words.word[j] >> 8) < threshold ? T{0} : v;
+        }
+    }
+}
+
+template <class T>
+void dropout(Context& context, T* dst, const T* src, double p, RandomStream random, int64_t n) {
+    static_assert(kChunkElements % PhiloxWords::kWords == 0);
+    context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
+        dropout_range(dst, src, p, random, begin, end);
+    });
+}
+
+// ---- Bias and activation -----------------------------------------------------------------------
+
+template <class T>
+void bias_rows(T* dst, const T* src, const T* bias, int64_t rows, int64_t cols) {
+    for (int64_t r = 0; r < rows; ++r)
+        map_vectors(
+            dst + r * cols, cols, [](auto v, auto b) HWY_ATTR { return hn::Add(v, b); },
+            src + r * cols, bias);
+}
+
+template <UnaryOp op, class T>
+void bias_act_rows(T* dst, const T* src, const T* bias, int64_t rows, int64_t cols) {
+    const Tag<T> d;
+    const auto slope = hn::Set(d, static_cast<T>(0.01));  // leaky_relu has no argument here
+    for (int64_t r = 0; r < rows; ++r)
+        map_vectors(
+            dst + r * cols, cols,
+            [d, slope](auto v, auto b) HWY_ATTR { return vunary<op>(d, hn::Add(v, b), slope); },
+            src + r * cols, bias);
+}
+
+template <class T>
+void bias_act(Context& context, T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
+              int64_t rows, int64_t cols) {
+    const auto run = [&](auto rows_function) {
+        context.pool->for_ranges(rows, rows_per_chunk(cols), [&](int64_t begin, int64_t end) {
+            rows_function(dst + begin * cols, src + begin * cols, bias, end - begin, cols);
+        });
+    };
+    if (!activate) return run(bias_rows<T>);
+    with_unary_op(op, [&](auto constant) { run(bias_act_rows<decltype(constant)::value, T>); });
+}
+
+template <class T>
+void fill_table(ElementwiseKernels<T>& table) {
+    table.binary = binary<T>;
+    table.unary = unary<T>;
+    table.unary_backward = unary_backward<T>;
+    table.affine = affine<T>;
+    table.axpy = axpy<T>;
+    table.fill = fill_with<T>;
+    table.select = select<T>;
+    table.dropout = dropout<T>;
+    table.bias_act = bias_act<T>;
+}
+
+void fill(Backend& b) {
+    fill_table(b.f32);
+    fill_table(b.f64);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace mc
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mc {
+HWY_EXPORT(fill);
+void fill_elementwise(Backend& b) {
+    HWY_DYNAMIC_DISPATCH(fill)(b);
+}
+}  // namespace mc
+#endif

@@ -1,0 +1,13 @@
+// The matrix product for use inside other kernels (convolution, attention): what the table's
+// `matmul` runs. Called from inside a chunk of the pool it works on the calling thread alone; give
+// it that thread's workspace then.
+#pragma once
+
+#include "kernels/matmul.h"
+
+namespace mc {
+
+void gemm(Context& context, const MatmulArgs<float>& args);
+void gemm(Context& context, const MatmulArgs<double>& args);
+
+}  // namespace mc

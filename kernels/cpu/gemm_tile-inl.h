@@ -1,0 +1,247 @@
+// The inner part of the matrix product: register blocks, and tiles of C made of them, with the
+// epilogue applied to each column strip while it is in the first-level cache.
+
+#if defined(MC_KERNELS_CPU_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MC_KERNELS_CPU_GEMM_TILE_INL_H_
+#undef MC_KERNELS_CPU_GEMM_TILE_INL_H_
+#else
+#define MC_KERNELS_CPU_GEMM_TILE_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "kernels/cpu/math-inl.h"
+#include "kernels/matmul.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mc {
+namespace HWY_NAMESPACE {
+
+// Register block: kRows rows by two vectors. 16 registers hold 6 x 2 sums, two vectors of B and a
+// broadcast of A; 32 registers hold 12 x 2.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+inline constexpr int kBlockRows = 12;
+#elif HWY_TARGET == HWY_SCALAR
+inline constexpr int kBlockRows = 4;
+#else
+inline constexpr int kBlockRows = 6;
+#endif
+template <class T>
+inline constexpr int kBlockCols = 2 * static_cast<int>(hn::MaxLanes(hn::ScalableTag<T>()));
+
+// Where a register block goes.
+template <class T>
+struct BlockOutput {
+    T* c;          // first element
+    int64_t ld;    // row stride
+    int64_t cols;  // <= kBlockCols
+    T alpha;
+    bool add;  // C += alpha A B, else C =
+};
+
+// sum over k of a[k * kBlockRows + i] * b[k * ldb + j], for kRows rows and kVecs vectors. Every
+// element is one chain of fused multiply-adds in the order of k, whatever kRows and kVecs.
+template <int kRows, int kVecs, class T>
+HWY_NOINLINE void block(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b,
+                        int64_t ldb, const BlockOutput<T>& out) {
+    const hn::ScalableTag<T> d;
+    using V = hn::Vec<decltype(d)>;
+    constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+    V sum[kRows][kVecs];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::Zero(d);
+    for (int64_t k = 0; k < depth; ++k) {
+        V bv[kVecs];
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b + j * kLanes);
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+            const V av = hn::Set(d, a[i]);
+#pragma GCC unroll 2
+            for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::MulAdd(av, bv[j], sum[i][j]);
+        }
+        a += kBlockRows;
+        b += ldb;
+    }
+    const V alpha = hn::Set(d, out.alpha);
+    if (out.cols == kVecs * kLanes) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+            for (int j = 0; j < kVecs; ++j) {
+                T* c = out.c + i * out.ld + j * kLanes;
+                hn::StoreU(out.add ? hn::MulAdd(alpha, sum[i][j], hn::LoadU(d, c))
+                                   : hn::Mul(alpha, sum[i][j]),
+                           d, c);
+            }
+        return;
+    }
+    HWY_ALIGN T row[kVecs * kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) hn::Store(sum[i][j], d, row + j * kLanes);
+        T* c = out.c + i * out.ld;
+        for (int64_t j = 0; j < kVecs * kLanes; j += kLanes) {
+            if (j >= out.cols) break;
+            const size_t n = static_cast<size_t>(HWY_MIN(kLanes, out.cols - j));
+            const V v = hn::Load(d, row + j);
+            store_n(out.add ? hn::MulAdd(alpha, v, load_n(d, c + j, n)) : hn::Mul(alpha, v), d,
+                    c + j, n);
+        }
+    }
+}
+
+template <class T>
+using BlockFunction = void (*)(int64_t, const T*, const T*, int64_t, const BlockOutput<T>&);
+
+// The block for `rows` rows (1..kBlockRows) and `cols` columns (1..kBlockCols).
+template <class T, int kRows = kBlockRows>
+BlockFunction<T> block_function(int64_t rows, int64_t cols) {
+    if constexpr (kRows > 1) {
+        if (rows < kRows) return block_function<T, kRows - 1>(rows, cols);
+    }
+    return cols * 2 <= kBlockCols<T> ? &block<kRows, 1, T> : &block<kRows, 2, T>;
+}
+
+// ---- Epilogue ---------------------------------------------------------------------------------
+
+// C = op(C + bias) on (rows, cols), C + bias kept in `before` (same row stride) if not null.
+template <class T>
+HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, int64_t rows, int64_t cols,
+                                 const T* bias, bool activate, UnaryOp op, T param) {
+    const hn::ScalableTag<T> d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    const auto p = hn::Set(d, param);
+    const auto walk = [&](auto f) {
+        for (int64_t j = 0; j < cols; j += lanes) {
+            const size_t n = static_cast<size_t>(HWY_MIN(lanes, cols - j));
+            const bool whole = n == static_cast<size_t>(lanes);
+            const auto b = bias ? load_n(d, bias + j, n) : hn::Zero(d);
+            for (int64_t i = 0; i < rows; ++i) {
+                T* at = c + i * ld + j;
+                const auto x = hn::Add(whole ? hn::LoadU(d, at) : load_n(d, at, n), b);
+                const auto y = f(x);
+                if (whole) {
+                    if (before) hn::StoreU(x, d, before + i * ld + j);
+                    hn::StoreU(y, d, at);
+                } else {
+                    if (before) store_n(x, d, before + i * ld + j, n);
+                    store_n(y, d, at, n);
+                }
+            }
+        }
+    };
+    if (!activate) return walk([](auto x) { return x; });
+    with_unary_op(
+        op, [&](auto constant) { walk([&](auto x) { return vunary<constant()>(d, x, p); }); });
+}
+
+// The epilogue on a part of C that begins at element (row, col).
+template <class T>
+HWY_INLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t col, int64_t rows,
+                               int64_t cols) {
+    const Epilogue<T>& e = args.epilogue;
+    if (!e.bias && !e.activate && !e.before_activation) return;
+    const int64_t at = row * args.ldc + col;
+    epilogue_strip(args.c + at, e.before_activation ? e.before_activation + at : nullptr, args.ldc,
+                   rows, cols, e.bias ? e.bias + col : nullptr, e.activate, e.op, e.param);
+}
+
+// ---- Tiles ------------------------------------------------------------------------------------
+
+// Rows [row, row + rows) x columns [col, col + cols) of C for one block of k. `a`: panels of
+// kBlockRows rows at distance a_panel; `b`: panels of kBlockCols columns at distance b_panel, row
+// stride ldb inside.
+template <class T>
+HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
+                     int64_t cols, const T* a, int64_t a_panel, const T* b, int64_t b_panel,
+                     int64_t ldb, int64_t depth, bool first, bool last) {
+    constexpr int64_t kCols = kBlockCols<T>;
+    for (int64_t j = 0; j < cols; j += kCols) {
+        const int64_t width = HWY_MIN(kCols, cols - j);
+        const T* bj = b + j / kCols * b_panel;
+        for (int64_t i = 0; i < rows; i += kBlockRows) {
+            const int64_t height = HWY_MIN(int64_t{kBlockRows}, rows - i);
+            const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j, args.ldc, width,
+                                     args.alpha, !first || args.accumulate};
+            block_function<T>(height, width)(depth, a + i / kBlockRows * a_panel, bj, ldb, out);
+        }
+        if (last) apply_epilogue(args, row, col + j, rows, width);
+    }
+}
+
+// ---- Few rows or few columns: dot products along k ---------------------------------------------
+
+// C[i, j] for kRows rows of a and kCols rows of b, both contiguous along k.
+template <int kRows, int kCols, class T>
+HWY_NOINLINE void dot_block(int64_t depth, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
+                            int64_t ldc, T alpha, bool add) {
+    const hn::ScalableTag<T> d;
+    using V = hn::Vec<decltype(d)>;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    V sum[kRows][kCols];
+#pragma GCC unroll 4
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < kCols; ++j) sum[i][j] = hn::Zero(d);
+    int64_t k = 0;
+    for (; k + lanes <= depth; k += lanes) {
+        V av[kRows];
+#pragma GCC unroll 4
+        for (int i = 0; i < kRows; ++i) av[i] = hn::LoadU(d, a + i * lda + k);
+#pragma GCC unroll 4
+        for (int j = 0; j < kCols; ++j) {
+            const V bv = hn::LoadU(d, b + j * ldb + k);
+#pragma GCC unroll 4
+            for (int i = 0; i < kRows; ++i) sum[i][j] = hn::MulAdd(av[i], bv, sum[i][j]);
+        }
+    }
+    if (k < depth) {
+        const size_t n = static_cast<size_t>(depth - k);
+        for (int j = 0; j < kCols; ++j) {
+            const V bv = load_n(d, b + j * ldb + k, n);
+            for (int i = 0; i < kRows; ++i)
+                sum[i][j] = hn::MulAdd(load_n(d, a + i * lda + k, n), bv, sum[i][j]);
+        }
+    }
+    for (int i = 0; i < kRows; ++i)
+        for (int j = 0; j < kCols; ++j) {
+            const T v = alpha * hn::GetLane(hn::SumOfLanes(d, sum[i][j]));
+            c[i * ldc + j] = add ? c[i * ldc + j] + v : v;
+        }
+}
+
+// Rows [row, row + rows) x columns [col, col + cols) of C; a and b as in dot_block, whole operands.
+template <class T>
+HWY_INLINE void dot_tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
+                         int64_t cols, const T* a, int64_t lda, const T* b, int64_t ldb) {
+    const auto run = [&](auto height, auto width, int64_t i, int64_t j) {
+        dot_block<height(), width()>(args.k, a + i * lda, lda, b + j * ldb, ldb,
+                                     args.c + i * args.ldc + j, args.ldc, args.alpha,
+                                     args.accumulate);
+    };
+    using One = std::integral_constant<int, 1>;
+    using Three = std::integral_constant<int, 3>;
+    using Four = std::integral_constant<int, 4>;
+    int64_t i = row;
+    for (; i + 3 <= row + rows; i += 3) {
+        int64_t j = col;
+        for (; j + 4 <= col + cols; j += 4) run(Three(), Four(), i, j);
+        for (; j < col + cols; ++j) run(Three(), One(), i, j);
+    }
+    for (; i < row + rows; ++i) {
+        int64_t j = col;
+        for (; j + 4 <= col + cols; j += 4) run(One(), Four(), i, j);
+        for (; j < col + cols; ++j) run(One(), One(), i, j);
+    }
+    apply_epilogue(args, row, col, rows, cols);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mc
+HWY_AFTER_NAMESPACE();
+
+#endif  // MC_KERNELS_CPU_GEMM_TILE_INL_H_

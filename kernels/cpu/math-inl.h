@@ -1,0 +1,311 @@
+// Vector functions for the kernels: partial loads, and every UnaryOp with its derivative.
+//
+// Included by sources that go through hwy/foreach_target.h; lives in mc::HWY_NAMESPACE. d is a
+// ScalableTag<T> (or a capped one), T float or double.
+//
+// f32: polynomials, errors measured in tests/kernels/math_test.cpp: exp, log, tanh, sigmoid within
+// 4 ulp, erf within 1.2e-7 absolute. f64 serves gradient checks: std:: lane by lane, so as exact as
+// the C library. NaN gives NaN, infinities give limits, in both.
+//
+// The polynomials are minimax fits of our own (Lawson's iteration on Chebyshev nodes).
+
+#if defined(MC_KERNELS_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MC_KERNELS_CPU_MATH_INL_H_
+#undef MC_KERNELS_CPU_MATH_INL_H_
+#else
+#define MC_KERNELS_CPU_MATH_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/elementwise.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mc {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// ---- Partial vectors: n < Lanes(d) elements, the others 0 / left alone -------------------------
+
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> load_n(D d, const T* p, size_t n) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+    return hn::MaskedLoad(hn::FirstN(d, n), d, p);  // touches nothing beyond n here
+#else
+    HWY_ALIGN T lanes[hn::MaxLanes(D())] = {};
+    std::memcpy(lanes, p, n * sizeof(T));
+    return hn::Load(d, lanes);
+#endif
+}
+
+template <class D, class V, class T = hn::TFromD<D>>
+HWY_INLINE void store_n(V v, D d, T* p, size_t n) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+    hn::BlendedStore(v, hn::FirstN(d, n), d, p);
+#else
+    HWY_ALIGN T lanes[hn::MaxLanes(D())];
+    hn::Store(v, d, lanes);
+    std::memcpy(p, lanes, n * sizeof(T));
+#endif
+}
+
+// f lane by lane.
+template <class D, class V, class F>
+HWY_NOINLINE V map_lanes(D d, V x, F f) {
+    using T = hn::TFromD<D>;
+    HWY_ALIGN T lanes[hn::MaxLanes(D())];
+    hn::Store(x, d, lanes);
+    for (size_t i = 0; i < hn::Lanes(d); ++i) lanes[i] = f(lanes[i]);
+    return hn::Load(d, lanes);
+}
+
+template <class D>
+inline constexpr bool kIsF32 = sizeof(hn::TFromD<D>) == 4;
+
+// c[0] + c[1] x + ... by Horner.
+template <class D, class V>
+HWY_INLINE V polynomial(D, V, V c) {
+    return c;
+}
+template <class D, class V, class... Rest>
+HWY_INLINE V polynomial(D d, V x, V c, Rest... rest) {
+    return hn::MulAdd(polynomial(d, x, rest...), x, c);
+}
+
+// ---- Functions --------------------------------------------------------------------------------
+
+template <class D, class V>
+HWY_INLINE V vexp(D d, V x) {
+    if constexpr (kIsF32<D>) {
+        const hn::Rebind<int32_t, D> di;
+        // Beyond these the result is 0 or inf all the same.
+        const V bounded = hn::Min(hn::Max(x, hn::Set(d, -105.0f)), hn::Set(d, 89.0f));
+        const auto q = hn::NearestInt(hn::Mul(bounded, hn::Set(d, 1.44269504f)));
+        const V qf = hn::ConvertTo(d, q);
+        // r = x - q ln 2 in two parts; the first has trailing zeros, so that the product is exact.
+        V r = hn::NegMulAdd(qf, hn::Set(d, 0.693145752f), bounded);
+        r = hn::NegMulAdd(qf, hn::Set(d, 1.42860677e-6f), r);
+        const V p = polynomial(d, r, hn::Set(d, 0.5f), hn::Set(d, 0.16666666f),
+                               hn::Set(d, 0.04166629f), hn::Set(d, 0.008333498f),
+                               hn::Set(d, 0.0013944784f), hn::Set(d, 0.00019790219f));
+        const V e = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
+        // 2^q in two factors: denormals and the last octave need it.
+        const auto bias = hn::Set(di, 127);
+        const auto half = hn::ShiftRight<1>(q);
+        const V s0 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, bias)));
+        const V s1 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(q, half), bias)));
+        return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(hn::Mul(e, s0), s1));
+    } else {
+        return map_lanes(d, x, [](double v) { return std::exp(v); });
+    }
+}
+
+template <class D, class V>
+HWY_INLINE V vlog(D d, V x) {
+    if constexpr (kIsF32<D>) {
+        const hn::Rebind<int32_t, D> di;
+        // Denormals are scaled into the normal range.
+        const auto small = hn::Lt(x, hn::Set(d, std::numeric_limits<float>::min()));
+        const V y = hn::IfThenElse(small, hn::Mul(x, hn::Set(d, 33554432.0f)), x);
+        // y = 2^e m with m in [sqrt(1/2), sqrt 2): shift the bits so that the exponent's border is
+        // sqrt(1/2).
+        const auto shifted = hn::Sub(hn::BitCast(di, y), hn::Set(di, 0x3f3504f3));
+        const auto e = hn::ShiftRight<23>(shifted);
+        const V m = hn::BitCast(d, hn::Sub(hn::BitCast(di, y), hn::ShiftLeft<23>(e)));
+        const V ef = hn::Sub(hn::ConvertTo(d, e), hn::IfThenElseZero(small, hn::Set(d, 25.0f)));
+        // log m = 2 atanh(s), s = f / (2 + f), f = m - 1, as f - s (f - 2 s^2 P(s^2)): exact
+        // near 1.
+        const V f = hn::Sub(m, hn::Set(d, 1.0f));
+        const V s = hn::Div(f, hn::Add(f, hn::Set(d, 2.0f)));
+        const V s2 = hn::Mul(s, s);
+        const V r = hn::Mul(s2, polynomial(d, s2, hn::Set(d, 0.6666666f), hn::Set(d, 0.40000334f),
+                                           hn::Set(d, 0.28537285f), hn::Set(d, 0.235826f)));
+        const V half_f2 = hn::Mul(hn::Mul(hn::Set(d, 0.5f), f), f);
+        const V ln2_hi = hn::Set(d, 0.693138123f), ln2_lo = hn::Set(d, 9.05800061e-6f);
+        V result = hn::MulAdd(s, hn::Add(half_f2, r), hn::Mul(ef, ln2_lo));
+        result = hn::MulAdd(ef, ln2_hi, hn::Add(hn::Sub(result, half_f2), f));
+        const V inf = hn::Set(d, std::numeric_limits<float>::infinity());
+        result = hn::IfThenElse(hn::Eq(x, inf), inf, result);
+        result = hn::IfThenElse(hn::Eq(x, hn::Zero(d)), hn::Neg(inf), result);
+        const V nan = hn::Set(d, std::numeric_limits<float>::quiet_NaN());
+        result = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), nan, result);
+        return hn::IfThenElse(hn::IsNaN(x), x, result);
+    } else {
+        return map_lanes(d, x, [](double v) { return std::log(v); });
+    }
+}
+
+template <class D, class V>
+HWY_INLINE V vtanh(D d, V x) {
+    if constexpr (kIsF32<D>) {
+        const V one = hn::Set(d, 1.0f);
+        const V a = hn::Abs(x);
+        const V x2 = hn::Mul(x, x);
+        const V p = polynomial(d, x2, hn::Set(d, -0.3333328f), hn::Set(d, 0.13331442f),
+                               hn::Set(d, -0.053739715f), hn::Set(d, 0.020639086f),
+                               hn::Set(d, -0.005704987f));
+        const V near = hn::MulAdd(hn::Mul(x, x2), p, x);
+        const V e = vexp(d, hn::Add(a, a));
+        const V far = hn::Sub(one, hn::Div(hn::Set(d, 2.0f), hn::Add(e, one)));
+        return hn::IfThenElse(hn::Lt(a, hn::Set(d, 0.625f)), near, hn::CopySign(far, x));
+    } else {
+        return map_lanes(d, x, [](double v) { return std::tanh(v); });
+    }
+}
+
+template <class D, class V>
+HWY_INLINE V vsigmoid(D d, V x) {
+    const V one = hn::Set(d, hn::TFromD<D>{1});
+    return hn::Div(one, hn::Add(one, vexp(d, hn::Neg(x))));
+}
+
+template <class D, class V>
+HWY_INLINE V verf(D d, V x) {
+    if constexpr (kIsF32<D>) {
+        const V a = hn::Abs(x);
+        // Small: x + x P(x^2).
+        const V x2 = hn::Mul(x, x);
+        const V p = polynomial(d, x2, hn::Set(d, 0.12837915f), hn::Set(d, -0.3761248f),
+                               hn::Set(d, 0.112816826f), hn::Set(d, -0.02676172f),
+                               hn::Set(d, 0.0049859406f), hn::Set(d, -0.00059537415f));
+        const V near = hn::MulAdd(p, x, x);
+        // Large: 1 - exp(P(|x|)), P = log erfc; at 4 the result has rounded to 1.
+        const V t = hn::Min(a, hn::Set(d, 4.0f));
+        const V q =
+            polynomial(d, t, hn::Set(d, -0.0001956759f), hn::Set(d, -1.1276757f),
+                       hn::Set(d, -0.63718224f), hn::Set(d, -0.1039316f), hn::Set(d, 0.02222692f),
+                       hn::Set(d, -0.0030432171f), hn::Set(d, 0.00019593722f));
+        const V far = hn::CopySign(hn::Sub(hn::Set(d, 1.0f), vexp(d, q)), x);
+        const V result = hn::IfThenElse(hn::Lt(a, hn::Set(d, 0.925f)), near, far);
+        return hn::IfThenElse(hn::IsNaN(x), x, result);
+    } else {
+        return map_lanes(d, x, [](double v) { return std::erf(v); });
+    }
+}
+
+// Exact GELU: x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2.
+template <class D, class V>
+HWY_INLINE V vgelu(D d, V x) {
+    using T = hn::TFromD<D>;
+    const V cdf_twice =
+        hn::Add(hn::Set(d, T{1}), verf(d, hn::Mul(x, hn::Set(d, T(0.70710678118654752440)))));
+    return hn::Mul(hn::Mul(hn::Set(d, T(0.5)), x), cdf_twice);
+}
+
+// Phi(x) + x phi(x), phi the normal density.
+template <class D, class V>
+HWY_INLINE V vgelu_grad(D d, V x) {
+    using T = hn::TFromD<D>;
+    const V cdf = hn::Mul(
+        hn::Set(d, T(0.5)),
+        hn::Add(hn::Set(d, T{1}), verf(d, hn::Mul(x, hn::Set(d, T(0.70710678118654752440))))));
+    const V density = hn::Mul(hn::Set(d, T(0.39894228040143267794)),
+                              vexp(d, hn::Mul(hn::Mul(x, x), hn::Set(d, T(-0.5)))));
+    return hn::MulAdd(x, density, cdf);
+}
+
+template <class D, class V>
+HWY_INLINE V vquick_gelu(D d, V x) {
+    return hn::Mul(x, vsigmoid(d, hn::Mul(x, hn::Set(d, hn::TFromD<D>(1.702)))));
+}
+
+template <class D, class V>
+HWY_INLINE V vquick_gelu_grad(D d, V x) {
+    using T = hn::TFromD<D>;
+    const V k = hn::Set(d, T(1.702));
+    const V s = vsigmoid(d, hn::Mul(x, k));
+    return hn::MulAdd(hn::Mul(hn::Mul(k, x), s), hn::Sub(hn::Set(d, T{1}), s), s);
+}
+
+// ---- UnaryOp as a template argument -----------------------------------------------------------
+
+template <UnaryOp op, class D, class V>
+HWY_INLINE V vunary(D d, V x, V param) {
+    using T = hn::TFromD<D>;
+    (void)param;
+    if constexpr (op == UnaryOp::neg) return hn::Neg(x);
+    if constexpr (op == UnaryOp::exp) return vexp(d, x);
+    if constexpr (op == UnaryOp::log) return vlog(d, x);
+    if constexpr (op == UnaryOp::sqrt) return hn::Sqrt(x);
+    if constexpr (op == UnaryOp::square) return hn::Mul(x, x);
+    if constexpr (op == UnaryOp::reciprocal) return hn::Div(hn::Set(d, T{1}), x);
+    if constexpr (op == UnaryOp::tanh) return vtanh(d, x);
+    if constexpr (op == UnaryOp::sigmoid) return vsigmoid(d, x);
+    // Comparisons rather than Max: a NaN stays.
+    if constexpr (op == UnaryOp::relu) return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x);
+    if constexpr (op == UnaryOp::leaky_relu)
+        return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, param), x);
+    if constexpr (op == UnaryOp::gelu) return vgelu(d, x);
+    if constexpr (op == UnaryOp::quick_gelu) return vquick_gelu(d, x);
+    if constexpr (op == UnaryOp::abs) return hn::Abs(x);
+    if constexpr (op == UnaryOp::sin) return map_lanes(d, x, [](T v) { return std::sin(v); });
+    if constexpr (op == UnaryOp::cos) return map_lanes(d, x, [](T v) { return std::cos(v); });
+}
+
+// f'(x), x being the input of f.
+template <UnaryOp op, class D, class V>
+HWY_INLINE V vunary_grad(D d, V x, V param) {
+    using T = hn::TFromD<D>;
+    (void)param;
+    const V one = hn::Set(d, T{1});
+    if constexpr (op == UnaryOp::neg) return hn::Neg(one);
+    if constexpr (op == UnaryOp::exp) return vexp(d, x);
+    if constexpr (op == UnaryOp::log) return hn::Div(one, x);
+    if constexpr (op == UnaryOp::sqrt) return hn::Div(hn::Set(d, T(0.5)), hn::Sqrt(x));
+    if constexpr (op == UnaryOp::square) return hn::Add(x, x);
+    if constexpr (op == UnaryOp::reciprocal) return hn::Div(hn::Neg(one), hn::Mul(x, x));
+    if constexpr (op == UnaryOp::tanh) {
+        const V t = vtanh(d, x);
+        return hn::NegMulAdd(t, t, one);
+    }
+    if constexpr (op == UnaryOp::sigmoid) {
+        const V s = vsigmoid(d, x);
+        return hn::Mul(s, hn::Sub(one, s));
+    }
+    if constexpr (op == UnaryOp::relu) return hn::IfThenElseZero(hn::Gt(x, hn::Zero(d)), one);
+    if constexpr (op == UnaryOp::leaky_relu)
+        return hn::IfThenElse(hn::Gt(x, hn::Zero(d)), one, param);
+    if constexpr (op == UnaryOp::gelu) return vgelu_grad(d, x);
+    if constexpr (op == UnaryOp::quick_gelu) return vquick_gelu_grad(d, x);
+    if constexpr (op == UnaryOp::abs)
+        return hn::IfThenElseZero(hn::Ne(x, hn::Zero(d)), hn::CopySign(one, x));
+    if constexpr (op == UnaryOp::sin) return map_lanes(d, x, [](T v) { return std::cos(v); });
+    if constexpr (op == UnaryOp::cos) return map_lanes(d, x, [](T v) { return -std::sin(v); });
+}
+
+// Calls f with the op as a compile-time constant: f(std::integral_constant<UnaryOp, op>).
+template <class F>
+HWY_INLINE void with_unary_op(UnaryOp op, F&& f) {
+#define MC_CASE(name)   \
+    case UnaryOp::name: \
+        return f(std::integral_constant<UnaryOp, UnaryOp::name>());
+    switch (op) {
+        MC_CASE(neg)
+        MC_CASE(exp)
+        MC_CASE(log)
+        MC_CASE(sqrt)
+        MC_CASE(square)
+        MC_CASE(reciprocal)
+        MC_CASE(tanh)
+        MC_CASE(sigmoid)
+        MC_CASE(relu)
+        MC_CASE(leaky_relu)
+        MC_CASE(gelu)
+        MC_CASE(quick_gelu)
+        MC_CASE(abs)
+        MC_CASE(sin)
+        MC_CASE(cos)
+    }
+#undef MC_CASE
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mc
+HWY_AFTER_NAMESPACE();
+
+#endif  // MC_KERNELS_CPU_MATH_INL_H_

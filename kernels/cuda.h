@@ -1,0 +1,13 @@
+// The three questions that the CUDA library answers, or in a build without it
+// kernels/cuda_stub.cpp.
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace mc {
+
+Backend& cuda_backend();
+bool cuda_available();
+Context& cuda_default_context();  // throws Error where cuda_available() is false
+
+}  // namespace mc

@@ -1,0 +1,24 @@
+// Linked where there is no CUDA: an empty table, so that each use of it is a typed error.
+#include "kernels/bind.h"
+#include "kernels/cuda.h"
+
+namespace mc {
+
+Backend& cuda_backend() {
+    static Backend table = [] {
+        Backend b;
+        bind_backend(b, DeviceType::cuda);
+        return b;
+    }();
+    return table;
+}
+
+bool cuda_available() {
+    return false;
+}
+
+Context& cuda_default_context() {
+    throw Error("[default_context] this build has no CUDA; use the device cpu");
+}
+
+}  // namespace mc

@@ -1,0 +1,164 @@
+#include "models/momask/mask_transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/momask/sampling.h"
+
+namespace mc::momask {
+
+MaskTransformer::MaskTransformer(const TransformerConfig& config, Generator* init)
+    : Trunk(config, config.num_tokens, init),
+      token_emb_(config.num_tokens + 2, config.code_dim, 0.02, init) {
+    add("token_emb", token_emb_);
+    reference_init(init);
+}
+
+Var MaskTransformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
+                            const nn::Pass& pass) const {
+    return run(token_emb_(ids), {condition(cond)}, padding, pass);
+}
+
+Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
+                                      double scale) const {
+    if (scale == 1) return logits(ids, cond, padding).value();
+    const int64_t batch = ids.size(0);
+    auto twice = [](const Tensor& t) { return concat({Var(t), Var(t)}, 0).value(); };
+    const Tensor both_cond =
+        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype()))}, 0).value();
+    const Tensor all = logits(twice(ids), both_cond, twice(padding)).value();
+    const Var with(all.slice(0, 0, batch)), without(all.slice(0, batch, 2 * batch));
+    return (without + mc::scale(with - without, scale)).value();
+}
+
+MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
+                                                  const std::vector<int64_t>& lengths,
+                                                  const Tensor& cond_in, const nn::Pass& pass,
+                                                  UniformSource& draws,
+                                                  bool reference_counts) const {
+    const int64_t batch = ids_in.size(0), n = ids_in.size(1);
+    const Tensor source = ids_in.contiguous();
+    const Tensor time = draws.uniform("draw.rand_time", {batch}),
+                 order = draws.uniform("draw.randperm", {batch, n});
+    const Tensor subset0 = draws.uniform("draw.subset0", {batch, n}),
+                 random = draws.uniform("draw.rand_id", {batch, n});
+    const Tensor subset1 = draws.uniform("draw.subset1", {batch, n});
+    Step step;
+    step.ids = Tensor::empty({batch, n}, DType::i64);
+    step.labels = Tensor::empty({batch, n}, DType::i64);
+    for (int64_t b = 0; b < batch; ++b) {
+        const int64_t count =
+            masked_count(time.data<float>()[b], reference_counts ? n : lengths[b]);
+        std::vector<float> score(order.data<float>() + b * n, order.data<float>() + (b + 1) * n);
+        if (!reference_counts)  // positions beyond the length come last
+            for (int64_t i = lengths[b]; i < n; ++i) score[i] = 2;
+        // The reference compares the argsort itself, not its inverse; both are uniform
+        // permutations.
+        std::vector<int64_t> rank(static_cast<size_t>(n));
+        const std::vector<int64_t> inverse = ranks(score.data(), n);
+        if (reference_counts)
+            for (int64_t i = 0; i < n; ++i) rank[inverse[i]] = i;
+        else
+            rank = inverse;
+        for (int64_t i = 0; i < n; ++i) {
+            const int64_t at = b * n + i;
+            const bool valid = i < lengths[b], masked = valid && rank[i] < count;
+            const int64_t id = valid ? source.data<int64_t>()[at] : pad_id();
+            step.labels.data<int64_t>()[at] = masked ? id : mask_id();
+            int64_t fed = id;
+            if (masked) {
+                if (subset0.data<float>()[at] < 0.1f)
+                    fed = std::min<int64_t>(
+                        config_.num_tokens - 1,
+                        static_cast<int64_t>(random.data<float>()[at] *
+                                             static_cast<float>(config_.num_tokens)));
+                else if (subset1.data<float>()[at] < 0.88f)
+                    fed = mask_id();
+            }
+            step.ids.data<int64_t>()[at] = fed;
+        }
+    }
+    Tensor cond = cond_in;
+    if (pass.training && config_.cond_drop_prob > 0) {
+        const Tensor drop = draws.uniform("draw.cond_drop", {batch});
+        cond = cond_in.clone();
+        for (int64_t b = 0; b < batch; ++b)
+            if (drop.data<float>()[b] < config_.cond_drop_prob)
+                std::memset(
+                    cond.raw() + b * cond.size(1) * static_cast<int64_t>(size_of(cond.dtype())), 0,
+                    static_cast<size_t>(cond.size(1)) * size_of(cond.dtype()));
+    }
+    const Var all = reshape(logits(step.ids, cond, padding_mask(lengths, n), pass),
+                            {batch * n, config_.num_tokens});
+    const Tensor labels = step.labels.reshape({batch * n});
+    step.loss = cross_entropy(all, labels, mask_id());
+    int64_t right = 0, asked = 0;
+    const Tensor values = all.value().to(DType::f32);
+    for (int64_t r = 0; r < batch * n; ++r) {
+        const int64_t label = labels.data<int64_t>()[r];
+        if (label == mask_id()) continue;
+        const float* row = values.data<float>() + r * config_.num_tokens;
+        ++asked;
+        right += std::max_element(row, row + config_.num_tokens) - row == label;
+    }
+    step.accuracy = asked ? static_cast<double>(right) / static_cast<double>(asked) : 0;
+    return step;
+}
+
+Tensor MaskTransformer::generate(const Tensor& cond, const std::vector<int64_t>& lengths,
+                                 const GenerationOptions& options, UniformSource& draws,
+                                 const Tensor& keep) const {
+    const int64_t batch = static_cast<int64_t>(lengths.size()), classes = config_.num_tokens;
+    const int64_t n = *std::max_element(lengths.begin(), lengths.end());
+    const Tensor padding = padding_mask(lengths, n);
+    constexpr float kFixed = 1e5f;
+    Tensor ids = Tensor::empty({batch, n}, DType::i64);
+    std::vector<float> score(static_cast<size_t>(batch * n));
+    std::vector<int64_t> open(static_cast<size_t>(batch));  // how many tokens are to be made
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t i = 0; i < n; ++i) {
+            const int64_t at = b * n + i, kept = keep.defined() ? keep.item<int64_t>({b, i}) : -1;
+            const bool made = i < lengths[b] && kept < 0;
+            ids.data<int64_t>()[at] = i >= lengths[b] ? pad_id() : made ? mask_id() : kept;
+            score[at] = made ? 0 : kFixed;
+            open[b] += made;
+        }
+    const int64_t k = top_k_count(options.top_k, classes);
+    const std::vector<float> times = time_grid(options.steps);
+    for (int64_t s = 0; s < options.steps; ++s) {
+        std::vector<uint8_t> masked(static_cast<size_t>(batch * n));
+        for (int64_t b = 0; b < batch; ++b) {
+            if (open[b] == 0) continue;
+            const int64_t count = masked_count(times[s], open[b]);
+            const std::vector<int64_t> rank = ranks(score.data() + b * n, n);
+            for (int64_t i = 0; i < n; ++i) {
+                if (rank[i] >= count) continue;
+                masked[b * n + i] = 1;
+                ids.data<int64_t>()[b * n + i] = mask_id();
+            }
+        }
+        ids.bump_version();
+        const Tensor logits =
+            guided_logits(ids, cond, padding, options.guidance).reshape({batch * n, classes});
+        const std::string name = "noise.step" + std::to_string(s);
+        std::vector<int64_t> drawn;
+        if (options.gumbel) {
+            const Tensor u = draws.uniform(name, {batch, n, classes});
+            drawn = sample_gumbel(logits, k, options.temperature,
+                                  u.defined() ? u.data<float>() : nullptr);
+        } else {
+            drawn = sample_categorical(logits, k, options.temperature,
+                                       draws.uniform(name, {batch, n}).data<float>());
+        }
+        const std::vector<float> p = probability_of(logits, drawn);
+        for (int64_t at = 0; at < batch * n; ++at) {
+            if (masked[at]) ids.data<int64_t>()[at] = drawn[at];
+            score[at] = masked[at] ? p[at] : kFixed;
+        }
+    }
+    for (int64_t at = 0; at < batch * n; ++at)
+        if (padding.data<bool>()[at]) ids.data<int64_t>()[at] = -1;
+    return ids;
+}
+
+}  // namespace mc::momask

@@ -1,0 +1,50 @@
+// MoMask's base-layer model: predicts masked tokens of the first quantiser from text
+// (generators.md 3.3, 3.6, 3.7).
+#pragma once
+
+#include "models/momask/trunk.h"
+#include "models/motion_generator.h"
+#include "tensor/uniform_source.h"
+
+namespace mc::momask {
+
+class MaskTransformer : public Trunk {
+  public:
+    MaskTransformer(const TransformerConfig& config, Generator* init);
+
+    int64_t mask_id() const { return config_.num_tokens; }
+    int64_t pad_id() const { return config_.num_tokens + 1; }
+    const TransformerConfig& config() const { return config_; }
+
+    // ids (B, n) in [0, num_tokens + 2), cond (B, clip_dim), padding (B, n) -> logits (B, n,
+    // num_tokens).
+    Var logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
+               const nn::Pass& pass = {}) const;
+    // Guided: uncond + scale (cond - uncond), both branches in one batch; scale 1 skips the second.
+    Tensor guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
+                         double scale) const;
+
+    struct Step {
+        Var loss;             // () mean cross-entropy over masked positions
+        double accuracy = 0;  // top-1 over masked positions
+        Tensor ids, labels;   // (B, n): what was fed, what was asked (mask_id = not asked)
+    };
+    // ids (B, n) of the base layer (anything beyond the lengths). Draws in order: draw.rand_time
+    // (B), draw.randperm (B, n), draw.subset0 (B, n), draw.rand_id (B, n), draw.subset1 (B, n),
+    // draw.cond_drop (B). `reference_counts`: the number masked follows n, not the true length
+    // (QUIRK Q15).
+    Step train_step(const Tensor& ids, const std::vector<int64_t>& lengths, const Tensor& cond,
+                    const nn::Pass& pass, UniformSource& draws, bool reference_counts = true) const;
+
+    // Generates ids (B, max length), -1 beyond a row's length. cond (B, clip_dim). Draws
+    // "noise.step{k}" (B, n) or, with options.gumbel, (B, n, num_tokens). With `keep` (B, n; -1 =
+    // generate) the given ids stay and only the rest is made.
+    Tensor generate(const Tensor& cond, const std::vector<int64_t>& lengths,
+                    const GenerationOptions& options, UniformSource& draws,
+                    const Tensor& keep = {}) const;
+
+  private:
+    nn::Embedding token_emb_;  // (num_tokens + 2, code_dim)
+};
+
+}  // namespace mc::momask

@@ -1,0 +1,183 @@
+#include "models/momask/residual_transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "models/momask/sampling.h"
+
+namespace mc::momask {
+
+ResidualTransformer::ResidualTransformer(const TransformerConfig& config, Generator* init)
+    : Trunk(config, config.code_dim, init),
+      embed_proj_shared_weight_(
+          nn::init::zeros({config.num_quantizers - 2, config.num_tokens + 1, config.code_dim})),
+      token_embed_weight_(nn::init::zeros({1, config.num_tokens + 1, config.code_dim})),
+      output_proj_weight_(nn::init::zeros({1, config.num_tokens + 1, config.code_dim})),
+      quant_emb_(config.num_quantizers, config.latent_dim, init) {
+    if (config.num_quantizers < 3)
+        throw Error("[momask] the residual transformer needs at least 3 quantisers");
+    add_parameter("embed_proj_shared_weight", embed_proj_shared_weight_);
+    add_parameter("token_embed_weight_", token_embed_weight_);
+    add_parameter("output_proj_weight_", output_proj_weight_);
+    add("quant_emb", quant_emb_);
+    reference_init(init);
+}
+
+Var ResidualTransformer::embedding_table(int64_t layer) const {
+    const Var bank =
+        layer == 0 ? token_embed_weight_ : slice(embed_proj_shared_weight_, 0, layer - 1, layer);
+    return reshape(bank, {config_.num_tokens + 1, config_.code_dim});
+}
+
+Var ResidualTransformer::projection_table(int64_t layer) const {
+    const Var bank = layer == config_.num_quantizers - 1
+                         ? output_proj_weight_
+                         : slice(embed_proj_shared_weight_, 0, layer - 1, layer);
+    return reshape(bank, {config_.num_tokens + 1, config_.code_dim});
+}
+
+Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer, const Tensor& cond,
+                                const Tensor& padding, const nn::Pass& pass) const {
+    const int64_t batch = h.size(0), n = h.size(1), q_count = config_.num_quantizers;
+    Tensor one_hot = Tensor::zeros({batch, 1, q_count}, DType::f32);
+    for (int64_t b = 0; b < batch; ++b) one_hot.data<float>()[b * q_count + layer[b]] = 1;
+    const Var x = run(h, {condition(cond), quant_emb_(Var(one_hot.to(h.dtype())))}, padding,
+                      pass);  // (B, n, C)
+    // Rows of one layer share a table: group the batch by layer, project each group, put the rows
+    // back.
+    std::vector<Var> parts;
+    std::vector<int64_t> place(static_cast<size_t>(batch));
+    int64_t at = 0;
+    for (int64_t j = 1; j < q_count; ++j) {
+        std::vector<int64_t> rows;
+        for (int64_t b = 0; b < batch; ++b)
+            if (layer[b] == j) {
+                place[b] = at++;
+                rows.push_back(b);
+            }
+        if (rows.empty()) continue;
+        const int64_t count = static_cast<int64_t>(rows.size());
+        const Var group = count == batch ? reshape(x, {batch, n * config_.code_dim})
+                                         : embedding(reshape(x, {batch, n * config_.code_dim}),
+                                                     Tensor::from_ids(rows, {count}));
+        parts.push_back(reshape(
+            linear(reshape(group, {count * n, config_.code_dim}), projection_table(j), Var()),
+            {count, n * (config_.num_tokens + 1)}));
+    }
+    if (at != batch)
+        throw Error("[momask] a residual layer outside 1.." + std::to_string(q_count - 1));
+    const Var all = parts.size() == 1
+                        ? parts[0]
+                        : embedding(concat(parts, 0), Tensor::from_ids(place, {batch}));
+    return reshape(all, {batch, n, config_.num_tokens + 1});
+}
+
+ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
+                                                          const std::vector<int64_t>& lengths,
+                                                          const Tensor& cond_in,
+                                                          const nn::Pass& pass,
+                                                          UniformSource& draws) const {
+    const int64_t batch = ids_in.size(0), n = ids_in.size(1), q_count = config_.num_quantizers;
+    const Tensor schedule = draws.uniform("draw.q_schedule", {batch});
+    Step step;
+    for (int64_t b = 0; b < batch; ++b) {
+        const float ratio =
+            std::cos(schedule.data<float>()[b] * static_cast<float>(std::numbers::pi) * 0.5f);
+        step.layer.push_back(1 + static_cast<int64_t>(std::nearbyint(
+                                     (1.0f - ratio) * static_cast<float>(q_count - 2))));
+    }
+    const Tensor source = ids_in.contiguous();
+    Tensor labels = Tensor::empty({batch * n}, DType::i64);
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t i = 0; i < n; ++i)
+            labels.data<int64_t>()[b * n + i] =
+                i < lengths[b] ? source.data<int64_t>()[(b * n + i) * q_count + step.layer[b]]
+                               : pad_id();
+    Var h;
+    for (int64_t j = 0; j + 1 < q_count;
+         ++j) {  // -1 embeds to nothing: rows whose layer is not above j
+        Tensor layer_ids = Tensor::empty({batch, n}, DType::i64);
+        for (int64_t b = 0; b < batch; ++b)
+            for (int64_t i = 0; i < n; ++i)
+                layer_ids.data<int64_t>()[b * n + i] =
+                    j >= step.layer[b] ? -1
+                    : i < lengths[b]   ? source.data<int64_t>()[(b * n + i) * q_count + j]
+                                       : pad_id();
+        const Var part = embedding(embedding_table(j), layer_ids);
+        h = h.defined() ? h + part : part;
+    }
+    Tensor cond = cond_in;
+    if (pass.training && config_.cond_drop_prob > 0) {
+        const Tensor drop = draws.uniform("draw.cond_drop", {batch});
+        cond = cond_in.clone();
+        for (int64_t b = 0; b < batch; ++b)
+            if (drop.data<float>()[b] < config_.cond_drop_prob)
+                std::memset(
+                    cond.raw() + b * cond.size(1) * static_cast<int64_t>(size_of(cond.dtype())), 0,
+                    static_cast<size_t>(cond.size(1)) * size_of(cond.dtype()));
+    }
+    const int64_t classes = config_.num_tokens + 1;
+    const Var all =
+        reshape(logits(h, step.layer, cond, padding_mask(lengths, n), pass), {batch * n, classes});
+    step.loss = cross_entropy(all, labels, pad_id());
+    int64_t right = 0, asked = 0;
+    const Tensor values = all.value().to(DType::f32);
+    for (int64_t r = 0; r < batch * n; ++r) {
+        if (labels.data<int64_t>()[r] == pad_id()) continue;
+        const float* row = values.data<float>() + r * classes;
+        ++asked;
+        right += std::max_element(row, row + classes) - row == labels.data<int64_t>()[r];
+    }
+    step.accuracy = asked ? static_cast<double>(right) / static_cast<double>(asked) : 0;
+    return step;
+}
+
+Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& cond,
+                                   const Tensor& padding, double scale) const {
+    const int64_t batch = h.size(0);
+    if (scale == 1)
+        return logits(h, std::vector<int64_t>(static_cast<size_t>(batch), layer), cond, padding)
+            .value();
+    const Tensor both_cond =
+        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype()))}, 0).value();
+    const Tensor all =
+        logits(concat({h, h}, 0), std::vector<int64_t>(static_cast<size_t>(2 * batch), layer),
+               both_cond, concat({Var(padding), Var(padding)}, 0).value())
+            .value();
+    const Var with(all.slice(0, 0, batch)), without(all.slice(0, batch, 2 * batch));
+    return (without + mc::scale(with - without, scale)).value();
+}
+
+Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
+                                     const std::vector<int64_t>& lengths,
+                                     const GenerationOptions& options, UniformSource& draws) const {
+    const int64_t batch = base.size(0), n = base.size(1), q_count = config_.num_quantizers;
+    const int64_t classes = config_.num_tokens + 1, k = top_k_count(options.top_k, classes);
+    const Tensor padding = padding_mask(lengths, n);
+    Tensor all = Tensor::empty({batch, n, q_count}, DType::i64), below = base.contiguous().clone();
+    auto settle = [&](int64_t layer) {
+        for (int64_t at = 0; at < batch * n; ++at) {
+            if (padding.data<bool>()[at]) below.data<int64_t>()[at] = pad_id();
+            const int64_t id = below.data<int64_t>()[at];
+            all.data<int64_t>()[at * q_count + layer] = id == pad_id() ? -1 : id;
+        }
+        below.bump_version();
+    };
+    settle(0);
+    Var h;
+    for (int64_t j = 1; j < q_count; ++j) {
+        const Var part = embedding(embedding_table(j - 1), below);
+        h = h.defined() ? h + part : part;
+        const Tensor scores =
+            guided(h, j, cond, padding, options.residual_guidance).reshape({batch * n, classes});
+        const Tensor u = draws.uniform("noise.res.step" + std::to_string(j), {batch, n, classes});
+        const std::vector<int64_t> drawn =
+            sample_gumbel(scores, k, 1.0, u.defined() ? u.data<float>() : nullptr);
+        std::copy(drawn.begin(), drawn.end(), below.data<int64_t>());
+        settle(j);
+    }
+    return all;
+}
+
+}  // namespace mc::momask

@@ -1,0 +1,50 @@
+// MoMask's second stage: predicts quantiser layers 1..Q-1 one after another (generators.md 3.4).
+#pragma once
+
+#include "models/momask/trunk.h"
+#include "models/motion_generator.h"
+#include "tensor/uniform_source.h"
+
+namespace mc::momask {
+
+class ResidualTransformer : public Trunk {
+  public:
+    ResidualTransformer(const TransformerConfig& config, Generator* init);
+
+    int64_t pad_id() const { return config_.num_tokens; }
+    const TransformerConfig& config() const { return config_; }
+
+    // h (B, n, code_dim): sum of the embedded layers below; layer (B) in 1..Q-1 -> logits (B, n,
+    // num_tokens + 1).
+    Var logits(const Var& h, const std::vector<int64_t>& layer, const Tensor& cond,
+               const Tensor& padding, const nn::Pass& pass = {}) const;
+
+    struct Step {
+        Var loss;
+        double accuracy = 0;  // over valid positions
+        std::vector<int64_t> layer;
+    };
+    // ids (B, n, Q) with true ids of all layers. Draws: draw.q_schedule (B), draw.cond_drop (B).
+    Step train_step(const Tensor& ids, const std::vector<int64_t>& lengths, const Tensor& cond,
+                    const nn::Pass& pass, UniformSource& draws) const;
+
+    // base ids (B, n) -> all layers (B, n, Q), -1 beyond the lengths and where the pad class was
+    // drawn (QUIRK Q18). Draws "noise.res.step{j}" (B, n, num_tokens + 1).
+    Tensor generate(const Tensor& base, const Tensor& cond, const std::vector<int64_t>& lengths,
+                    const GenerationOptions& options, UniformSource& draws) const;
+
+  private:
+    // Table that embeds layer j (0..Q-2), table that scores layer j (1..Q-1): the middle ones are
+    // shared.
+    Var embedding_table(int64_t layer) const;
+    Var projection_table(int64_t layer) const;
+    Tensor guided(const Var& h, int64_t layer, const Tensor& cond, const Tensor& padding,
+                  double scale) const;
+
+    Var embed_proj_shared_weight_;  // (Q-2, K+1, C)
+    Var token_embed_weight_;        // (1, K+1, C)
+    Var output_proj_weight_;        // (1, K+1, C)
+    nn::Linear quant_emb_;          // one-hot layer -> D
+};
+
+}  // namespace mc::momask

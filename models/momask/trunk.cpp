@@ -1,0 +1,98 @@
+#include "models/momask/trunk.h"
+
+namespace mc::momask {
+namespace {
+
+constexpr int64_t kMaxTokens = 512;
+
+}  // namespace
+
+Trunk::InputProcess::InputProcess(const TransformerConfig& config, Generator* init)
+    : pose_embedding(config.code_dim, config.latent_dim, init) {
+    add("poseEmbedding", pose_embedding);
+}
+
+Trunk::Stack::Stack(const TransformerConfig& config, Generator* init) {
+    add("layers", layers);
+    for (int64_t i = 0; i < config.layers; ++i)
+        layers.emplace(config.latent_dim, config.heads, config.ff_size, config.dropout, init);
+}
+
+Trunk::OutputProcess::OutputProcess(const TransformerConfig& config, int64_t out_dim,
+                                    Generator* init)
+    : dense(config.latent_dim, config.latent_dim, init),
+      layer_norm(config.latent_dim, 1e-12),
+      pose_final(config.latent_dim, out_dim, init) {
+    add("dense", dense);
+    add("LayerNorm", layer_norm);
+    add("poseFinal", pose_final);
+}
+
+Trunk::Trunk(const TransformerConfig& config, int64_t out_dim, Generator* init)
+    : config_(config),
+      input_process_(config, init),
+      stack_(config, init),
+      cond_emb_(config.clip_dim, config.latent_dim, init),
+      output_process_(config, out_dim, init),
+      positions_(nn::sinusoidal_positions(kMaxTokens, config.latent_dim)) {
+    add("input_process", input_process_);
+    add("seqTransEncoder", stack_);
+    add("cond_emb", cond_emb_);
+    add("output_process", output_process_);
+}
+
+void Trunk::reference_init(Generator* init) {
+    if (!init) return;
+    for (auto& [name, parameter] : parameters()) {
+        if (name.ends_with("in_proj_weight")) continue;
+        if (parameter->dims() >= 2)
+            parameter->value().copy_(init->normal(parameter->shape(), 0, 0.02));
+        else if (name.ends_with("bias"))
+            parameter->value().fill_(0);
+    }
+}
+
+Var Trunk::condition(const Tensor& cond) const {
+    if (cond.dims() != 2 || cond.size(1) != config_.clip_dim)
+        throw Error("[momask] text embedding " + cond.shape().str() + ", want (B, " +
+                    std::to_string(config_.clip_dim) +
+                    "); is the text encoder another one than the generator was trained with?");
+    return reshape(cond_emb_(Var(cond)), {cond.size(0), 1, config_.latent_dim});
+}
+
+Var Trunk::run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
+               const nn::Pass& pass) const {
+    const int64_t batch = h.size(0), n = h.size(1), extra = static_cast<int64_t>(prefix.size());
+    if (n > kMaxTokens)
+        throw Error("[momask] " + std::to_string(n) + " tokens, at most " +
+                    std::to_string(kMaxTokens));
+    Var x = input_process_.pose_embedding(h) + Var(positions_.slice(0, 0, n).to(h.dtype()));
+    x = nn::dropout(x, config_.dropout, pass);
+    std::vector<Var> parts(prefix);
+    parts.push_back(x);
+    x = concat(parts, 1);
+    AttentionOptions options;
+    options.key_padding = Tensor::zeros({batch, n + extra}, DType::boolean);
+    const Tensor pad = padding.contiguous();
+    for (int64_t b = 0; b < batch; ++b)
+        std::memcpy(options.key_padding.data<bool>() + b * (n + extra) + extra,
+                    pad.data<bool>() + b * n, static_cast<size_t>(n));
+    for (size_t l = 0; l < stack_.layers.size(); ++l) x = stack_.layers[l](x, options, pass);
+    x = slice(x, 1, extra, n + extra);
+    return output_process_.pose_final(
+        output_process_.layer_norm(output_process_.dense(x, UnaryOp::gelu)));
+}
+
+Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n) {
+    Tensor mask = Tensor::empty({static_cast<int64_t>(lengths.size()), n}, DType::boolean);
+    for (size_t b = 0; b < lengths.size(); ++b)
+        for (int64_t i = 0; i < n; ++i)
+            mask.data<bool>()[static_cast<int64_t>(b) * n + i] = i >= lengths[b];
+    return mask;
+}
+
+bool is_foreign_key(const std::string& name) {
+    return name == "position_enc.pe" || name.starts_with("clip_model.");
+}
+
+}  // namespace mc::momask

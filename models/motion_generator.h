@@ -1,0 +1,36 @@
+// Prompts and lengths to motion features: the one interface of MoMask and its kin.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "motion/joints.h"
+
+namespace mc {
+
+struct GenerationOptions {
+    int64_t steps = 10;   // refinement steps of the masked transformer
+    double guidance = 4;  // classifier-free guidance of the base layer; 1 switches it off
+    double residual_guidance = 5;
+    double temperature = 1;
+    double top_k = 0.9;   // fraction of classes dropped before sampling (generators.md 2.5)
+    bool gumbel = false;  // argmax over Gumbel-perturbed logits instead of a categorical draw
+    uint64_t seed = 10107;
+};
+
+struct GenerationRequest {
+    std::string prompt;
+    std::optional<int64_t>
+        frames;  // a multiple of 4 is used (floor); none: the length estimator decides
+};
+
+class MotionGenerator {
+  public:
+    virtual ~MotionGenerator() = default;
+    // One motion a request. Deterministic in (requests, options), whatever the number of threads.
+    virtual std::vector<motion::FeatureSequence> generate(
+        const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;
+};
+
+}  // namespace mc

@@ -1,0 +1,67 @@
+// Residual vector quantisation with codebooks learned by moving averages (generators.md 3.2;
+// Zeghidour et al. 2021).
+#pragma once
+
+#include "nn/module.h"
+#include "tensor/uniform_source.h"
+
+namespace mc::vq {
+
+struct QuantizerConfig {
+    int64_t num_quantizers = 6, nb_code = 512, code_dim = 512;
+    double mu = 0.99;                 // moving-average decay
+    double quantize_dropout = 0.2;    // probability of using fewer layers in a training batch
+    double sample_temperature = 0.5;  // training samples codes at this temperature; 0: nearest
+    // Reconstruction gradient reaching the encoder: the number of active layers in the reference
+    // (QUIRK Q14), or 1.
+    bool reference_gain = true;
+};
+
+struct Quantized {
+    Tensor ids;      // (B, n, Q) i64; -1 where a layer was dropped
+    Var codes;       // (B, n, C) sum over layers, straight-through
+    Var commitment;  // () mean over active layers of mean((residual - sg(code))^2)
+    double perplexity = 0;
+};
+
+class ResidualQuantizer : public nn::Module {
+  public:
+    explicit ResidualQuantizer(const QuantizerConfig& config);
+
+    // e (B, n, C) -> nearest codes, nothing updated.
+    Quantized operator()(const Var& e) const;
+    // The training forward: dropout of layers, sampling, moving-average update, revival of dead
+    // codes. Draws in order: "quantize_dropout" (2) if the probability is not 0; layer q:
+    // "layer{q}.init" normals if tiled; "layer{q}" (rows, codes).
+    Quantized train(const Var& e, UniformSource& draws);
+
+    Tensor encode(const Tensor& e) const;    // (B, n, Q) i64
+    Tensor decode(const Tensor& ids) const;  // ids (B, n, q <= Q), -1 = nothing -> (B, n, C)
+
+    const QuantizerConfig& config() const { return config_; }
+    const Tensor& codebook(int64_t layer) const {
+        return layers_[static_cast<size_t>(layer)]->codebook;
+    }
+
+    // What the reference does not save (QUIRK Q12) and a resumed training needs: sums, counts,
+    // which layers are begun.
+    nn::TensorMap training_state() const;
+    void load_training_state(const nn::TensorMap& state);
+
+  private:
+    struct Layer : nn::Module {
+        Tensor codebook;              // (K, C)
+        Tensor code_sum, code_count;  // (K, C), (K)
+        bool begun = false;
+        explicit Layer(const QuantizerConfig& config);
+    };
+    Tensor at_least_codebook_rows(const Tensor& rows, const std::string& name,
+                                  UniformSource& draws) const;
+    void update(Layer& layer, const Tensor& rows, const Tensor& ids, const std::string& name,
+                UniformSource& draws);
+
+    QuantizerConfig config_;
+    std::vector<std::unique_ptr<Layer>> layers_;
+};
+
+}  // namespace mc::vq

@@ -1,0 +1,76 @@
+#include "nn/layers.h"
+
+namespace mc::nn {
+
+Linear::Linear(int64_t in, int64_t out, Generator* init, bool with_bias)
+    : weight(init::fan_in_uniform({out, in}, in, init)) {
+    add_parameter("weight", weight);
+    if (!with_bias) return;
+    bias = init::fan_in_uniform({out}, in, init);
+    add_parameter("bias", bias);
+}
+
+LayerNorm::LayerNorm(int64_t width, double eps_in)
+    : weight(init::ones({width})), bias(init::zeros({width})), eps(eps_in) {
+    add_parameter("weight", weight);
+    add_parameter("bias", bias);
+}
+
+Embedding::Embedding(int64_t rows, int64_t width, double std, Generator* init)
+    : weight(init::normal({rows, width}, std, init)) {
+    add_parameter("weight", weight);
+}
+
+Conv1d::Conv1d(int64_t in, int64_t out, int64_t kernel, const ConvOptions& options_in,
+               Generator* init)
+    : weight(init::fan_in_uniform({out, in, kernel}, in * kernel, init)),
+      bias(init::fan_in_uniform({out}, in * kernel, init)),
+      options(options_in) {
+    add_parameter("weight", weight);
+    add_parameter("bias", bias);
+}
+
+MultiheadAttention::MultiheadAttention(int64_t width, int64_t heads_in, double dropout_in,
+                                       Generator* init)
+    : in_proj_weight(init::xavier_uniform({3 * width, width}, init)),
+      in_proj_bias(init::zeros({3 * width})),
+      out_proj(width, width, init),
+      heads(heads_in),
+      dropout(dropout_in) {
+    add_parameter("in_proj_weight", in_proj_weight);
+    add_parameter("in_proj_bias", in_proj_bias);
+    add("out_proj", out_proj);
+    out_proj.bias.value().fill_(0);
+}
+
+Var MultiheadAttention::operator()(const Var& x, AttentionOptions options, const Pass& pass) const {
+    options.heads = heads;
+    if (pass.training && dropout > 0) {
+        options.dropout = dropout;
+        options.generator = pass.generator;
+    }
+    return out_proj(attention(linear(x, in_proj_weight, in_proj_bias), options));
+}
+
+Var dropout(const Var& x, double p, const Pass& pass) {
+    if (!pass.training || p == 0) return x;
+    if (!pass.generator) throw Error("[dropout] a training pass without a generator");
+    return mc::dropout(x, p, *pass.generator);
+}
+
+Tensor sinusoidal_positions(int64_t length, int64_t width) {
+    Tensor pe = Tensor::zeros({length, width});
+    for (int64_t i = 0; 2 * i < width; ++i) {
+        const float frequency =
+            std::exp(static_cast<float>(2 * i) *
+                     static_cast<float>(-std::log(10000.0) / static_cast<double>(width)));
+        for (int64_t p = 0; p < length; ++p) {
+            const float angle = static_cast<float>(p) * frequency;
+            pe.data<float>()[p * width + 2 * i] = std::sin(angle);
+            if (2 * i + 1 < width) pe.data<float>()[p * width + 2 * i + 1] = std::cos(angle);
+        }
+    }
+    return pe;
+}
+
+}  // namespace mc::nn

@@ -1,0 +1,65 @@
+// The layers that models are built of, with PyTorch's parameter names and default initialisation.
+#pragma once
+
+#include "nn/init.h"
+#include "nn/module.h"
+
+namespace mc::nn {
+
+// y = x W^T + b, W (out, in).
+struct Linear : Module {
+    Var weight, bias;  // (out, in), (out) or undefined
+    Linear(int64_t in, int64_t out, Generator* init, bool with_bias = true);
+    Var operator()(const Var& x) const {
+        return linear(x, weight, bias);
+    }  // (..., in) -> (..., out)
+    Var operator()(const Var& x, UnaryOp activation, double param = 0) const {
+        return linear(x, weight, bias, activation, param);
+    }
+};
+
+struct LayerNorm : Module {
+    Var weight, bias;  // (width)
+    double eps;
+    explicit LayerNorm(int64_t width, double eps = 1e-5);
+    Var operator()(const Var& x) const { return layer_norm(x, weight, bias, eps); }
+    // LayerNorm(x + residual)
+    Var operator()(const Var& x, const Var& residual) const {
+        return layer_norm_residual(x, residual, weight, bias, eps);
+    }
+};
+
+struct Embedding : Module {
+    Var weight;  // (rows, width)
+    Embedding(int64_t rows, int64_t width, double std, Generator* init);
+    Var operator()(const Tensor& ids) const {
+        return embedding(weight, ids);
+    }  // (...) -> (..., width)
+};
+
+// Channels last: (B, T, in) -> (B, T', out); weight in PyTorch's layout.
+struct Conv1d : Module {
+    Var weight, bias;  // (out, in, kernel), (out)
+    ConvOptions options;
+    Conv1d(int64_t in, int64_t out, int64_t kernel, const ConvOptions& options, Generator* init);
+    Var operator()(const Var& x) const { return conv1d(x, weight, bias, options); }
+};
+
+// Self-attention as torch.nn.MultiheadAttention: one packed projection, thirds q, k, v.
+struct MultiheadAttention : Module {
+    Var in_proj_weight, in_proj_bias;  // (3 D, D), (3 D)
+    Linear out_proj;                   // (D, D)
+    int64_t heads;
+    double dropout;  // on the probabilities, in training
+    MultiheadAttention(int64_t width, int64_t heads, double dropout, Generator* init);
+    // x (B, L, D); options.heads and dropout are filled in here.
+    Var operator()(const Var& x, AttentionOptions options, const Pass& pass) const;
+};
+
+Var dropout(const Var& x, double p, const Pass& pass);  // the identity outside training
+
+// pe (length, width): sin at even columns, cos at odd, frequencies exp(-2i ln(10000)/width),
+// computed in fp32.
+Tensor sinusoidal_positions(int64_t length, int64_t width);
+
+}  // namespace mc::nn

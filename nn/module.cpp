@@ -1,0 +1,85 @@
+#include "nn/module.h"
+
+#include <set>
+
+namespace mc::nn {
+
+template <class Visit>
+void Module::walk(const std::string& prefix, const Visit& visit) {
+    visit(prefix, *this);
+    for (auto& [name, child] : children_) child->walk(prefix + name + ".", visit);
+}
+
+std::vector<std::pair<std::string, Var*>> Module::parameters() {
+    std::vector<std::pair<std::string, Var*>> all;
+    walk("", [&](const std::string& prefix, Module& module) {
+        for (auto& [name, parameter] : module.parameters_)
+            all.emplace_back(prefix + name, parameter);
+    });
+    return all;
+}
+
+std::vector<std::pair<std::string, Tensor*>> Module::buffers() {
+    std::vector<std::pair<std::string, Tensor*>> all;
+    walk("", [&](const std::string& prefix, Module& module) {
+        for (auto& [name, buffer] : module.buffers_) all.emplace_back(prefix + name, buffer);
+    });
+    return all;
+}
+
+TensorMap Module::state() {
+    TensorMap all;
+    for (auto& [name, parameter] : parameters()) all[name] = parameter->value();
+    for (auto& [name, buffer] : buffers()) all[name] = *buffer;
+    return all;
+}
+
+void Module::load(const TensorMap& tensors, const LoadOptions& options) {
+    auto optional = [&](const std::string& name) {
+        return options.optional && options.optional(name);
+    };
+    std::map<std::string, Tensor> own = state();
+    std::string missing, unexpected, shapes;
+    for (auto& [name, tensor] : own) {
+        auto found = tensors.find(name);
+        if (found == tensors.end()) {
+            if (!optional(name)) missing += " " + name;
+        } else if (!(found->second.shape() == tensor.shape())) {
+            shapes += " " + name + " " + found->second.shape().str() + " (want " +
+                      tensor.shape().str() + ")";
+        }
+    }
+    for (auto& [name, tensor] : tensors)
+        if (!own.count(name) && !optional(name)) unexpected += " " + name;
+    if (!missing.empty() || !unexpected.empty() || !shapes.empty())
+        throw Error("[load] " + options.source + " does not fit the model:" +
+                    (missing.empty() ? "" : " missing:" + missing + ";") +
+                    (unexpected.empty() ? "" : " unexpected:" + unexpected + ";") +
+                    (shapes.empty() ? "" : " wrong shape:" + shapes + ";") +
+                    " was it made with another configuration?");
+    for (auto& [name, tensor] : own)
+        if (auto found = tensors.find(name); found != tensors.end()) tensor.copy_(found->second);
+}
+
+void Module::set_requires_grad(bool wanted) {
+    for (auto& [name, parameter] : parameters()) parameter->set_requires_grad(wanted);
+}
+
+void Module::to(DType dtype) {
+    for (auto& [name, parameter] : parameters()) {
+        const bool differentiated = parameter->has_grad_slot();
+        *parameter = Var(parameter->value().to(dtype));
+        parameter->set_requires_grad(differentiated);
+    }
+    for (auto& [name, buffer] : buffers())
+        if (buffer->dtype() == DType::f32 || buffer->dtype() == DType::f64)
+            *buffer = buffer->to(dtype);
+}
+
+int64_t Module::parameter_count() {
+    int64_t n = 0;
+    for (auto& [name, parameter] : parameters()) n += parameter->numel();
+    return n;
+}
+
+}  // namespace mc::nn

@@ -1,0 +1,151 @@
+#include "tensor/formats/zip.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "kernels/error.h"
+#include "tests/test_paths.h"
+
+using namespace mc;
+
+namespace {
+
+std::string slurp(const std::filesystem::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void spit(const std::filesystem::path& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary) << bytes;
+}
+
+std::string text(const std::vector<std::byte>& bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// The whole archive read; returns the error, or "" if there is none.
+std::string error_of(const std::filesystem::path& path) {
+    try {
+        const ZipReader zip(path);
+        for (const ZipEntry& e : zip.entries()) zip.read(e);
+    } catch (const Error& e) {
+        return e.what();
+    }
+    return "";
+}
+
+const std::string kRepeated(5000, 'x');
+
+void write_sample(const std::filesystem::path& path) {
+    ZipWriter zip(path);
+    zip.add("stored", "abc", 3, false);
+    zip.add("packed", kRepeated.data(), kRepeated.size());
+    zip.add("empty", nullptr, 0);
+    zip.commit();
+}
+
+// Where the directory entry of `name` begins.
+size_t central(const std::string& bytes, const std::string& name) {
+    return bytes.rfind(name, bytes.rfind("PK\x05\x06")) - 46;
+}
+
+}  // namespace
+
+TEST_CASE("zip: entries come back, stored and deflated") {
+    testing::ScratchDir scratch;
+    write_sample(scratch.path / "a.zip");
+    const ZipReader zip(scratch.path / "a.zip");
+    REQUIRE(zip.entries().size() == 3);
+    CHECK(zip.find("packed")->method == 8);
+    CHECK(zip.find("packed")->compressed_size < 100);
+    CHECK(zip.find("stored")->method == 0);
+    CHECK(text(zip.read(*zip.find("stored"))) == "abc");
+    CHECK(text(zip.read(*zip.find("packed"))) == kRepeated);
+    CHECK(zip.read(*zip.find("empty")).empty());
+    CHECK(zip.find("nothing") == nullptr);
+    CHECK(slurp(scratch.path / "a.zip").substr(zip.data_offset(*zip.find("stored")), 3) == "abc");
+    CHECK_FALSE(std::filesystem::exists(scratch.path / "a.zip.tmp"));
+}
+
+TEST_CASE("zip: a comment after the end record is fine") {
+    testing::ScratchDir scratch;
+    write_sample(scratch.path / "a.zip");
+    std::string bytes = slurp(scratch.path / "a.zip");
+    bytes[bytes.size() - 2] = 5;
+    spit(scratch.path / "b.zip", bytes + "hello");
+    CHECK(error_of(scratch.path / "b.zip").empty());
+}
+
+TEST_CASE("zip: an abandoned writer leaves nothing behind") {
+    testing::ScratchDir scratch;
+    { ZipWriter zip(scratch.path / "a.zip"); }
+    CHECK(std::filesystem::is_empty(scratch.path));
+}
+
+TEST_CASE("zip: truncated archives are refused at every length") {
+    testing::ScratchDir scratch;
+    write_sample(scratch.path / "a.zip");
+    const std::string bytes = slurp(scratch.path / "a.zip");
+    for (size_t cut = 0; cut < bytes.size(); ++cut) {
+        spit(scratch.path / "b.zip", bytes.substr(0, cut));
+        const std::string what = error_of(scratch.path / "b.zip");
+        REQUIRE(what.find("b.zip") != std::string::npos);
+        CHECK(what.find('\n') == std::string::npos);
+    }
+}
+
+TEST_CASE("zip: damaged directories are refused") {
+    testing::ScratchDir scratch;
+    const auto path = scratch.path / "b.zip";
+    write_sample(scratch.path / "a.zip");
+    const std::string good = slurp(scratch.path / "a.zip");
+    const size_t end = good.rfind("PK\x05\x06");
+    auto broken = [&](size_t at, const std::string& patch) {
+        std::string bytes = good;
+        bytes.replace(at, patch.size(), patch);
+        spit(path, bytes);
+        return error_of(path);
+    };
+    const std::string ff4(4, '\xff'), ff2(2, '\xff');
+    CHECK(broken(end + 16, ff4).find("outside") != std::string::npos);      // directory offset
+    CHECK(broken(end + 12, ff4).find("outside") != std::string::npos);      // directory size
+    CHECK(broken(end + 10, ff2).find("cannot hold") != std::string::npos);  // entry count
+    CHECK(broken(end + 4, "\x01").find("volumes") != std::string::npos);
+    const size_t packed = central(good, "packed"), stored = central(good, "stored");
+    CHECK(broken(packed, "QK").find("bad directory entry") != std::string::npos);
+    CHECK(broken(packed + 8, "\x01").find("encrypted") != std::string::npos);
+    CHECK(broken(packed + 10, "\x0c").find("method 12") != std::string::npos);
+    CHECK(broken(packed + 16, "zzzz").find("checksum") != std::string::npos);
+    CHECK(broken(packed + 20, std::string("\xff\xff\xff\x7f", 4)).find("outside") !=
+          std::string::npos);
+    CHECK(broken(packed + 24, std::string("\xff\xff\xff\x7f", 4)).find("cannot inflate") !=
+          std::string::npos);
+    CHECK(broken(packed + 24, std::string("\x89\x13\x00\x00", 4)).find("damaged") !=
+          std::string::npos);
+    CHECK(broken(packed + 24, ff4).find("cannot inflate") != std::string::npos);
+    CHECK(broken(packed + 28, ff2).find("runs out") != std::string::npos);  // name length
+    CHECK(broken(packed + 42, ff4).find("outside") != std::string::npos);   // header offset
+    CHECK(broken(packed + 46, "stored").find("twice") != std::string::npos);
+    CHECK(broken(stored + 24, "\x09").find("two sizes") != std::string::npos);
+    CHECK(broken(0, "QK").find("local header") != std::string::npos);
+    // The compressed bytes themselves.
+    const size_t data = good.find("packed") + 6;
+    CHECK_FALSE(broken(data + 2, "\x55\xaa\x55").empty());
+}
+
+TEST_CASE("zip: no single changed byte crashes the reader") {
+    testing::ScratchDir scratch;
+    write_sample(scratch.path / "a.zip");
+    const std::string good = slurp(scratch.path / "a.zip");
+    for (size_t i = 0; i < good.size(); ++i)
+        for (unsigned char flip : {0x01, 0x80, 0xff}) {
+            std::string bytes = good;
+            bytes[i] = static_cast<char>(bytes[i] ^ flip);
+            spit(scratch.path / "b.zip", bytes);
+            const std::string what = error_of(scratch.path / "b.zip");
+            CHECK(what.find('\n') == std::string::npos);
+        }
+}

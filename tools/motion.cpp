@@ -1,0 +1,202 @@
+// motion: data sets, features and joints. `motion --help` shows examples.
+// Exit status: 0 done, 1 failed (one line on the error output), 2 wrong usage.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "kernels/error.h"
+#include "motion/dataset_build.h"
+#include "motion/features.h"
+#include "motion/motion_file.h"
+#include "motion/skeleton.h"
+#include "tensor/formats/npy.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace mc::motion;
+
+// A bar on a terminal, nothing elsewhere.
+void show_progress(int64_t done, int64_t total) {
+    if (!::isatty(STDERR_FILENO)) return;
+    constexpr int64_t kWidth = 40;
+    const int64_t filled = done * kWidth / total;
+    fmt::print(stderr, "\r[{:<{}}] {}/{}", std::string(static_cast<size_t>(filled), '='), kWidth,
+               done, total);
+    if (done == total) fmt::print(stderr, "\n");
+    std::fflush(stderr);
+}
+
+void print_report(const BuildReport& r, const fs::path& out, bool as_json) {
+    if (as_json) {
+        nlohmann::json line{
+            {"out", out.string()},      {"segments", r.segments}, {"bad", r.bad},
+            {"too_short", r.too_short}, {"too_long", r.too_long}, {"clips", r.clips},
+            {"rows", r.rows},           {"captions", r.captions}, {"splits", r.split_clips},
+            {"warnings", r.warnings}};
+        fmt::print("{}\n", line.dump());
+        return;
+    }
+    fmt::print("{} segments: {} bad, {} too short and {} too long were left out\n", r.segments,
+               r.bad, r.too_short, r.too_long);
+    fmt::print("{} clips ({} rows, {} captions)", r.clips, r.rows, r.captions);
+    const char* separator = ": ";
+    for (const char* split : {"train", "val", "test"}) {
+        const auto it = r.split_clips.find(split);
+        fmt::print("{}{} {}", separator, it == r.split_clips.end() ? 0 : it->second, split);
+        separator = ", ";
+    }
+    fmt::print("\n{:<16} {:>6} {:>5} {:>5}\n", "category", "train", "val", "test");
+    for (const auto& [category, splits] : r.categories) {
+        auto count = [&splits = splits](const char* split) {
+            const auto it = splits.find(split);
+            return it == splits.end() ? int64_t{0} : it->second;
+        };
+        fmt::print("{:<16} {:>6} {:>5} {:>5}\n", category, count("train"), count("val"),
+                   count("test"));
+    }
+    for (const std::string& warning : r.warnings) fmt::print(stderr, "warning: {}\n", warning);
+    fmt::print("written to {}\n", out.string());
+}
+
+void print_info(const fs::path& path) {
+    if (path.extension() == ".npz") {
+        const mc::NpzFile file(path);
+        const auto names = file.names();
+        fmt::print("{}: {} arrays\n", path.string(), names.size());
+        for (const std::string& name : names) {
+            const mc::NpyArray array = file.read(name);
+            std::string shape;
+            for (int64_t d : array.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(d);
+            fmt::print("  {:<40} ({}) {}\n", name, shape, array.descr);
+        }
+        return;
+    }
+    const mc::NpyArray array = mc::read_npy(path);
+    JointSequence joints;
+    if (array.shape.size() == 2) {
+        const FeatureSequence features = features_of_array(array);
+        fmt::print("{}: features of {} frames x {} columns ({})\n", path.string(), features.frames,
+                   features.dims, skeleton_for_dims(features.dims).name);
+        joints = joints_from_features(features);
+    } else {
+        joints = joints_of_array(array);
+        fmt::print("{}: joints of {} frames x {} joints ({})\n", path.string(), joints.frames,
+                   joints.joints, skeleton_for_joints(joints.joints).name);
+    }
+    const double seconds = static_cast<double>(joints.frames) / joints.fps;
+    double lowest = joints.at(0, 0)[1], highest = lowest, travelled = 0;
+    for (int64_t t = 0; t < joints.frames; ++t) {
+        for (int64_t j = 0; j < joints.joints; ++j) {
+            lowest = std::min<double>(lowest, joints.at(t, j)[1]);
+            highest = std::max<double>(highest, joints.at(t, j)[1]);
+        }
+        if (t > 0) {
+            const float *a = joints.at(t - 1, 0), *b = joints.at(t, 0);
+            travelled +=
+                std::hypot(static_cast<double>(b[0]) - a[0], static_cast<double>(b[2]) - a[2]);
+        }
+    }
+    fmt::print("  {:.2f} s at {} frames a second\n", seconds, joints.fps);
+    fmt::print("  heights from {:.3f} to {:.3f}, root travels {:.3f}\n", lowest, highest,
+               travelled);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app("Builds motion data sets, and turns joints into features and back.", "motion");
+    app.require_subcommand(1);
+    app.footer(
+        "Examples:\n"
+        "  motion dataset build --mocap data/mocap --out data/HumanML3D_mocap\n"
+        "  motion features new_joints/012314.npy features.npy\n"
+        "  motion joints features.npy joints.npy\n"
+        "  motion info features.npy\n"
+        "Exit status: 0 done, 1 failed, 2 wrong usage.");
+
+    CLI::App* dataset = app.add_subcommand("dataset", "make training data");
+    dataset->require_subcommand(1);
+    CLI::App* build = dataset->add_subcommand(
+        "build", "build HumanML3D's layout from joint archives and captioned segments");
+    BuildOptions options;
+    bool no_mirror = false, as_json = false;
+    build
+        ->add_option("--mocap", options.mocap,
+                     "folder with joints/*.npz, captions.jsonl, phrasings.jsonl")
+        ->required();
+    build->add_option("--captions", options.captions,
+                      "segments, one a line [MOCAP/captions.jsonl]");
+    build->add_option("--phrasings", options.phrasings,
+                      "pools of wordings [MOCAP/phrasings.jsonl]");
+    build->add_option("--out", options.out, "the new folder")->required();
+    build->add_option("--min-frames", options.min_frames, "leave out segments with fewer rows")
+        ->capture_default_str();
+    build->add_option("--max-frames", options.max_frames, "cut longer segments into windows")
+        ->capture_default_str();
+    build->add_option("--val-share", options.shares.val, "part of each category that validates")
+        ->capture_default_str();
+    build->add_option("--test-share", options.shares.test, "part of each category that tests")
+        ->capture_default_str();
+    build->add_option("--seed", options.seed, "of the split")->capture_default_str();
+    build->add_flag("--no-mirror", no_mirror, "leave out the mirrored twins");
+    build->add_flag("--replace", options.replace, "replace a data set that is there already");
+    build->add_flag("--log", as_json, "report as one line of JSON");
+    build->footer(
+        "Example:\n"
+        "  motion dataset build --mocap data/mocap --captions my_captions.jsonl --out data/mine");
+
+    fs::path in, out;
+    bool as_is = false, rotations = false;
+    CLI::App* features = app.add_subcommand(
+        "features", "joints (N, 22, 3) or (N, 21, 3) to feature rows (N-1, 263) or (N-1, 251)");
+    features->add_option("joints", in, "npy file to read")->required();
+    features->add_option("features", out, "npy file to write")->required();
+    features->add_flag(
+        "--as-is", as_is,
+        "do not bring the clip to the target skeleton, the floor, the origin and +Z first");
+    CLI::App* joints =
+        app.add_subcommand("joints", "feature rows (N, 263) or (N, 251) to joints (N, 22|21, 3)");
+    joints->add_option("features", in, "npy file to read")->required();
+    joints->add_option("joints", out, "npy file to write")->required();
+    joints->add_flag("--from-rotations", rotations,
+                     "from the rotation columns and the target skeleton, not the position columns");
+    CLI::App* info = app.add_subcommand("info", "what is in an npy or npz file");
+    info->add_option("file", in, "file to read")->required();
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? 0 : 2;
+    }
+    try {
+        if (build->parsed()) {
+            options.mirror = !no_mirror;
+            print_report(build_dataset(options, show_progress), options.out, as_json);
+        } else if (features->parsed()) {
+            const JointSequence sequence = read_joints(in);
+            write_features(out,
+                           as_is ? extract_features(sequence, skeleton_for_joints(sequence.joints))
+                                 : motion_features(sequence));
+        } else if (joints->parsed()) {
+            const FeatureSequence rows = read_features(in);
+            write_joints(out, rotations ? joints_from_rotations(
+                                              rows, skeleton_for_dims(rows.dims).target_offsets())
+                                        : joints_from_features(rows));
+        } else if (info->parsed()) {
+            print_info(in);
+        }
+    } catch (const std::exception& e) {
+        fmt::print(stderr, "motion: {}\n", e.what());
+        return 1;
+    }
+    return 0;
+}

@@ -118,7 +118,7 @@ inline motion::JointSequence synthetic_motion(Action action, int64_t frames, uin
 
 // A small folder in the form of the mocap data: joints/made.npz, captions.jsonl, phrasings.jsonl.
 // Clip i performs action i % 4 for `frames` frames plus i % 7; every fourth clip is two segments,
-// and the last one's line says "bad".
+// and the last line says "bad".
 inline void write_synthetic_mocap(const std::filesystem::path& folder, int64_t clips,
                                   int64_t frames) {
     std::filesystem::create_directories(folder / "joints");
@@ -143,7 +143,7 @@ inline void write_synthetic_mocap(const std::filesystem::path& folder, int64_t c
                 {"facts", {{"dur_s", static_cast<double>(cuts[c + 1] - cuts[c]) / 20}}},
                 {"looked", true}};
             if (i % 2 == 0) line["paraphrases"] = {"made by formula"};
-            if (i == clips - 1) {
+            if (i == clips - 1 && c + 2 == cuts.size()) {
                 line["bad"] = true;
                 line["reason"] = "kept out on purpose";
             } else if (action == Action::kWalk) {

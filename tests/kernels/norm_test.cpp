@@ -100,22 +100,6 @@ TEST_CASE("layer_norm keeps a NaN in its row") {
     });
 }
 
-// d (y . dy) / d v by central differences, f64; `v` is one of x, weight, bias.
-template <class F>
-std::vector<double> differences(std::vector<double>& v, F&& scalar) {
-    std::vector<double> gradient;
-    for (double& entry : v) {
-        const double before = entry, h = 1e-5;
-        entry = before + h;
-        const double up = scalar();
-        entry = before - h;
-        const double down = scalar();
-        entry = before;
-        gradient.push_back((up - down) / (2 * h));
-    }
-    return gradient;
-}
-
 TEST_CASE_TEMPLATE("layer_norm_backward is the derivative of layer_norm", T, float, double) {
     for_each_table<T>(fill_norm, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {1, 2, 5, 8, 9, 17, 33}) {

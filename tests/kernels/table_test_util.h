@@ -51,6 +51,25 @@ inline std::vector<double> within(double bound) {
     return {bound};
 }
 
+// The gradient of scalar() for the entries of v, by central differences of fourth order.
+template <class F>
+std::vector<double> differences(std::vector<double>& v, F&& scalar) {
+    std::vector<double> gradient;
+    constexpr double h = 2e-4;
+    for (double& entry : v) {
+        const double before = entry;
+        const auto at = [&](double x) {
+            entry = x;
+            return scalar();
+        };
+        const double near = at(before + h) - at(before - h);
+        const double far = at(before + 2 * h) - at(before - 2 * h);
+        entry = before;
+        gradient.push_back((8 * near - far) / (12 * h));
+    }
+    return gradient;
+}
+
 inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 

@@ -1,0 +1,111 @@
+// Runs the built `motion` on good and broken files.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "motion/features.h"
+#include "motion/motion_file.h"
+#include "tests/synthetic_motion.h"
+#include "tests/test_paths.h"
+
+using namespace mc::motion;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Outcome {
+    int status;
+    std::string text;  // both outputs
+};
+
+Outcome run(const std::string& arguments) {
+    const std::string command = std::string(MOCLIP_BINARY_DIR "/bin/motion ") + arguments + " 2>&1";
+    FILE* pipe = ::popen(command.c_str(), "r");
+    REQUIRE(pipe != nullptr);
+    Outcome outcome{-1, ""};
+    std::array<char, 4096> buffer;
+    while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
+        outcome.text.append(buffer.data(), n);
+    outcome.status = WEXITSTATUS(::pclose(pipe));
+    return outcome;
+}
+
+bool built() {
+    if (fs::exists(MOCLIP_BINARY_DIR "/bin/motion")) return true;
+    MESSAGE("SKIPPED: the program motion is not built");
+    return false;
+}
+
+}  // namespace
+
+TEST_CASE("motion: help has examples, wrong usage is status 2") {
+    if (!built()) return;
+    for (const char* arguments : {"--help", "dataset build --help"}) {
+        const Outcome help = run(arguments);
+        CHECK(help.status == 0);
+        CHECK(help.text.find("motion dataset build --mocap") != std::string::npos);
+    }
+    for (const char* arguments : {"", "fly", "features", "dataset", "dataset build --mocap x",
+                                  "dataset build --mocap x --out y --min-frames many"}) {
+        CAPTURE(arguments);
+        CHECK(run(arguments).status == 2);
+    }
+}
+
+TEST_CASE("motion: features, joints and info of a file") {
+    if (!built()) return;
+    mc::testing::ScratchDir scratch;
+    const std::string dir = scratch.path.string() + "/";
+    const auto clip = mc::testing::synthetic_motion(mc::testing::Action::kWalk, 41);
+    write_joints(dir + "j.npy", clip);
+    CHECK(run("features " + dir + "j.npy " + dir + "f.npy").status == 0);
+    CHECK(read_features(dir + "f.npy").rows == motion_features(clip).rows);
+    CHECK(run("joints " + dir + "f.npy " + dir + "k.npy").status == 0);
+    CHECK(read_joints(dir + "k.npy").frames == 40);
+    CHECK(run("joints --from-rotations " + dir + "f.npy " + dir + "r.npy").status == 0);
+    CHECK(run("features --as-is " + dir + "k.npy " + dir + "g.npy").status == 0);
+    const Outcome info = run("info " + dir + "f.npy");
+    CHECK(info.status == 0);
+    CHECK(info.text.find("features of 40 frames x 263 columns (humanml3d)") != std::string::npos);
+    CHECK(info.text.find("2.00 s at 20") != std::string::npos);
+}
+
+TEST_CASE("motion: failures are one line that names the file, and status 1") {
+    if (!built()) return;
+    mc::testing::ScratchDir scratch;
+    const std::string dir = scratch.path.string() + "/";
+    std::ofstream(dir + "junk.npy") << "not an array";
+    for (const std::string& arguments : {"info " + dir + "junk.npy", "info " + dir + "none.npy",
+                                         "features " + dir + "junk.npy " + dir + "o.npy",
+                                         "joints " + dir + "junk.npy " + dir + "o.npy",
+                                         "dataset build --mocap " + dir + " --out " + dir + "o"}) {
+        CAPTURE(arguments);
+        const Outcome outcome = run(arguments);
+        CHECK(outcome.status == 1);
+        CHECK(outcome.text.find(dir) != std::string::npos);
+        CHECK(outcome.text.find('\n') == outcome.text.size() - 1);
+        CHECK_FALSE(fs::exists(dir + "o.npy"));
+    }
+}
+
+TEST_CASE("motion dataset build: prints what it made") {
+    if (!built()) return;
+    mc::testing::ScratchDir scratch;
+    const std::string dir = scratch.path.string() + "/";
+    mc::testing::write_synthetic_mocap(scratch.path / "mocap", 12, 40);
+    const std::string command = "dataset build --mocap " + dir + "mocap --out " + dir + "made";
+    const Outcome outcome = run(command);
+    CHECK(outcome.status == 0);
+    CHECK(outcome.text.find("15 segments: 1 bad") != std::string::npos);
+    CHECK(fs::exists(dir + "made/Mean.npy"));
+    CHECK(run(command).status == 1);
+    const Outcome again = run(command + " --replace --no-mirror --log");
+    CHECK(again.status == 0);
+    CHECK(again.text.find("\"clips\":14") != std::string::npos);
+    CHECK(run("info " + dir + "mocap/joints/made.npz").text.find("12 arrays") != std::string::npos);
+}

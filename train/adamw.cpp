@@ -1,0 +1,101 @@
+#include "train/adamw.h"
+
+#include <cmath>
+#include <unordered_map>
+
+namespace mc::train {
+
+void AdamW::add(const std::vector<std::pair<std::string, Var*>>& parameters, double rate_factor) {
+    add(parameters, rate_factor, options_.weight_decay);
+}
+
+void AdamW::add(const std::vector<std::pair<std::string, Var*>>& parameters, double rate_factor,
+                double weight_decay) {
+    for (const auto& [name, parameter] : parameters) {
+        const Tensor& value = parameter->value();
+        entries_.push_back({name, parameter, rate_factor, weight_decay,
+                            Tensor::zeros(value.shape(), value.dtype()),
+                            Tensor::zeros(value.shape(), value.dtype())});
+    }
+}
+
+double AdamW::gradient_norm() const {
+    double total = 0;
+    for (const Entry& entry : entries_) {
+        const Tensor& grad = entry.parameter->grad();
+        if (!grad.defined()) continue;
+        const Tensor g = grad.contiguous();
+        double squares = 0;
+        dispatch_float(g.dtype(), "gradient_norm", [&](auto zero) {
+            using T = decltype(zero);
+            backend(g.device())
+                .table<T>()
+                .sum_of_squares(default_context(g.device()), &squares, g.data<T>(), g.numel());
+        });
+        total += squares;
+    }
+    return std::sqrt(total);
+}
+
+void AdamW::step(double lr, double scale) {
+    for (Entry& entry : entries_) {
+        const Tensor& grad = entry.parameter->grad();
+        if (!grad.defined()) continue;
+        const Tensor g = grad.contiguous();
+        const Tensor& value = entry.parameter->value();
+        ++entry.steps;
+        dispatch_float(value.dtype(), "adamw", [&](auto zero) {
+            using T = decltype(zero);
+            typename OptimKernels<T>::AdamWArgs args;
+            args.param = value.data<T>();
+            args.m = entry.m.data<T>();
+            args.v = entry.v.data<T>();
+            args.grad = g.data<T>();
+            args.n = value.numel();
+            args.lr = lr * entry.rate_factor;
+            args.beta1 = options_.beta1;
+            args.beta2 = options_.beta2;
+            args.eps = options_.eps;
+            args.weight_decay = entry.weight_decay;
+            args.grad_scale = scale;
+            args.step = entry.steps;
+            backend(value.device()).table<T>().adamw(default_context(value.device()), args);
+        });
+        value.bump_version();
+        entry.parameter->clear_grad();
+    }
+}
+
+void AdamW::clear_gradients() {
+    for (Entry& entry : entries_) entry.parameter->clear_grad();
+}
+
+NamedTensors AdamW::state() const {
+    NamedTensors state;
+    for (const Entry& entry : entries_) {
+        state.emplace_back("m." + entry.name, entry.m);
+        state.emplace_back("v." + entry.name, entry.v);
+        state.emplace_back("k." + entry.name,
+                           Tensor::full({}, static_cast<double>(entry.steps), DType::i64));
+    }
+    return state;
+}
+
+void AdamW::load(const NamedTensors& state) {
+    std::unordered_map<std::string, Tensor> named(state.begin(), state.end());
+    for (Entry& entry : entries_) {
+        for (const char* part : {"m.", "v.", "k."})
+            if (!named.count(part + entry.name))
+                throw Error("[adamw] the checkpoint has no " + std::string(part) + entry.name +
+                            "; was it made with other parameters?");
+        entry.m.copy_(named.at("m." + entry.name));
+        entry.v.copy_(named.at("v." + entry.name));
+        entry.steps = named.at("k." + entry.name).item<int64_t>();
+    }
+}
+
+double clip_factor(double norm, double limit) {
+    return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0;
+}
+
+}  // namespace mc::train

@@ -67,14 +67,23 @@ HWY_NOINLINE V map_lanes(D d, V x, F f) {
 template <class D>
 inline constexpr bool kIsF32 = sizeof(hn::TFromD<D>) == 4;
 
-// c[0] + c[1] x + ... by Horner.
-template <class D, class V>
-HWY_INLINE V polynomial(D, V, V c) {
-    return c;
+// c[0] + c[1] x + c[2] x^2 + ... by Estrin's scheme: neighbours are joined, then the pairs with
+// x^2, and so on. The chain of dependent operations is short, which is what bounds these functions.
+template <class V, size_t kCount>
+HWY_INLINE V polynomial_of(V x, const V (&c)[kCount]) {
+    if constexpr (kCount == 1) {
+        return c[0];
+    } else {
+        V joined[(kCount + 1) / 2];
+        for (size_t i = 0; i < kCount / 2; ++i) joined[i] = hn::MulAdd(c[2 * i + 1], x, c[2 * i]);
+        if constexpr (kCount % 2 == 1) joined[kCount / 2] = c[kCount - 1];
+        return polynomial_of(hn::Mul(x, x), joined);
+    }
 }
 template <class D, class V, class... Rest>
-HWY_INLINE V polynomial(D d, V x, V c, Rest... rest) {
-    return hn::MulAdd(polynomial(d, x, rest...), x, c);
+HWY_INLINE V polynomial(D, V x, V first, Rest... rest) {
+    const V c[] = {first, rest...};
+    return polynomial_of(x, c);
 }
 
 // ---- Functions --------------------------------------------------------------------------------
@@ -187,25 +196,40 @@ HWY_INLINE V verf(D d, V x) {
     }
 }
 
-// Exact GELU: x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2.
+// Phi(x) = (1 + erf(x / sqrt 2)) / 2, within 1e-7. f32: one exponential of a polynomial for the
+// tail Phi(-|x|), which is 0 beyond 6 (it is below 1e-9 there).
+template <class D, class V>
+HWY_INLINE V vnormal_cdf(D d, V x) {
+    using T = hn::TFromD<D>;
+    const V one = hn::Set(d, T{1});
+    if constexpr (kIsF32<D>) {
+        const V a = hn::Abs(x);
+        const V t = hn::Min(a, hn::Set(d, 6.0f));
+        const V p = polynomial(
+            d, t, hn::Set(d, -0.6931472f), hn::Set(d, -0.79788595f), hn::Set(d, -0.3182939f),
+            hn::Set(d, -0.03640386f), hn::Set(d, 0.004922357f), hn::Set(d, -0.000117749594f),
+            hn::Set(d, -0.00011834561f), hn::Set(d, 2.4748015e-05f), hn::Set(d, -1.7254163e-06f));
+        const V tail = hn::IfThenElseZero(hn::Lt(a, hn::Set(d, 6.0f)), vexp(d, p));
+        return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail));
+    } else {
+        const V e = verf(d, hn::Mul(x, hn::Set(d, T(0.70710678118654752440))));
+        return hn::Mul(hn::Set(d, T(0.5)), hn::Add(one, e));
+    }
+}
+
+// Exact GELU: x Phi(x).
 template <class D, class V>
 HWY_INLINE V vgelu(D d, V x) {
-    using T = hn::TFromD<D>;
-    const V cdf_twice =
-        hn::Add(hn::Set(d, T{1}), verf(d, hn::Mul(x, hn::Set(d, T(0.70710678118654752440)))));
-    return hn::Mul(hn::Mul(hn::Set(d, T(0.5)), x), cdf_twice);
+    return hn::Mul(x, vnormal_cdf(d, x));
 }
 
 // Phi(x) + x phi(x), phi the normal density.
 template <class D, class V>
 HWY_INLINE V vgelu_grad(D d, V x) {
     using T = hn::TFromD<D>;
-    const V cdf = hn::Mul(
-        hn::Set(d, T(0.5)),
-        hn::Add(hn::Set(d, T{1}), verf(d, hn::Mul(x, hn::Set(d, T(0.70710678118654752440))))));
     const V density = hn::Mul(hn::Set(d, T(0.39894228040143267794)),
                               vexp(d, hn::Mul(hn::Mul(x, x), hn::Set(d, T(-0.5)))));
-    return hn::MulAdd(x, density, cdf);
+    return hn::MulAdd(x, density, vnormal_cdf(d, x));
 }
 
 template <class D, class V>

@@ -64,6 +64,24 @@ Tensor MotionData::normalised(size_t sample, int64_t start, int64_t frames) cons
     return out;
 }
 
+std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_t seed,
+                                  int64_t step) {
+    constexpr int64_t kShared = 4;
+    constexpr uint64_t kGroupStream = uint64_t{1} << 61;
+    Generator group(seed, kGroupStream + static_cast<uint64_t>(step / kShared) * 8);
+    const Tensor u = group.uniform({kShared * batch, 2});
+    std::vector<DrawnClip> drawn;
+    for (int64_t i = 0; i < kShared * batch; ++i)
+        drawn.push_back(
+            {data.draw(static_cast<double>(u.data<float>()[2 * i])), u.data<float>()[2 * i + 1]});
+    std::stable_sort(drawn.begin(), drawn.end(), [&](const DrawnClip& a, const DrawnClip& b) {
+        return data.samples()[a.sample].frames < data.samples()[b.sample].frames;
+    });
+    const std::vector<int64_t> order = group.permutation(kShared);
+    const auto begin = drawn.begin() + order[static_cast<size_t>(step % kShared)] * batch;
+    return {begin, begin + batch};
+}
+
 CaptionSource::CaptionSource(const std::string& lexicon, double reword_share)
     : reword_share_(reword_share) {
     if (!lexicon.empty())

@@ -47,6 +47,16 @@ class MotionData {
     std::vector<double> cumulative_by_length_;  // weights in that order
 };
 
+// The clips of a step's batch: four steps share one category-balanced draw of 4 `batch` clips,
+// sorted by length and cut into four, so that a batch holds clips of similar length and little
+// padding is computed. A function of (seed, step) alone.
+struct DrawnClip {
+    size_t sample;
+    float u;  // a uniform number to choose a crop with
+};
+std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_t seed,
+                                  int64_t step);
+
 // Captions as training sees them: one of the sample's, at random, reworded by the lexicon if there
 // is one.
 class CaptionSource {

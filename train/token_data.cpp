@@ -49,25 +49,14 @@ TokenBatch assemble(const TokenData& tokens, const std::vector<std::pair<size_t,
 TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
                        const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
                        Generator& generator) {
-    constexpr int64_t kShared = 4;
-    constexpr uint64_t kGroupStream = uint64_t{1} << 61;
-    Generator group(seed, kGroupStream + static_cast<uint64_t>(step / kShared) * 8);
-    const Tensor u = group.uniform({kShared * batch, 2});
-    std::vector<std::pair<size_t, size_t>> drawn;
-    for (int64_t i = 0; i < kShared * batch; ++i) {
-        const size_t sample = data.draw(static_cast<double>(u.data<float>()[2 * i]));
-        const size_t count = tokens.variants(sample).size();
-        const size_t variant = std::min(
-            count - 1, static_cast<size_t>(u.data<float>()[2 * i + 1] * static_cast<float>(count)));
-        drawn.emplace_back(sample, variant);
+    std::vector<std::pair<size_t, size_t>> items;
+    for (const DrawnClip& clip : draw_batch(data, batch, seed, step)) {
+        const size_t count = tokens.variants(clip.sample).size();
+        items.emplace_back(
+            clip.sample,
+            std::min(count - 1, static_cast<size_t>(clip.u * static_cast<float>(count))));
     }
-    std::stable_sort(drawn.begin(), drawn.end(), [&](const auto& a, const auto& b) {
-        return tokens.variants(a.first)[a.second].length <
-               tokens.variants(b.first)[b.second].length;
-    });
-    const std::vector<int64_t> order = group.permutation(kShared);
-    const auto begin = drawn.begin() + order[static_cast<size_t>(step % kShared)] * batch;
-    TokenBatch out = assemble(tokens, {begin, begin + batch});
+    TokenBatch out = assemble(tokens, items);
     for (int64_t sample : out.samples)
         out.captions.push_back(
             captions.draw(data.samples()[static_cast<size_t>(sample)], generator));

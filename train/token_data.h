@@ -37,9 +37,7 @@ struct TokenBatch {
     std::vector<int64_t> samples;       // (B)
 };
 
-// The batch of a step: four steps share one category-balanced draw of 4 B clips, sorted by length
-// and cut into four, so that a batch holds clips of similar length and little padding is computed.
-// A function of (seed, step) alone.
+// The batch of a step (draw_batch), with one of each clip's variants and captions.
 TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
                        const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
                        Generator& generator);

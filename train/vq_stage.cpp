@@ -38,9 +38,10 @@ VqStage::VqStage(const VqStageOptions& options)
 Metrics VqStage::step(int64_t, Generator& generator) {
     const int64_t unit = model_.unit();
     int64_t window = options_.window, batch = options_.batch;
-    if (generator.uniform() < options_.short_share && window > 16) {
-        window = 16 + unit * static_cast<int64_t>(
-                                 generator.below(static_cast<uint32_t>((window - 16) / unit)));
+    const int64_t shortest = std::max(unit, options_.data.min_frames / unit * unit);
+    if (generator.uniform() < options_.short_share && window > shortest) {
+        window = shortest + unit * static_cast<int64_t>(generator.below(
+                                       static_cast<uint32_t>((window - shortest) / unit)));
         batch = std::max<int64_t>(1, batch * options_.window / window);
     }
     Tensor motion = Tensor::empty({batch, window, train_.dims()});

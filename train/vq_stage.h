@@ -10,9 +10,8 @@ namespace mc::train {
 struct VqStageOptions {
     vq::RvqConfig model;
     int64_t batch = 64, window = 64;  // windows of `window` frames
-    // Share of the steps that train on shorter windows (a multiple of the unit, from 16 frames on,
-    // as many frames a batch), so that short clips are seen and short motions decode well. 0 in the
-    // reference.
+    // Share of the steps that train on shorter windows (down to data.min_frames, as many frames a
+    // batch), so that short clips are seen and short motions decode well. 0 in the reference.
     double short_share = 0.3;
     MotionDataOptions data;
     uint64_t seed = 3407;

@@ -2,6 +2,7 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -97,11 +98,13 @@ TEST_CASE("html_viewer: positions survive to a tenth of a millimetre") {
     }
     const JointSequence& joints = motions[0].joints;
     REQUIRE(bytes.size() >= joints.xyz.size() * 2);
+    double worst = 0;
     for (size_t i = 0; i < joints.xyz.size(); ++i) {
         const double steps = bytes[2 * i] + 256 * bytes[2 * i + 1];
         const double x = data["origin"][i % 3].get<double>() + steps * data["scale"].get<double>();
-        REQUIRE(std::fabs(x - joints.xyz[i]) < 1e-4);
+        worst = std::max(worst, std::fabs(x - joints.xyz[i]));
     }
+    CHECK(worst < 1e-4);
 }
 
 TEST_CASE("html_viewer: what cannot be shown is refused") {

@@ -39,7 +39,8 @@ TextTeacher tiny_teacher() {
         int8_t sum[kWidth] = {};
         for (uint32_t n = 2 + draws.below(2); n > 0; --n) {
             const uint32_t w = draws.below(9);
-            text += (text.empty() ? "" : " ") + std::string(words[w]);
+            if (!text.empty()) text += ' ';
+            text += words[w];
             for (int64_t e = 0; e < kWidth; ++e) sum[e] = static_cast<int8_t>(sum[e] + own[w][e]);
         }
         if (!seen.insert(text).second) continue;

@@ -7,6 +7,7 @@
 
 #include "models/clip/clip_text_encoder.h"
 #include "models/config_json.h"
+#include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
 #include "train/presets.h"
 
@@ -29,23 +30,6 @@ Json resolve(const Options& options, const std::vector<train::Preset>& presets) 
     std::optional<fs::path> file;
     if (options.config) file = *options.config;
     return train::resolve_config(presets, options.preset, file, options.settings);
-}
-
-// A run folder (its best checkpoint) or a checkpoint file.
-fs::path checkpoint_of(const std::string& run) {
-    if (!fs::is_directory(run)) return run;
-    const train::RunFolder folder(run);
-    return fs::exists(folder.best()) ? folder.best() : folder.latest();
-}
-
-std::unique_ptr<vq::RvqVae> load_tokenizer(const std::string& run) {
-    const fs::path path = checkpoint_of(run);
-    const train::Checkpoint saved = train::load_checkpoint(path, "vq");
-    auto model =
-        std::make_unique<vq::RvqVae>(rvq_config(saved.config.at("model"), path.string()), nullptr);
-    model->load(train::checkpoint_model(saved), {{}, path.string()});
-    model->set_requires_grad(false);
-    return model;
 }
 
 int report(const train::LoopResult& result, const train::LoopOptions& loop) {

@@ -31,6 +31,11 @@ class MotionGenerator {
     // One motion a request. Deterministic in (requests, options), whatever the number of threads.
     virtual std::vector<motion::FeatureSequence> generate(
         const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;
+    // What the last generate() spent on each stage, in order.
+    virtual const std::vector<std::pair<std::string, double>>& stage_seconds() const = 0;
+    virtual double fps() const = 0;
+    virtual int64_t unit() const = 0;  // lengths are multiples of so many frames
+    virtual int64_t max_frames() const = 0;
 };
 
 }  // namespace mc

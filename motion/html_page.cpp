@@ -94,7 +94,7 @@ const motions = data.motions.map(m => {
 const canvas = $("view"), ctx = canvas.getContext("2d");
 const body = document.createElement("canvas"), bodyCtx = body.getContext("2d", {willReadFrequently: true});
 const shade = document.createElement("canvas"), shadeCtx = shade.getContext("2d");
-const state = {motion: 0, time: 0, playing: false, speed: 1, loop: true, follow: true, trail: true, theme: "dark"};
+const state = {motion: 0, time: 0, playing: false, speed: 1, loop: true, follow: true, trail: true, theme: "dark", all: false};
 const camera = {yaw: 0, pitch: 0.16, distance: 4, target: [0, 1, 0], focus: [0, 0]};
 let current = motions[0], quality = 1, cost = 0, dirty = true, lastFrame = 0;
 
@@ -107,15 +107,26 @@ const clamp = (x, lo, hi) => Math.min(hi, Math.max(lo, x));
 
 // Joint j at a time in frames, between two frames by interpolation.
 function joint(m, time, j) {
+  time = clamp(time, 0, m.frames - 1);
   const f = clamp(Math.floor(time), 0, m.frames - 1), g = Math.min(f + 1, m.frames - 1), u = time - f;
   const a = (f * m.joints + j) * 3, b = (g * m.joints + j) * 3;
   return [0, 1, 2].map(k => m.xyz[a + k] * (1 - u) + m.xyz[b + k] * u);
 }
 
-// The tapered bodies of the figure: [a, b, radius a, radius b, side].
-function capsules(m, time) {
+// What is on stage: one motion where it was made, or all of them side by side on one floor, in step.
+const stage = () => state.all ? motions.map((m, i) => ({m, shift: places[i]})) : [{m: current, shift: [0, 0, 0]}];
+const timeOf = m => state.time / current.fps * m.fps;
+const places = motions.map((m, i) => {
+  const p = joint(m, 0, 0), f = motions[0].forward, x = (i - (motions.length - 1) / 2) * 1.7 * motions[0].size;
+  return [x * f[2] - p[0], -m.floor, -x * f[0] - p[2]];
+});
+const floorY = () => state.all ? 0 : current.floor;
+
+// The tapered bodies of a figure: [a, b, radius a, radius b, side].
+function capsules({m, shift}) {
+  const time = timeOf(m);
   return m.parts.map(([from, to, ra, rb, reach, side]) => {
-    let a = joint(m, time, from), b = joint(m, time, to);
+    let a = add(joint(m, time, from), shift), b = add(joint(m, time, to), shift);
     if (reach > 0) { const tip = add(b, mul(unit(sub(b, a)), reach)); a = b; b = tip; }
     return [a, b, ra, rb, side];
   });
@@ -148,19 +159,25 @@ function segment(p, q) {
   return [cx + focal * a[0] / a[2], cy - focal * a[1] / a[2], cx + focal * b[0] / b[2], cy - focal * b[1] / b[2]];
 }
 
+function middle(time) {
+  let sum = [0, 0, 0];
+  for (const {m, shift} of stage()) sum = add(sum, add(joint(m, time / current.fps * m.fps, 0), shift));
+  return mul(sum, 1 / stage().length);
+}
 function resetView() {
-  const at = joint(current, 0, 0), s = current.size;
-  camera.yaw = Math.atan2(current.forward[0], current.forward[2]) + 0.62;
-  camera.pitch = 0.2; camera.distance = 5 * s; camera.focus = [0, 0];
-  camera.target = [at[0], current.floor + 0.86 * s, at[2]];
+  const at = middle(0), s = current.size;
+  camera.yaw = Math.atan2(current.forward[0], current.forward[2]) + (state.all ? 0.2 : 0.62);
+  camera.pitch = 0.2; camera.focus = [0, 0];
+  camera.distance = (5 + (state.all ? 1.15 * (motions.length - 1) : 0)) * s;
+  camera.target = [at[0], floorY() + 0.86 * s, at[2]];
   if (!state.follow) frameAll();
   dirty = true;
 }
 // Without following, the whole path fits the picture.
 function frameAll() {
   let lo = [1e9, 1e9], hi = [-1e9, -1e9];
-  for (let f = 0; f < current.frames; f++) [0, 2].forEach((k, i) => {
-    const x = current.xyz[f * current.joints * 3 + k];
+  for (const {m, shift} of stage()) for (let f = 0; f < m.frames; f++) [0, 2].forEach((k, i) => {
+    const x = m.xyz[f * m.joints * 3 + k] + shift[k];
     lo[i] = Math.min(lo[i], x); hi[i] = Math.max(hi[i], x);
   });
   camera.target[0] = (lo[0] + hi[0]) / 2; camera.target[2] = (lo[1] + hi[1]) / 2;
@@ -168,7 +185,7 @@ function frameAll() {
 }
 function track() {
   if (!state.follow) return;
-  const p = joint(current, state.time, 0);
+  const p = middle(state.time);
   camera.target[0] = p[0] + camera.focus[0]; camera.target[2] = p[2] + camera.focus[1];
 }
 
@@ -177,7 +194,7 @@ const dark = () => state.theme === "dark";
 const tint = alpha => dark() ? `rgba(200,214,240,${alpha})` : `rgba(40,56,88,${alpha})`;
 
 function drawFloor() {
-  const s = current.size, y = current.floor, step = 0.5 * s, reach = 8;
+  const s = current.size, y = floorY(), step = 0.5 * s, reach = 8;
   const gx = Math.round(camera.target[0] / step), gz = Math.round(camera.target[2] / step), n = Math.round(reach * s / step);
   for (let i = -n; i <= n; i++) for (const alongX of [true, false]) {
     const index = (alongX ? gz : gx) + i, c = index * step;
@@ -198,31 +215,33 @@ function drawFloor() {
   }
 }
 
-function drawTrail() {
-  if (!state.trail || current.frames < 2) return;
-  const accent = getComputedStyle(document.documentElement).getPropertyValue("--accent");
-  const stride = Math.max(1, Math.floor(current.frames / 600));
-  const floorPoint = f => { const p = joint(current, f, 0); p[1] = current.floor; return p; };
-  ctx.strokeStyle = accent; ctx.lineCap = "round";
-  for (const [from, to, alpha, width] of [[state.time, current.frames - 1, 0.28, 1.6], [0, state.time, 0.9, 2.4]]) {
-    ctx.globalAlpha = alpha; ctx.lineWidth = width * pixel; ctx.beginPath();
-    for (let f = from; f < to;) {
-      const g = Math.min(to, (Math.floor(f / stride) + 1) * stride), l = segment(floorPoint(f), floorPoint(g));
-      if (l) { ctx.moveTo(l[0], l[1]); ctx.lineTo(l[2], l[3]); }
-      f = g;
+function drawTrails() {
+  if (!state.trail) return;
+  ctx.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent"); ctx.lineCap = "round";
+  for (const {m, shift} of stage()) {
+    const last = m.frames - 1, now = Math.min(timeOf(m), last), stride = Math.max(1, Math.floor(m.frames / 600));
+    const point = f => { const p = add(joint(m, f, 0), shift); p[1] = floorY(); return p; };
+    for (const [from, to, alpha, width] of [[now, last, 0.28, 1.6], [0, now, 0.9, 2.4]]) {
+      ctx.globalAlpha = alpha; ctx.lineWidth = width * pixel; ctx.beginPath();
+      for (let f = from; f < to;) {
+        const g = Math.min(to, (Math.floor(f / stride) + 1) * stride), l = segment(point(f), point(g));
+        if (l) { ctx.moveTo(l[0], l[1]); ctx.lineTo(l[2], l[3]); }
+        f = g;
+      }
+      ctx.stroke();
     }
-    ctx.stroke();
   }
   ctx.globalAlpha = 1;
 }
 
 const lamp = unit([0.42, 1, 0.36]);  // towards the light, world space, turned with nothing: shadows stay put
+// Drawn small and enlarged with smoothing, which softens it in every browser at no cost.
 function drawShadow(parts) {
-  const k = 0.25, w = Math.max(1, Math.ceil(canvas.width * k)), h = Math.max(1, Math.ceil(canvas.height * k));
+  const k = 1 / (5 * pixel), w = Math.max(1, Math.ceil(canvas.width * k)), h = Math.max(1, Math.ceil(canvas.height * k));
   if (shade.width !== w || shade.height !== h) { shade.width = w; shade.height = h; }
   shadeCtx.clearRect(0, 0, w, h);
-  shadeCtx.fillStyle = "#000"; shadeCtx.filter = "blur(1.2px)";
-  const y = current.floor;
+  const y = floorY(), hulls = [];
+  let x0 = w, y0 = h, x1 = 0, y1 = 0;
   for (const [a, b, ra, rb] of parts) {
     const ring = [];
     for (const [p, r] of [[a, ra], [b, rb]]) {
@@ -232,14 +251,20 @@ function drawShadow(parts) {
         if (v[2] > near()) ring.push([(cx + focal * v[0] / v[2]) * k, (cy - focal * v[1] / v[2]) * k]);
       }
     }
-    const hull = convexHull(ring);
-    if (hull.length < 3) continue;
-    shadeCtx.beginPath();
-    hull.forEach((p, i) => i ? shadeCtx.lineTo(p[0], p[1]) : shadeCtx.moveTo(p[0], p[1]));
-    shadeCtx.fill();
+    for (const [px, py] of ring) { x0 = Math.min(x0, px); y0 = Math.min(y0, py); x1 = Math.max(x1, px); y1 = Math.max(y1, py); }
+    hulls.push(convexHull(ring));
   }
-  ctx.globalAlpha = dark() ? 0.42 : 0.24; ctx.imageSmoothingQuality = "high";
-  ctx.drawImage(shade, 0, 0, w, h, 0, 0, w / k, h / k);
+  // Four passes, each moved by half a small pixel, make the edge a ramp instead of a stair.
+  shadeCtx.fillStyle = "#000"; shadeCtx.globalAlpha = 0.35;
+  for (const [dx, dy] of [[-0.5, -0.25], [0.5, -0.25], [-0.5, 0.25], [0.5, 0.25]]) {
+    shadeCtx.beginPath();
+    for (const hull of hulls) hull.forEach((p, i) => i ? shadeCtx.lineTo(p[0] + dx, p[1] + dy) : shadeCtx.moveTo(p[0] + dx, p[1] + dy));
+    shadeCtx.fill("nonzero");
+  }
+  x0 = clamp(Math.floor(x0) - 2, 0, w); y0 = clamp(Math.floor(y0) - 2, 0, h); x1 = clamp(Math.ceil(x1) + 2, 0, w); y1 = clamp(Math.ceil(y1) + 2, 0, h);
+  if (x1 <= x0 || y1 <= y0) return;
+  ctx.globalAlpha = dark() ? 0.5 : 0.29; ctx.imageSmoothingQuality = "high";
+  ctx.drawImage(shade, x0, y0, x1 - x0, y1 - y0, x0 / k, y0 / k, (x1 - x0) / k, (y1 - y0) / k);
   ctx.globalAlpha = 1;
 }
 function convexHull(points) {
@@ -350,14 +375,14 @@ function draw() {
   pixel = ratio;
   track(); aim();
   ctx.clearRect(0, 0, canvas.width, canvas.height);
-  const parts = capsules(current, state.time), floorSeen = eye[1] > current.floor;
+  const parts = stage().flatMap(capsules), floorSeen = eye[1] > floorY();
+  if (floorSeen) { drawFloor(); drawShadow(parts); drawTrails(); }
   const began = performance.now();
-  if (floorSeen) { drawFloor(); drawShadow(parts); drawTrail(); }
   drawBody(parts);
   // Slow machines get a coarser figure, never a slower one; fast ones get it back.
   if (testing) return;
   cost += 0.1 * (performance.now() - began - cost);
-  if (cost > 22 && quality > 0.4) { quality *= 0.8; cost = 12; } else if (cost < 5 && quality < 1) { quality = Math.min(1, quality * 1.1); cost = 8; }
+  if (cost > 14 && quality > 0.4) { quality *= 0.8; cost = 8; } else if (cost < 5 && quality < 1) { quality = Math.min(1, quality * 1.1); cost = 6; }
 }
 function readout() {
   const last = current.frames - 1, s = x => (x / current.fps).toFixed(2);
@@ -394,11 +419,14 @@ const viewer = window.viewer = {
   seek(frame) { state.time = clamp(Number(frame) || 0, 0, current.frames - 1); dirty = true; },
   step(by) { viewer.pause(); viewer.seek(Math.round(state.time) + by); },
   select(index) {
-    state.motion = clamp(index | 0, 0, motions.length - 1);
-    current = motions[state.motion];
-    $("caption").textContent = current.caption; $("note").textContent = current.note;
+    state.all = index === "all" && motions.length > 1;
+    state.motion = state.all ? 0 : clamp(index | 0, 0, motions.length - 1);
+    current = state.all ? motions.reduce((a, b) => b.frames / b.fps > a.frames / a.fps ? b : a) : motions[state.motion];
+    const same = motions.every(m => m.caption === current.caption);
+    $("caption").textContent = state.all && !same ? `${motions.length} motions` : current.caption;
+    $("note").textContent = state.all ? "" : current.note;
     $("scrub").max = current.frames - 1;
-    [...$("picker").children].forEach((b, i) => b.setAttribute("aria-pressed", i === state.motion));
+    [...$("picker").children].forEach((b, i) => b.setAttribute("aria-pressed", state.all ? i === motions.length : i === state.motion));
     state.time = 0;
     resetView();
   },
@@ -417,7 +445,7 @@ const viewer = window.viewer = {
   get frame() { return Math.round(state.time); },
   get frames() { return current.frames; },
   get playing() { return state.playing; },
-  get motion() { return state.motion; },
+  get motion() { return state.all ? "all" : state.motion; },
   get count() { return motions.length; },
   get speed() { return state.speed; },
   set speed(x) { state.speed = clamp(Number(x) || 1, 0.05, 4); $("speed").value = String(x); },
@@ -435,7 +463,7 @@ $("theme").onclick = () => viewer.set("theme", dark() ? "light" : "dark");
 addEventListener("keydown", e => {
   if (e.ctrlKey || e.metaKey || e.altKey || e.target.tagName === "SELECT") return;
   const keys = {" ": viewer.toggle, ArrowLeft: () => viewer.step(-1), ArrowRight: () => viewer.step(1), Home: () => viewer.seek(0),
-    End: () => viewer.seek(1e9), l: $("loop").onclick, f: $("follow").onclick, p: $("trail").onclick, r: resetView, t: $("theme").onclick};
+    End: () => viewer.seek(1e9), l: $("loop").onclick, f: $("follow").onclick, p: $("trail").onclick, r: resetView, t: $("theme").onclick, a: () => viewer.select("all")};
   const digit = Number(e.key) - 1, action = keys[e.key] || keys[e.key.toLowerCase()];
   if (action) { e.preventDefault(); action(); }
   else if (digit >= 0 && digit < motions.length) viewer.select(digit);
@@ -492,13 +520,16 @@ if (motions.length > 1) {
     b.onclick = () => viewer.select(i);
     $("picker").append(b);
   });
+  const every = document.createElement("button");
+  every.textContent = "All side by side"; every.title = "All motions, in step (A)"; every.onclick = () => viewer.select("all");
+  $("picker").append(every);
 }
 let theme = query.get("theme");
 if (!theme) { try { theme = localStorage.getItem("theme"); } catch (e) { /* private mode */ } }
 if (!theme) theme = matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
 state.theme = theme === "light" ? "light" : "dark";
 document.documentElement.dataset.theme = state.theme;
-viewer.select(Number(query.get("motion")) || 0);
+viewer.select(query.get("motion") === "all" ? "all" : Number(query.get("motion")));
 if (query.has("yaw")) camera.yaw += Number(query.get("yaw")) * Math.PI / 180;
 if (query.has("frame")) viewer.seek(query.get("frame"));
 else if (!testing && !matchMedia("(prefers-reduced-motion: reduce)").matches) viewer.play();
@@ -532,6 +563,12 @@ async function selftest() {
       want(viewer.frame === Math.round(clamp(viewer.frames / 2, 0, viewer.frames - 1)), `motion ${m}: seek`);
       want(print().sum !== first.sum, `motion ${m}: half-way picture equals the first`);
     }
+  }
+  if (viewer.count > 1) {
+    viewer.select(0);
+    const alone = print().sum;
+    viewer.select("all");
+    want(print().sum !== alone, "all side by side looks like the first alone");
   }
   viewer.select(0); viewer.speed = 1;
   const still = print().sum;

@@ -7,7 +7,8 @@ namespace mc::nn {
 template <class Visit>
 void Module::walk(const std::string& prefix, const Visit& visit) {
     visit(prefix, *this);
-    for (auto& [name, child] : children_) child->walk(prefix + name + ".", visit);
+    for (auto& [name, child] : children_)
+        child->walk(name.empty() ? prefix : prefix + name + ".", visit);
 }
 
 std::vector<std::pair<std::string, Var*>> Module::parameters() {

@@ -55,6 +55,7 @@ class Module {
     int64_t parameter_count();
 
   protected:
+    // An empty name puts the child's own names at this level.
     void add(const std::string& name, Module& child) { children_.emplace_back(name, &child); }
     void add_parameter(const std::string& name, Var& parameter) {
         parameters_.emplace_back(name, &parameter);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "models/bundle.h"
 #include "motion/fact_checks.h"
 #include "motion/facts.h"
 #include "motion/features.h"
@@ -19,6 +20,8 @@
 #include "motion/strip.h"
 #include "tensor/formats/atomic_file.h"
 #include "tensor/formats/npy.h"
+#include "tools/common/cli.h"
+#include "tools/common/paths.h"
 #include "train/fact_score.h"
 #include "train/progress.h"
 
@@ -45,6 +48,21 @@ train::MotionSource motions_in(const fs::path& folder) {
         std::vector<JointSequence> motions;
         for (const FactCase& c : cases)
             motions.push_back(read_motion(folder / motion_name(c, seed, ".npy")));
+        return motions;
+    };
+}
+
+// Made by a bundle's generator, lengths estimated from the prompts, with the bundle's own settings.
+train::MotionSource generated_by(const fs::path& folder) {
+    auto bundle = std::make_shared<Bundle>(load_bundle(folder));
+    return [bundle](std::span<const FactCase> cases, uint64_t seed) {
+        std::vector<GenerationRequest> requests;
+        for (const FactCase& c : cases) requests.push_back({c.prompt, {}});
+        GenerationOptions options = bundle->defaults;
+        options.seed = seed;
+        std::vector<JointSequence> motions;
+        for (const motion::FeatureSequence& made : bundle->generator->generate(requests, options))
+            motions.push_back(motion::joints_from_features(made));
         return motions;
     };
 }
@@ -84,6 +102,7 @@ int main(int argc, char** argv) {
     CLI::App app("Measures motions, and scores them against what their prompts say.", "evaluate");
     app.footer(
         "Examples:\n"
+        "  evaluate --facts pretrained/facts/facts.jsonl --seeds 3\n"
         "  evaluate --facts pretrained/facts/facts.jsonl --motions out --seeds 3\n"
         "  evaluate --measure out/1_0.npy\n"
         "  evaluate --list-facts\n"
@@ -92,7 +111,8 @@ int main(int argc, char** argv) {
         "(N, 22, 3) or HumanML3D's features (N, 263).\n"
         "Exit status: 0 done, 1 failed, 2 wrong usage.");
 
-    fs::path facts, motions, measured, json, strips;
+    fs::path facts, motions, measured, json, strips, bundle;
+    tools::CommonOptions common;
     int64_t seeds = 3;
     bool list = false, quiet = false;
     auto* what = app.add_option_group("what", "one of");
@@ -102,7 +122,11 @@ int main(int argc, char** argv) {
     what->require_option(1);
     auto* of_facts = app.get_option_no_throw("--facts");
     if (of_facts == nullptr) of_facts = what->get_option("--facts");
-    app.add_option("--motions", motions, "folder of motions, LINE_SEED.npy")->needs(of_facts);
+    app.add_option("--motions", motions, "folder of motions, LINE_SEED.npy, instead of a bundle's")
+        ->needs(of_facts);
+    auto* of_bundle = app.add_option("--bundle", bundle,
+                                     "model bundle that makes the motions [pretrained/default]");
+    of_bundle->needs(of_facts);
     app.add_option("--seeds", seeds, "motions a prompt")
         ->check(CLI::Range(int64_t{1}, int64_t{1000}))
         ->capture_default_str();
@@ -110,21 +134,18 @@ int main(int argc, char** argv) {
     app.add_option("--strips", strips, "draw every motion into this folder, LINE_SEED.png")
         ->needs(of_facts);
     app.add_flag("--quiet", quiet, "leave out the list of what failed");
-    try {
-        app.parse(argc, argv);
-        if (!facts.empty() && motions.empty()) throw CLI::RequiredError("--motions");
-    } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : 2;
-    }
-
-    try {
+    tools::add_common_options(app, common);
+    return tools::run_program(app, argc, argv, [&] {
+        tools::apply(common);
         if (list) {
             list_facts();
         } else if (!measured.empty()) {
             measure(measured);
         } else {
             const std::vector<FactCase> cases = motion::read_fact_cases(facts);
-            train::MotionSource source = motions_in(motions);
+            train::MotionSource source =
+                motions.empty() ? generated_by(bundle.empty() ? tools::default_bundle() : bundle)
+                                : motions_in(motions);
             if (!strips.empty()) {
                 make_folder(strips);
                 source = with_strips(std::move(source), strips);
@@ -136,9 +157,6 @@ int main(int argc, char** argv) {
             fmt::print("{}", train::fact_table(report, !quiet));
             if (!json.empty()) write_text_file(json, train::fact_json(report).dump(1) + "\n");
         }
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "evaluate: {}\n", e.what());
-        return 1;
-    }
-    return 0;
+        return 0;
+    });
 }

@@ -19,6 +19,22 @@ void AdamW::add(const std::vector<std::pair<std::string, Var*>>& parameters, dou
     }
 }
 
+void AdamW::set(const std::string& prefix, double rate_factor, double weight_decay) {
+    for (Entry& entry : entries_) {
+        if (!entry.name.starts_with(prefix)) continue;
+        entry.rate_factor = rate_factor;
+        entry.weight_decay = weight_decay;
+    }
+}
+
+void AdamW::reset_moments() {
+    for (Entry& entry : entries_) {
+        entry.m.fill_(0);
+        entry.v.fill_(0);
+        entry.steps = 0;
+    }
+}
+
 double AdamW::gradient_norm() const {
     double total = 0;
     for (const Entry& entry : entries_) {

@@ -23,6 +23,10 @@ class AdamW {
     void add(const std::vector<std::pair<std::string, Var*>>& parameters, double rate_factor,
              double weight_decay);
 
+    // Rate factor and weight decay of every parameter whose name begins with `prefix` from now on.
+    void set(const std::string& prefix, double rate_factor, double weight_decay);
+    void reset_moments();  // as a new optimiser
+
     // Global L2 norm of all gradients.
     double gradient_norm() const;
     // One step at rate `lr`, gradients times `scale` (clipping); gradients are cleared.

@@ -17,6 +17,9 @@
 
 namespace mc::train {
 
+// Streams from here on initialise models; those of steps lie below.
+inline constexpr uint64_t kInitStream = uint64_t{1} << 62;
+
 using Metrics = std::map<std::string, double>;
 
 class Stage {

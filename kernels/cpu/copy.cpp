@@ -54,14 +54,44 @@ struct StridedCopy {
     }
 
     // A matrix whose columns lie dense in one array and whose rows do in the other:
-    // dense[r * dense_row + c] <-> strided[r + c * stride].
+    // dense[r * dense_row + c] <-> strided[r + c * stride]. By tiles that use every cache line they
+    // touch; full tiles have constant sizes, which the compiler unrolls.
     static void transpose(Dense* dense, int64_t dense_row, Strided* strided, int64_t stride,
                           int64_t rows, int64_t cols) {
         for (int64_t c = 0; c < cols; c += kTile) {
             const int64_t width = std::min(kTile, cols - c);
-            for (int64_t r = 0; r < rows; ++r)
-                for (int64_t j = 0; j < width; ++j)
-                    move(dense[r * dense_row + c + j], strided[r + (c + j) * stride]);
+            for (int64_t r = 0; r < rows; r += kTile) {
+                const int64_t height = std::min(kTile, rows - r);
+                Dense* to = dense + r * dense_row + c;
+                Strided* from = strided + r + c * stride;
+                if (width == kTile && height == kTile)
+                    transpose_tile(to, dense_row, from, stride);
+                else
+                    for (int64_t i = 0; i < height; ++i)
+                        for (int64_t j = 0; j < width; ++j)
+                            move(to[i * dense_row + j], from[i + j * stride]);
+            }
+        }
+    }
+
+    static void transpose_tile(Dense* dense, int64_t dense_row, Strided* strided, int64_t stride) {
+        E tile[kTile][kTile];  // in the order of the source
+        if constexpr (gather) {
+            for (int64_t j = 0; j < kTile; ++j)
+                std::memcpy(tile[j], strided + j * stride, sizeof(tile[j]));
+            for (int64_t i = 0; i < kTile; ++i) {
+                E row[kTile];
+                for (int64_t j = 0; j < kTile; ++j) row[j] = tile[j][i];
+                std::memcpy(dense + i * dense_row, row, sizeof(row));
+            }
+        } else {
+            for (int64_t i = 0; i < kTile; ++i)
+                std::memcpy(tile[i], dense + i * dense_row, sizeof(tile[i]));
+            for (int64_t j = 0; j < kTile; ++j) {
+                E row[kTile];
+                for (int64_t i = 0; i < kTile; ++i) row[i] = tile[i][j];
+                std::memcpy(strided + j * stride, row, sizeof(row));
+            }
         }
     }
 
@@ -178,17 +208,14 @@ float widen(bf16_bits h) {
 f16_bits to_f16(float x) {
     const uint32_t bits = bit_cast<uint32_t>(x), sign = bits >> 16 & 0x8000u;
     const uint32_t size = bits & 0x7FFFFFFFu;
-    uint32_t h;
-    if (size > 0x7F800000u) {
-        h = 0x7E00u | (size >> 13 & 0x3FFu);  // NaN, quiet
-    } else if (size >= 0x47800000u) {
-        h = 0x7C00u;  // 65536 and beyond
-    } else if (size < 0x38800000u) {
-        // Denormal: adding 0.5 puts the result's last bit at the sum's last bit.
-        h = bit_cast<uint32_t>(bit_cast<float>(size) + 0.5f) - 0x3F000000u;
-    } else {
-        h = (size - 0x38000000u + 0xFFFu + (size >> 13 & 1u)) >> 13;  // may carry into infinity
-    }
+    // All cases are computed and one is chosen: the compiler makes vectors of that.
+    const uint32_t normal = (size - 0x38000000u + 0xFFFu + (size >> 13 & 1u)) >> 13;
+    // Adding 0.5 puts a denormal result's last bit at the sum's last bit.
+    const uint32_t denormal = bit_cast<uint32_t>(bit_cast<float>(size) + 0.5f) - 0x3F000000u;
+    const uint32_t nan = 0x7E00u | (size >> 13 & 0x3FFu);  // quiet
+    uint32_t h = size < 0x38800000u ? denormal : normal;   // normal may carry into infinity
+    h = size >= 0x47800000u ? 0x7C00u : h;                 // 65536 and beyond
+    h = size > 0x7F800000u ? nan : h;
     return {static_cast<uint16_t>(h | sign)};
 }
 

@@ -11,6 +11,7 @@
 #define MC_KERNELS_CPU_GEMM_PACK_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstring>
@@ -63,30 +64,43 @@ HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRIC
         for (int64_t k = 0; k < depth; ++k) panel[k * kWidth + i] = T{0};
 }
 
-// panel[k * kWidth + i] = src[k * ld + i].
+// Panels p = 0, 1, ... at distance panel_stride: panel p[k * kWidth + i] = src[k * ld + p * kWidth
+// + i]. Walks the rows of src, so that a page of it is visited once.
 template <int kWidth, class T>
-HWY_INLINE void pack_rows(T* HWY_RESTRICT panel, const T* HWY_RESTRICT src, int64_t ld,
-                          int64_t count, int64_t depth) {
-    if (count == kWidth) {
-        for (int64_t k = 0; k < depth; ++k)
-            std::memcpy(panel + k * kWidth, src + k * ld, kWidth * sizeof(T));
-        return;
-    }
+HWY_INLINE void pack_rows(T* HWY_RESTRICT panels, int64_t panel_stride, const T* HWY_RESTRICT src,
+                          int64_t ld, int64_t count, int64_t depth) {
+    constexpr int64_t kAhead = 8, kLine = 64 / sizeof(T);
+    const int64_t whole = count / kWidth, rest = count % kWidth;
     for (int64_t k = 0; k < depth; ++k) {
-        for (int64_t i = 0; i < count; ++i) panel[k * kWidth + i] = src[k * ld + i];
-        for (int64_t i = count; i < kWidth; ++i) panel[k * kWidth + i] = T{0};
+        const T* from = src + k * ld;
+        if (k + kAhead < depth)
+            for (int64_t i = 0; i < count; i += kLine) hwy::Prefetch(from + kAhead * ld + i);
+        T* to = panels + k * kWidth;
+        for (int64_t p = 0; p < whole; ++p) {
+            std::memcpy(to, from, kWidth * sizeof(T));
+            from += kWidth;
+            to += panel_stride;
+        }
+        if (rest == 0) continue;
+        for (int64_t i = 0; i < rest; ++i) to[i] = from[i];
+        for (int64_t i = rest; i < kWidth; ++i) to[i] = T{0};
     }
 }
 
-// One panel: entries [first, first + count) of the operand's long side, k in [k0, k0 + depth).
-// `k_contiguous`: the operand is stored with k along its rows.
+// Entries [first, first + count) of an operand's long side for k in [k0, k0 + depth), into panels
+// at distance panel_stride. `k_contiguous`: the operand is stored with k along its rows.
 template <int kWidth, class T>
-HWY_NOINLINE void pack_panel(T* panel, const T* src, int64_t ld, bool k_contiguous, int64_t first,
-                             int64_t count, int64_t k0, int64_t depth) {
-    if (k_contiguous)
-        pack_rows_transposed<kWidth>(panel, src + first * ld + k0, ld, count, depth);
-    else
-        pack_rows<kWidth>(panel, src + k0 * ld + first, ld, count, depth);
+HWY_NOINLINE void pack_panels(T* panels, int64_t panel_stride, const T* src, int64_t ld,
+                              bool k_contiguous, int64_t first, int64_t count, int64_t k0,
+                              int64_t depth) {
+    if (!k_contiguous)
+        return pack_rows<kWidth>(panels, panel_stride, src + k0 * ld + first, ld, count, depth);
+    constexpr int64_t kStrip = 128;  // of a panel at a time, so that it stays in the first cache
+    for (int64_t i = 0; i < count; i += kWidth)
+        for (int64_t k = 0; k < depth; k += kStrip)
+            pack_rows_transposed<kWidth>(
+                panels + i / kWidth * panel_stride + k * kWidth, src + (first + i) * ld + k0 + k,
+                ld, HWY_MIN(int64_t{kWidth}, count - i), HWY_MIN(kStrip, depth - k));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -116,21 +116,30 @@ HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, int64_t rows, int6
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     const auto p = hn::Set(d, param);
     const auto walk = [&](auto f) {
+        if (cols == 2 * lanes) {  // the usual strip: two chains of dependent operations at a time
+            const auto b0 = bias ? hn::LoadU(d, bias) : hn::Zero(d);
+            const auto b1 = bias ? hn::LoadU(d, bias + lanes) : hn::Zero(d);
+            for (int64_t i = 0; i < rows; ++i) {
+                T* at = c + i * ld;
+                const auto x0 = hn::Add(hn::LoadU(d, at), b0);
+                const auto x1 = hn::Add(hn::LoadU(d, at + lanes), b1);
+                if (before) {
+                    hn::StoreU(x0, d, before + i * ld);
+                    hn::StoreU(x1, d, before + i * ld + lanes);
+                }
+                const auto y0 = f(x0), y1 = f(x1);
+                hn::StoreU(y0, d, at);
+                hn::StoreU(y1, d, at + lanes);
+            }
+            return;
+        }
         for (int64_t j = 0; j < cols; j += lanes) {
             const size_t n = static_cast<size_t>(HWY_MIN(lanes, cols - j));
-            const bool whole = n == static_cast<size_t>(lanes);
             const auto b = bias ? load_n(d, bias + j, n) : hn::Zero(d);
             for (int64_t i = 0; i < rows; ++i) {
-                T* at = c + i * ld + j;
-                const auto x = hn::Add(whole ? hn::LoadU(d, at) : load_n(d, at, n), b);
-                const auto y = f(x);
-                if (whole) {
-                    if (before) hn::StoreU(x, d, before + i * ld + j);
-                    hn::StoreU(y, d, at);
-                } else {
-                    if (before) store_n(x, d, before + i * ld + j, n);
-                    store_n(y, d, at, n);
-                }
+                const auto x = hn::Add(load_n(d, c + i * ld + j, n), b);
+                if (before) store_n(x, d, before + i * ld + j, n);
+                store_n(f(x), d, c + i * ld + j, n);
             }
         }
     };

@@ -16,6 +16,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/chunking.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_pack-inl.h"
@@ -38,9 +39,6 @@ inline constexpr int64_t kMaxCols = 4096;
 // Multiply-adds worth waking another thread for (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
 
-inline int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
 inline int64_t round_up(int64_t a, int64_t b) {
     return ceil_div(a, b) * b;
 }
@@ -88,15 +86,13 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
     constexpr int64_t kCols = kBlockCols<T>;
     const int64_t a_panel = args.k * kBlockRows, a_panels = ceil_div(args.m, kBlockRows);
     Loan<T> a(*context.workspace, a_panels * a_panel);
-    for (int64_t i = 0; i < a_panels; ++i)
-        pack_panel<kBlockRows>(a.data() + i * a_panel, args.a, args.lda, !args.trans_a,
-                               i * kBlockRows,
-                               HWY_MIN(args.m - i * kBlockRows, int64_t{kBlockRows}), 0, args.k);
+    pack_panels<kBlockRows>(a.data(), a_panel, args.a, args.lda, !args.trans_a, 0, args.m, 0,
+                            args.k);
     const int64_t whole = args.n / kCols * kCols, rest = args.n - whole;
     Loan<T> edge(*context.workspace, rest ? args.k * kCols : 0);  // the columns a vector overhangs
     if (rest)
-        pack_panel<static_cast<int>(kCols)>(edge.data(), args.b, args.ldb, false, whole, rest, 0,
-                                            args.k);
+        pack_panels<static_cast<int>(kCols)>(edge.data(), 0, args.b, args.ldb, false, whole, rest,
+                                             0, args.k);
     const int64_t grain = round_up(ceil_div(kWorkPerChunk, args.m * args.k), kCols);
     context.pool->for_ranges(args.n, grain, [&](int64_t begin, int64_t end) {
         for (int64_t k = 0; k < args.k; k += kDepth) {
@@ -120,9 +116,7 @@ struct Partition {
         constexpr int64_t kCols = kBlockCols<T>;
         cols = HWY_MIN(round_up(args.n, kCols), kMaxCols);
         depth = HWY_MIN(args.k, HWY_MAX(kMaxPackedB / cols / kDepth, int64_t{1}) * kDepth);
-        const int64_t wanted = ceil_div(args.m, 16);
-        const int64_t block = HWY_MIN(HWY_MAX(wanted, int64_t{24}), kMaxRowBlock);
-        row_blocks = ceil_div(args.m, block);
+        row_blocks = ceil_div(args.m, kMaxRowBlock);
         rows = round_up(ceil_div(args.m, row_blocks), kBlockRows);
         row_blocks = ceil_div(args.m, rows);
         const int64_t work = args.m * HWY_MIN(args.n, cols) * depth;
@@ -131,8 +125,8 @@ struct Partition {
             row_blocks = 1;
             group_cols = cols;
         } else {
-            int64_t groups = ceil_div(24, row_blocks);
-            groups = HWY_MIN(groups, HWY_MAX(cols / 128, int64_t{1}));
+            int64_t groups = row_blocks >= 12 ? 1 : ceil_div(24, row_blocks);
+            groups = HWY_MIN(groups, HWY_MAX(cols / 64, int64_t{1}));
             groups = HWY_MAX(HWY_MIN(groups, work / kWorkPerChunk / row_blocks), int64_t{1});
             group_cols = round_up(ceil_div(cols, groups), kCols);
         }
@@ -147,6 +141,27 @@ struct Partition {
     bool pack_a_first;
 };
 
+// pack_panels on all threads, about 64 K elements a chunk: cut along the long side, or along k
+// where that is how the operand lies in memory.
+template <int kWidth, class T>
+void pack_in_chunks(Context& context, T* panels, int64_t panel_stride, const T* src, int64_t ld,
+                    bool k_contiguous, int64_t first, int64_t count, int64_t k0, int64_t depth) {
+    constexpr int64_t kElements = int64_t{1} << 16;
+    if (k_contiguous) {
+        const int64_t grain = round_up(ceil_div(kElements, depth), kWidth);
+        context.pool->for_ranges(count, grain, [&](int64_t begin, int64_t end) {
+            pack_panels<kWidth>(panels + begin / kWidth * panel_stride, panel_stride, src, ld, true,
+                                first + begin, end - begin, k0, depth);
+        });
+    } else {
+        const int64_t grain = HWY_MAX(kElements / count, int64_t{16});
+        context.pool->for_ranges(depth, grain, [&](int64_t begin, int64_t end) {
+            pack_panels<kWidth>(panels + begin * kWidth, panel_stride, src, ld, false, first, count,
+                                k0 + begin, end - begin);
+        });
+    }
+}
+
 template <class T>
 void packed(Context& context, const MatmulArgs<T>& args) {
     constexpr int64_t kCols = kBlockCols<T>;
@@ -154,30 +169,17 @@ void packed(Context& context, const MatmulArgs<T>& args) {
     const int64_t a_panels = ceil_div(args.m, kBlockRows);
     Loan<T> b(*context.workspace, part.cols * part.depth);
     Loan<T> a(*context.workspace, part.pack_a_first ? a_panels * kBlockRows * part.depth : 0);
-    const auto pack_a = [&](T* to, int64_t row, int64_t k, int64_t depth) {
-        pack_panel<kBlockRows>(to, args.a, args.lda, !args.trans_a, row,
-                               HWY_MIN(args.m - row, int64_t{kBlockRows}), k, depth);
-    };
     for (int64_t col = 0; col < args.n; col += part.cols) {
         const int64_t cols = HWY_MIN(part.cols, args.n - col);
-        const int64_t b_panels = ceil_div(cols, kCols), groups = ceil_div(cols, part.group_cols);
+        const int64_t groups = ceil_div(cols, part.group_cols);
         for (int64_t k0 = 0; k0 < args.k; k0 += part.depth) {
             const int64_t all_depth = HWY_MIN(part.depth, args.k - k0);
             const int64_t b_panel = kCols * all_depth, a_panel = kBlockRows * all_depth;
-            // Panels of B, then those of A; a chunk packs about 64 K elements.
-            const int64_t panels = b_panels + (part.pack_a_first ? a_panels : 0);
-            const int64_t grain = HWY_MAX(int64_t{1} << 16, b_panel) / b_panel;
-            context.pool->for_ranges(panels, grain, [&](int64_t begin, int64_t end) {
-                for (int64_t p = begin; p < end; ++p) {
-                    if (p < b_panels)
-                        pack_panel<static_cast<int>(kCols)>(
-                            b.data() + p * b_panel, args.b, args.ldb, args.trans_b, col + p * kCols,
-                            HWY_MIN(kCols, cols - p * kCols), k0, all_depth);
-                    else
-                        pack_a(a.data() + (p - b_panels) * a_panel, (p - b_panels) * kBlockRows, k0,
-                               all_depth);
-                }
-            });
+            pack_in_chunks<static_cast<int>(kCols)>(context, b.data(), b_panel, args.b, args.ldb,
+                                                    args.trans_b, col, cols, k0, all_depth);
+            if (part.pack_a_first)
+                pack_in_chunks<kBlockRows>(context, a.data(), a_panel, args.a, args.lda,
+                                           !args.trans_a, 0, args.m, k0, all_depth);
             context.pool->for_chunks(part.row_blocks * groups, [&](int64_t chunk) {
                 const int64_t row = chunk / groups * part.rows;
                 const int64_t rows = HWY_MIN(part.rows, args.m - row);
@@ -192,9 +194,8 @@ void packed(Context& context, const MatmulArgs<T>& args) {
                     if (!part.pack_a_first) {
                         block_panel = depth * kBlockRows;
                         block = own.data();
-                        for (int64_t i = 0; i < rows; i += kBlockRows)
-                            pack_a(own.data() + i / kBlockRows * block_panel, row + i, k0 + k,
-                                   depth);
+                        pack_panels<kBlockRows>(own.data(), block_panel, args.a, args.lda,
+                                                !args.trans_a, row, rows, k0 + k, depth);
                     }
                     tile(args, row, rows, col + j, width, block, block_panel,
                          b.data() + j / kCols * b_panel + k * kCols, b_panel, kCols, depth,

@@ -19,11 +19,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 struct PhiloxWords {
     static constexpr int64_t kBlocks = 256;
     static constexpr int64_t kWords = 4 * kBlocks;
-    alignas(64) uint32_t word[kWords];
+    static constexpr int64_t kSlack = 128;  // the last step may write beyond
+    alignas(64) uint32_t word[kWords + kSlack];
 };
 
 // out.word[i] = draw 4 * first_block + i of the stream, for i < 4 * blocks; blocks <= kBlocks
-// (words up to the next full vector are overwritten too).
+// (some words behind them are overwritten too).
 //
 // A counter word sits in the low half of a 64-bit lane and what is above it is never read: the
 // 32 x 32 -> 64 bit product ignores it, so a round is 2 products, 2 shifts and 4 xors.
@@ -38,38 +39,54 @@ inline void philox_words(PhiloxWords& out, const RandomStream& random, uint64_t 
 #else
     const hn::ScalableTag<uint64_t> d;
     const hn::RepartitionToNarrow<decltype(d)> d32;
-    constexpr int64_t N = hn::MaxLanes(d);
-    const auto low_half = hn::Set(d, 0xFFFFFFFFu);
+    using V = hn::Vec<decltype(d)>;
+    constexpr int64_t N = static_cast<int64_t>(hn::MaxLanes(d));
+    // Vectors worked on together: a round is a chain of some 7 cycles, another runs beside it.
+    constexpr int kWays = 2;
+    static_assert(4 * kWays * N <= PhiloxWords::kSlack);
+    HWY_ALIGN uint64_t key[20 * N];  // a vector a word and round
+    uint32_t k0 = static_cast<uint32_t>(random.seed);
+    uint32_t k1 = static_cast<uint32_t>(random.seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+        hn::Store(hn::Set(d, uint64_t{k0}), d, key + 2 * round * N);
+        hn::Store(hn::Set(d, uint64_t{k1}), d, key + (2 * round + 1) * N);
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    const V low_half = hn::Set(d, 0xFFFFFFFFu);
     const auto m0 = hn::BitCast(d32, hn::Set(d, uint64_t{0xD2511F53u}));
     const auto m1 = hn::BitCast(d32, hn::Set(d, uint64_t{0xCD9E8D57u}));
-    const auto stream0 = hn::Set(d, random.stream & 0xFFFFFFFFu);
-    const auto stream1 = hn::Set(d, random.stream >> 32);
-    for (int64_t b = 0; b < blocks; b += 2 * N) {
-        const auto block_a = hn::Iota(d, first_block + static_cast<uint64_t>(b));
-        const auto block_b = hn::Iota(d, first_block + static_cast<uint64_t>(b + N));
-        auto a0 = block_a, a1 = hn::ShiftRight<32>(block_a), a2 = stream0, a3 = stream1;
-        auto b0 = block_b, b1 = hn::ShiftRight<32>(block_b), b2 = stream0, b3 = stream1;
-        uint32_t k0 = static_cast<uint32_t>(random.seed);
-        uint32_t k1 = static_cast<uint32_t>(random.seed >> 32);
-        for (int round = 0; round < 10; ++round) {
-            const auto key0 = hn::Set(d, uint64_t{k0}), key1 = hn::Set(d, uint64_t{k1});
-            const auto pa0 = hn::MulEven(m0, hn::BitCast(d32, a0));
-            const auto pa1 = hn::MulEven(m1, hn::BitCast(d32, a2));
-            const auto pb0 = hn::MulEven(m0, hn::BitCast(d32, b0));
-            const auto pb1 = hn::MulEven(m1, hn::BitCast(d32, b2));
-            a0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(pa1), a1), key0);
-            a2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(pa0), a3), key1);
-            b0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(pb1), b1), key0);
-            b2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(pb0), b3), key1);
-            a1 = pa1, a3 = pa0, b1 = pb1, b3 = pb0;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
+    const V stream0 = hn::Set(d, random.stream & 0xFFFFFFFFu);
+    const V stream1 = hn::Set(d, random.stream >> 32);
+    V block = hn::Iota(d, first_block);
+    const V step = hn::Set(d, static_cast<uint64_t>(N));
+    for (int64_t b = 0; b < blocks; b += kWays * N) {
+        V c0[kWays], c1[kWays], c2[kWays], c3[kWays];
+        for (int w = 0; w < kWays; ++w) {
+            c0[w] = block;
+            block = hn::Add(block, step);
+            c1[w] = hn::ShiftRight<32>(c0[w]);
+            c2[w] = stream0;
+            c3[w] = stream1;
         }
-        uint64_t* dst = reinterpret_cast<uint64_t*>(out.word + 4 * b);
-        hn::StoreInterleaved2(hn::Or(hn::And(a0, low_half), hn::ShiftLeft<32>(a1)),
-                              hn::Or(hn::And(a2, low_half), hn::ShiftLeft<32>(a3)), d, dst);
-        hn::StoreInterleaved2(hn::Or(hn::And(b0, low_half), hn::ShiftLeft<32>(b1)),
-                              hn::Or(hn::And(b2, low_half), hn::ShiftLeft<32>(b3)), d, dst + 2 * N);
+        for (int round = 0; round < 10; ++round) {
+            const V key0 = hn::Load(d, key + 2 * round * N);
+            const V key1 = hn::Load(d, key + (2 * round + 1) * N);
+            for (int w = 0; w < kWays; ++w) {
+                const V p0 = hn::MulEven(m0, hn::BitCast(d32, c0[w]));
+                const V p1 = hn::MulEven(m1, hn::BitCast(d32, c2[w]));
+                c0[w] = hn::Xor(hn::ShiftRight<32>(p1), hn::Xor(c1[w], key0));
+                c2[w] = hn::Xor(hn::ShiftRight<32>(p0), hn::Xor(c3[w], key1));
+                c1[w] = p1;
+                c3[w] = p0;
+            }
+        }
+        for (int w = 0; w < kWays; ++w) {
+            uint64_t* dst = reinterpret_cast<uint64_t*>(out.word + 4 * (b + w * N));
+            hn::StoreInterleaved2(hn::Or(hn::And(c0[w], low_half), hn::ShiftLeft<32>(c1[w])),
+                                  hn::Or(hn::And(c2[w], low_half), hn::ShiftLeft<32>(c3[w])), d,
+                                  dst);
+        }
     }
 #endif
 }

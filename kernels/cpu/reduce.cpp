@@ -99,20 +99,55 @@ bool above(T a, T b) {
     return a > b || (std::isnan(a) && !std::isnan(b));
 }
 
+// The maximum of n >= 1 neighbours and its first position.
+template <class T>
+int64_t max_row(T* dst, const T* src, int64_t n) {
+    const Tag<T> d;
+    constexpr int64_t N = lanes_of<T>();
+    auto m0 = hn::Set(d, -std::numeric_limits<T>::infinity()), m1 = m0;
+    auto nan = hn::Zero(d);  // the sum of all x - x: NaN if one is NaN or infinite
+    int64_t i = 0;
+    for (; i + 2 * N <= n; i += 2 * N) {
+        const auto u = hn::LoadU(d, src + i), v = hn::LoadU(d, src + i + N);
+        m0 = hn::IfThenElse(hn::Gt(u, m0), u, m0);
+        m1 = hn::IfThenElse(hn::Gt(v, m1), v, m1);
+        nan = hn::Add(nan, hn::Add(hn::Sub(u, u), hn::Sub(v, v)));
+    }
+    T best = hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));
+    bool suspicious = hn::GetLane(hn::SumOfLanes(d, nan)) != T{0};
+    for (; i < n; ++i) {
+        best = src[i] > best ? src[i] : best;
+        suspicious |= src[i] != src[i];
+    }
+    if (suspicious) {
+        for (int64_t j = 0; j < n; ++j) {
+            if (src[j] != src[j]) {
+                *dst = src[j];
+                return j;
+            }
+        }
+    }
+    *dst = best;
+    return std::find(src, src + n, best) - src;
+}
+
 // A maximum of cols columns over n rows of src (row stride inner).
 template <class T>
 void max_columns(T* dst, int64_t* index, const T* src, int64_t n, int64_t cols, int64_t inner) {
-    for (int64_t c = 0; c < cols; ++c) {
-        dst[c] = src[c];
-        if (index) index[c] = 0;
+    if (inner == 1) {
+        const int64_t first = max_row(dst, src, n);
+        if (index) *index = first;
+        return;
     }
+    std::copy_n(src, cols, dst);
+    if (index) std::fill_n(index, cols, int64_t{0});
     for (int64_t r = 1; r < n; ++r) {
         for (int64_t c = 0; c < cols; ++c) {
-            const T value = src[r * inner + c];
-            if (above(value, dst[c])) {
-                dst[c] = value;
-                if (index) index[c] = r;
-            }
+            const T value = src[r * inner + c], best = dst[c];
+            // Greater, or the first NaN.
+            const bool wins = (value > best) | ((value != value) & (best == best));
+            dst[c] = wins ? value : best;
+            if (index) index[c] = wins ? r : index[c];
         }
     }
 }
@@ -199,7 +234,7 @@ void top_k_row(int64_t* index, const T* src, int64_t n, int64_t k) {
     for (int64_t i = 0; i < k; ++i) index[i] = i;
     std::make_heap(index, index + k, before);
     for (int64_t i = k; i < n; ++i) {
-        if (!before(i, index[0])) continue;
+        if (src[i] <= src[index[0]] || !before(i, index[0])) continue;
         std::pop_heap(index, index + k, before);
         index[k - 1] = i;
         std::push_heap(index, index + k, before);

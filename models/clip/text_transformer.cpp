@@ -68,13 +68,24 @@ Var TextTransformer::operator()(const Tensor& ids_in, const nn::Pass& pass) cons
     Var x = token_embedding_(used) + slice(positional_embedding_, 0, 0, longest);  // (B, L, D)
     AttentionOptions options;
     options.causal = true;
-    for (size_t l = 0; l < transformer_.resblocks.size(); ++l)
-        x = transformer_.resblocks[l](x, options, pass);
+    const size_t layers = transformer_.resblocks.size();
+    for (size_t l = 0; l + 1 < layers; ++l) x = transformer_.resblocks[l](x, options, pass);
     std::vector<int64_t> rows(end);
     for (int64_t b = 0; b < batch; ++b) rows[b] += b * longest;
-    // Rows first: layer norm and projection of the end rows alone.
-    const Var pooled =
-        embedding(reshape(x, {batch * longest, config_.width}), Tensor::from_ids(rows, {batch}));
+    // The end rows alone go on from where nothing mixes positions any more: the last block's MLP,
+    // the norm and the projection.
+    const auto end_rows = [&](const Var& v) {  // (B, D)
+        return embedding(reshape(v, {batch * longest, config_.width}),
+                         Tensor::from_ids(rows, {batch}));
+    };
+    Var pooled;
+    if (layers == 0) {
+        pooled = end_rows(x);
+    } else {
+        const nn::PreNormBlock& last = transformer_.resblocks[layers - 1];
+        const Var y = end_rows(x + last.attn(last.ln_1(x), options, pass));
+        pooled = y + last.mlp.proj(last.mlp.fc(last.ln_2(y), UnaryOp::quick_gelu));
+    }
     return matmul(ln_final_(pooled), text_projection_);
 }
 

@@ -79,7 +79,7 @@ MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
         }
     }
     Tensor cond = cond_in;
-    if (config_.cond_drop_prob > 0) {
+    if (pass.training && config_.cond_drop_prob > 0) {
         const Tensor drop = draws.uniform("draw.cond_drop", {batch});
         cond = cond_in.clone();
         for (int64_t b = 0; b < batch; ++b)

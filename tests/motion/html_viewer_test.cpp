@@ -2,13 +2,13 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
 #include "motion/figure.h"
-#include "motion/text_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 
@@ -97,11 +97,13 @@ TEST_CASE("html_viewer: positions survive to a tenth of a millimetre") {
     }
     const JointSequence& joints = motions[0].joints;
     REQUIRE(bytes.size() >= joints.xyz.size() * 2);
+    double worst = 0;
     for (size_t i = 0; i < joints.xyz.size(); ++i) {
         const double steps = bytes[2 * i] + 256 * bytes[2 * i + 1];
         const double x = data["origin"][i % 3].get<double>() + steps * data["scale"].get<double>();
-        REQUIRE(std::fabs(x - joints.xyz[i]) < 1e-4);
+        worst = std::max(worst, std::fabs(x - joints.xyz[i]));
     }
+    CHECK(worst < 1e-4);
 }
 
 TEST_CASE("html_viewer: what cannot be shown is refused") {
@@ -130,7 +132,7 @@ TEST_CASE("html_viewer: the page works in a browser") {
     const std::string command = (mc::testing::source_dir() / "tests/page/check_page.sh").string() +
                                 " " + path + " > " + log;
     const int status = std::system(command.c_str());
-    const std::string said = read_whole_file(log);
+    const std::string said = mc::testing::read_bytes(log);
     if (WEXITSTATUS(status) == 77) {
         MESSAGE("SKIPPED: " << said);
         return;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "kernels/error.h"
 #include "tests/motion/sample_motions.h"
@@ -135,6 +136,26 @@ TEST_CASE("ik: the recorded clip is met within a millimetre") {
     const auto reference = joint_error(rig_joints(fit_template_rig(clip, 10)), clip);
     MESSAGE("template: mean " << reference.mean * 1000 << " mm");
     CHECK(reference.mean < 0.08);
+}
+
+TEST_CASE("ik: noisy joints cost about their noise and cause no flips") {
+    const JointSequence clean = rig_joints(walking_rig(100, M_PI, 1));
+    JointSequence noisy = clean;
+    std::mt19937 random(3);
+    for (float& x : noisy.xyz) {
+        x += 0.01f * (static_cast<float>(random() % 2001) / 1000.0f - 1.0f);  // up to 1 cm
+    }
+    const RigMotion rig = fit_rig(noisy);
+    CHECK(joint_error(rig_joints(rig), noisy).mean < 0.01);
+    const RigMotion calm = fit_rig(clean);
+    for (int64_t j : {0, 1, 5, 15, 19}) {
+        double worst = 0;
+        for (int64_t t = 0; t < rig.frames; ++t) {
+            worst = std::max(worst, degrees_between(rig.rotation(t, j), calm.rotation(t, j)));
+        }
+        CAPTURE(j);
+        CHECK(worst < 30);
+    }
 }
 
 TEST_CASE("ik: the template variant gives the template's bone lengths and its own poses back") {

@@ -6,7 +6,6 @@
 #include <cstdlib>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 
@@ -47,6 +46,8 @@ Image decode_png(const std::string& png) {
     image.rgb.resize(stride * static_cast<size_t>(image.height));
     for (size_t y = 0; y < static_cast<size_t>(image.height); ++y) {
         const int filter = rows[y * (stride + 1)];
+        REQUIRE(filter >= 0);
+        REQUIRE(filter < 5);
         for (size_t i = 0; i < stride; ++i) {
             const int a = i >= 3 ? image.rgb[y * stride + i - 3] : 0;
             const int b = y > 0 ? image.rgb[(y - 1) * stride + i] : 0;
@@ -57,8 +58,6 @@ Image decode_png(const std::string& png) {
                                    pa <= pb && pa <= pc ? a
                                    : pb <= pc           ? b
                                                         : c};
-            REQUIRE(filter >= 0);
-            REQUIRE(filter < 5);
             image.rgb[y * stride + i] =
                 static_cast<uint8_t>(rows[y * (stride + 1) + 1 + i] + guesses[filter]);
         }
@@ -102,7 +101,7 @@ TEST_CASE("strip: every cell shows a figure, left limbs green and right limbs or
     mc::testing::ScratchDir scratch;
     const std::string path = (scratch.path / "walk.png").string();
     write_strip(path, walk, options);
-    const Image image = decode_png(read_whole_file(path));
+    const Image image = decode_png(mc::testing::read_bytes(path));
     CHECK(image.height == 200);
     REQUIRE(image.width % 7 == 0);
     const int cell = image.width / 7;
@@ -117,7 +116,9 @@ TEST_CASE("strip: every cell shows a figure, left limbs green and right limbs or
         CHECK(count[kOther] > 300);
         CHECK(count[kPaper] > cell * 200 / 3);
     }
-    for (int x = 0; x < image.width; ++x) CHECK(kind_of(image.at(x, 0)) == kPaper);
+    int stained = 0;
+    for (int x = 0; x < image.width; ++x) stained += kind_of(image.at(x, 0)) != kPaper;
+    CHECK(stained == 0);
 }
 
 TEST_CASE("strip: the first pose is seen from its front, its left on our right") {

@@ -17,7 +17,7 @@ namespace {
 
 std::vector<std::byte> bytes_of(const std::string& s) {
     std::vector<std::byte> result(s.size());
-    std::memcpy(result.data(), s.data(), s.size());
+    if (!s.empty()) std::memcpy(result.data(), s.data(), s.size());
     return result;
 }
 

@@ -1,0 +1,45 @@
+// A model bundle: a folder from which a generator works offline.
+//
+//     bundle.json                  which generator, configurations, normalisation, defaults,
+//     licence, provenance text_encoder.safetensors     OpenAI's names; drops into any CLIP of its
+//     size vocab.txt.gz                 merges, in CLIP's own file format vq.safetensors
+//     masked.safetensors residual.safetensors length.safetensors
+//
+// Weights are stored in half precision and computed in f32. Every file is checked before use:
+// missing, truncated, mis-shaped and non-finite weights are one clear line each.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "models/motion_generator.h"
+#include "nn/module.h"
+
+namespace mc {
+
+inline constexpr int kBundleVersion = 1;
+
+struct Bundle {
+    nlohmann::json info;  // bundle.json
+    std::unique_ptr<MotionGenerator> generator;
+    GenerationOptions defaults;  // the options this bundle was tuned with
+};
+
+Bundle load_bundle(const std::filesystem::path& folder);
+
+// What a bundle is written from.
+struct BundleParts {
+    std::filesystem::path text_encoder, vocabulary;  // copied (weights converted to half)
+    nlohmann::json vq, masked, residual, length;     // configurations
+    nn::TensorMap vq_weights, masked_weights, residual_weights, length_weights;
+    std::vector<double> mean, std;
+    double fps = 20;
+    GenerationOptions defaults;
+    std::string licence, provenance;
+};
+// The folder appears whole: it is written beside and renamed; an existing folder is an error unless
+// `replace`.
+void write_bundle(const std::filesystem::path& folder, const BundleParts& parts, bool replace);
+
+}  // namespace mc

@@ -1,0 +1,150 @@
+#include "models/clip/clip_text_encoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <numeric>
+#include <unordered_map>
+
+#include "tensor/finite.h"
+#include "tensor/formats/safetensors.h"
+
+namespace mc::clip {
+namespace {
+
+// A batch ends at so many prompts: memory stays bounded whatever the number of prompts.
+constexpr size_t kBatch = 64;
+
+// A name of the text tower (clip_text.md 3), which leaves out visual.*, logit_scale, motion.* and
+// the three integers of OpenAI's files.
+bool is_text_tower(std::string_view name) {
+    return name == "positional_embedding" || name == "text_projection" ||
+           name.starts_with("token_embedding.") || name.starts_with("transformer.") ||
+           name.starts_with("ln_final.");
+}
+
+std::string shortened(const std::string& prompt) {
+    constexpr size_t kMost = 60;
+    if (prompt.size() <= kMost) return prompt;
+    size_t end = kMost;  // not within a character
+    while (end > 0 && (static_cast<unsigned char>(prompt[end]) & 0xC0) == 0x80) --end;
+    return prompt.substr(0, end) + "...";
+}
+
+}  // namespace
+
+TextTowerFile read_text_tower(const std::filesystem::path& path) {
+    const SafetensorsFile file(path);
+    TextTowerFile tower;
+    for (const SafetensorsEntry& entry : file.entries())
+        if (is_text_tower(entry.name)) tower.state[entry.name] = file.get(entry.name);
+    tower.config = TextConfig::from_state(tower.state, path.string());
+    if (const auto heads = file.metadata().find("heads"); heads != file.metadata().end()) {
+        const std::string& text = heads->second;
+        const auto parsed =
+            std::from_chars(text.data(), text.data() + text.size(), tower.config.heads);
+        if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size())
+            throw Error(fmt::format("{}: metadata 'heads' is '{}', want a whole number",
+                                    path.string(), text));
+    }
+    try {
+        for (const auto& [name, tensor] : tower.state) check_finite(name, tensor);
+    } catch (const Error& e) {
+        throw Error(fmt::format("{}: {}; get the file anew", path.string(), e.what()));
+    }
+    return tower;
+}
+
+std::vector<int32_t> framed_ids(const Tokenizer& tokenizer, const std::string& prompt,
+                                int64_t context, bool* truncated) {
+    std::vector<int32_t> ids = tokenizer.encode(prompt);
+    const size_t most = static_cast<size_t>(std::max<int64_t>(context - 2, 0));
+    if (truncated) *truncated = ids.size() > most;
+    if (ids.size() > most) ids.resize(most);
+    ids.insert(ids.begin(), tokenizer.sot());
+    ids.push_back(tokenizer.eot());
+    return ids;
+}
+
+Tensor padded_ids(const std::vector<const std::vector<int32_t>*>& rows) {
+    size_t longest = 0;
+    for (const auto* row : rows) longest = std::max(longest, row->size());
+    const auto count = static_cast<int64_t>(rows.size());
+    Tensor ids = Tensor::zeros({count, static_cast<int64_t>(longest)}, DType::i64);
+    int64_t* out = ids.data<int64_t>();
+    for (size_t r = 0; r < rows.size(); ++r)
+        std::copy(rows[r]->begin(), rows[r]->end(), out + r * longest);
+    return ids;
+}
+
+ClipTextEncoder::ClipTextEncoder(const std::filesystem::path& weights,
+                                 const std::filesystem::path& vocabulary,
+                                 const TokenizerOptions& options)
+    : ClipTextEncoder(read_text_tower(weights), Tokenizer::from_file(vocabulary.string(), options),
+                      weights.string()) {}
+
+ClipTextEncoder::ClipTextEncoder(const TextConfig& config, const nn::TensorMap& state,
+                                 Tokenizer tokenizer, const std::string& source)
+    : model_(
+          [&] {
+              if (config.heads < 1 || config.width < 1 || config.width % config.heads != 0)
+                  throw Error(fmt::format("{}: {} heads do not divide its width {}", source,
+                                          config.heads, config.width));
+              if (config.context < 2)
+                  throw Error(fmt::format("{}: its context is {}, want at least 2", source,
+                                          config.context));
+              if (config.vocab != tokenizer.vocab_size())
+                  throw Error(fmt::format(
+                      "{}: embeds {} tokens and the vocabulary has {}; give the vocabulary that "
+                      "belongs to it",
+                      source, config.vocab, tokenizer.vocab_size()));
+              return config;
+          }(),
+          nullptr),
+      tokenizer_(std::move(tokenizer)) {
+    model_.set_requires_grad(false);
+    model_.load(state, {{}, source});
+}
+
+Tensor ClipTextEncoder::encode(const std::vector<std::string>& prompts) {
+    const Tape::Pause no_tape;
+    warnings_.clear();
+    std::unordered_map<std::string, size_t> seen;  // prompt to its index in `unique`
+    std::vector<std::vector<int32_t>> unique;      // ids
+    std::vector<size_t> where;                     // by prompt
+    for (const std::string& prompt : prompts) {
+        const auto [found, fresh] = seen.try_emplace(prompt, unique.size());
+        where.push_back(found->second);
+        if (!fresh) continue;
+        bool truncated = false;
+        unique.push_back(framed_ids(tokenizer_, prompt, config().context, &truncated));
+        if (truncated)
+            warnings_.push_back(fmt::format(
+                "\"{}\" is too long: only its first {} tokens count; say it in fewer words",
+                shortened(prompt), config().context - 2));
+    }
+    std::vector<size_t> order(unique.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return unique[a].size() < unique[b].size(); });
+    const auto columns = static_cast<size_t>(width());
+    std::vector<float> rows(unique.size() * columns);  // (unique, width)
+    for (size_t begin = 0; begin < order.size(); begin += kBatch) {
+        const size_t end = std::min(order.size(), begin + kBatch);
+        std::vector<const std::vector<int32_t>*> batch;
+        for (size_t i = begin; i < end; ++i) batch.push_back(&unique[order[i]]);
+        const Tensor out = model_(padded_ids(batch)).value().contiguous();  // (batch, width)
+        for (size_t i = begin; i < end; ++i)
+            std::memcpy(rows.data() + order[i] * columns, out.data<float>() + (i - begin) * columns,
+                        columns * sizeof(float));
+    }
+    Tensor result = Tensor::empty({static_cast<int64_t>(prompts.size()), width()});
+    for (size_t p = 0; p < prompts.size(); ++p)
+        std::memcpy(result.data<float>() + p * columns, rows.data() + where[p] * columns,
+                    columns * sizeof(float));
+    return result;
+}
+
+}  // namespace mc::clip

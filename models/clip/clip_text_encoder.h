@@ -1,0 +1,73 @@
+// Prompts to embeddings with CLIP's text tower: CLIP itself, MoCLIP and the small default differ in
+// their files alone.
+//
+//     ClipTextEncoder encoder("text_encoder.safetensors", "vocab.txt.gz");
+//     Tensor e = encoder.encode({"a person waves", ""});   // (2, encoder.width())
+//     for (const auto& line : encoder.warnings()) ...      // prompts that were cut, if any
+//
+// The weights have OpenAI's names (clip_text.md 3), f16 or f32; sizes are read from their shapes,
+// and the number of heads from the metadata `heads` if it is there (else width / 64). What a whole
+// CLIP has beside its text tower (visual.*, logit_scale, ...) or MoCLIP beside CLIP (motion.*) is
+// passed over.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "models/clip/text_transformer.h"
+#include "models/clip/tokenizer.h"
+#include "models/text_encoder.h"
+
+namespace mc::clip {
+
+// What a file holds of a text tower.
+struct TextTowerFile {
+    TextConfig config;
+    nn::TensorMap state;  // the text tower's tensors alone, as stored
+};
+
+// Throws Error in one line: no safetensors file, not a text tower, sizes that disagree, a tensor
+// with NaN or infinity.
+TextTowerFile read_text_tower(const std::filesystem::path& path);
+
+class ClipTextEncoder : public TextEncoder {
+  public:
+    // `vocabulary`: the merge file that the weights were trained with. Throws Error if either is
+    // broken or the two don't belong together.
+    ClipTextEncoder(const std::filesystem::path& weights, const std::filesystem::path& vocabulary,
+                    const TokenizerOptions& options = {});
+    // The same from memory; `source` stands for the file in errors.
+    ClipTextEncoder(const TextConfig& config, const nn::TensorMap& state, Tokenizer tokenizer,
+                    const std::string& source = "text encoder");
+
+    int64_t width() const override { return config().embed_dim; }
+    // (prompts, width) f32, not normalised. Equal prompts are computed once; prompts of similar
+    // length are computed together. A prompt beyond the context keeps its beginning, and
+    // warnings() says so. The empty prompt is one like any other (classifier-free guidance).
+    Tensor encode(const std::vector<std::string>& prompts) override;
+
+    // What the last call of encode() had to change, a line a prompt.
+    const std::vector<std::string>& warnings() const { return warnings_; }
+
+    const TextConfig& config() const { return model_.config(); }
+    const Tokenizer& tokenizer() const { return tokenizer_; }
+
+  private:
+    ClipTextEncoder(const TextTowerFile& file, Tokenizer tokenizer, const std::string& source)
+        : ClipTextEncoder(file.config, file.state, std::move(tokenizer), source) {}
+
+    TextTransformer model_;
+    Tokenizer tokenizer_;
+    std::vector<std::string> warnings_;
+};
+
+// Start, ids, end of a prompt, not padded; at most `context` ids, `truncated` (may be null) says
+// whether that cost some.
+std::vector<int32_t> framed_ids(const Tokenizer& tokenizer, const std::string& prompt,
+                                int64_t context, bool* truncated = nullptr);
+
+// Rows of ids as a tensor (rows, longest) i64, padded with zeros after the end.
+Tensor padded_ids(const std::vector<const std::vector<int32_t>*>& rows);
+
+}  // namespace mc::clip

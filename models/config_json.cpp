@@ -1,0 +1,116 @@
+#include "models/config_json.h"
+
+namespace mc {
+namespace {
+
+// One list of fields serves both directions: `visit` is called with each key and member.
+template <class Config, class Visit>
+void fields(Config& c, const Visit& visit) requires
+    std::is_same_v<std::remove_const_t<Config>, vq::RvqConfig> {
+    visit("dim_pose", c.net.dim_pose);
+    visit("width", c.net.width);
+    visit("code_dim", c.net.code_dim);
+    visit("depth", c.net.depth);
+    visit("down_t", c.net.down_t);
+    visit("dilation_growth_rate", c.net.dilation_growth);
+    visit("dropout", c.net.dropout);
+    visit("num_quantizers", c.quantizer.num_quantizers);
+    visit("nb_code", c.quantizer.nb_code);
+    visit("mu", c.quantizer.mu);
+    visit("quantize_dropout_prob", c.quantizer.quantize_dropout);
+    visit("sample_temperature", c.quantizer.sample_temperature);
+    visit("reference_gain", c.quantizer.reference_gain);
+    visit("commit", c.commit);
+    visit("loss_vel", c.loss_vel);
+}
+
+template <class Config, class Visit>
+void fields(Config& c, const Visit& visit) requires
+    std::is_same_v<std::remove_const_t<Config>, momask::TransformerConfig> {
+    visit("num_tokens", c.num_tokens);
+    visit("num_quantizers", c.num_quantizers);
+    visit("code_dim", c.code_dim);
+    visit("latent_dim", c.latent_dim);
+    visit("n_heads", c.heads);
+    visit("n_layers", c.layers);
+    visit("ff_size", c.ff_size);
+    visit("clip_dim", c.clip_dim);
+    visit("dropout", c.dropout);
+    visit("cond_drop_prob", c.cond_drop_prob);
+}
+
+template <class Config, class Visit>
+void fields(Config& c, const Visit& visit) requires
+    std::is_same_v<std::remove_const_t<Config>, clip::TextConfig> {
+    visit("vocab", c.vocab);
+    visit("context", c.context);
+    visit("width", c.width);
+    visit("heads", c.heads);
+    visit("layers", c.layers);
+    visit("embed_dim", c.embed_dim);
+}
+
+template <class Config>
+nlohmann::json written(const Config& config) {
+    nlohmann::json json = nlohmann::json::object();
+    fields(config, [&](const char* key, const auto& value) { json[key] = value; });
+    return json;
+}
+
+template <class Config>
+Config read(const nlohmann::json& json, const std::string& source) {
+    if (!json.is_object()) throw Error(source + ": the model configuration is not an object");
+    Config config;
+    size_t used = 0;
+    std::string known;
+    fields(config, [&](const char* key, auto& value) {
+        known += std::string(" ") + key;
+        const auto found = json.find(key);
+        if (found == json.end()) return;
+        ++used;
+        using Value = std::remove_reference_t<decltype(value)>;
+        const bool fits = std::is_same_v<Value, bool> ? found->is_boolean()
+                          : std::is_integral_v<Value> ? found->is_number_integer()
+                                                      : found->is_number();
+        if (!fits)
+            throw Error(source + ": configuration key " + key +
+                        " has the wrong type: " + found->dump());
+        value = found->template get<Value>();
+        if constexpr (std::is_same_v<Value, int64_t>)
+            if (value < 1 || value > (int64_t{1} << 24))
+                throw Error(source + ": configuration key " + key + " is " + found->dump() +
+                            ", want 1 to 16777216");
+    });
+    if (used != json.size())
+        for (const auto& [key, value] : json.items())
+            if (known.find(" " + key) == std::string::npos)
+                throw Error(source + ": unknown configuration key " + key + "; known are" + known);
+    return config;
+}
+
+}  // namespace
+
+nlohmann::json to_json(const vq::RvqConfig& config) {
+    return written(config);
+}
+nlohmann::json to_json(const momask::TransformerConfig& config) {
+    return written(config);
+}
+nlohmann::json to_json(const clip::TextConfig& config) {
+    return written(config);
+}
+
+vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source) {
+    vq::RvqConfig config = read<vq::RvqConfig>(json, source);
+    config.quantizer.code_dim = config.net.code_dim;
+    return config;
+}
+momask::TransformerConfig transformer_config(const nlohmann::json& json,
+                                             const std::string& source) {
+    return read<momask::TransformerConfig>(json, source);
+}
+clip::TextConfig text_config(const nlohmann::json& json, const std::string& source) {
+    return read<clip::TextConfig>(json, source);
+}
+
+}  // namespace mc

@@ -1,0 +1,22 @@
+// Model configurations as JSON: what checkpoints and bundles keep. Reading is strict: an unknown or
+// mistyped key is an error that names it; a missing key keeps its default.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "models/clip/text_transformer.h"
+#include "models/momask/config.h"
+#include "models/vq/rvq_vae.h"
+
+namespace mc {
+
+nlohmann::json to_json(const vq::RvqConfig& config);
+nlohmann::json to_json(const momask::TransformerConfig& config);
+nlohmann::json to_json(const clip::TextConfig& config);
+
+// `source` names the file in errors.
+vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source);
+momask::TransformerConfig transformer_config(const nlohmann::json& json, const std::string& source);
+clip::TextConfig text_config(const nlohmann::json& json, const std::string& source);
+
+}  // namespace mc

@@ -1,0 +1,89 @@
+// MoCLIP's motion tower (moclip.md 3 and 8): part perceptrons over joints and their velocities,
+// attention between limbs, a pre-norm transformer over time, pooling, projection. One configurable
+// module: `reference` mode is what the published code computes, quirks included; `paper` mode is
+// what the paper says.
+#pragma once
+
+#include "models/moclip/part_table.h"
+#include "motion/statistics.h"
+#include "nn/transformer.h"
+
+namespace mc::moclip {
+
+enum class InputSpace { normalised_ric, metric_root_relative };
+enum class PositionAxis { none, batch, time };
+enum class Pooling { mean_all, mean_valid, attention };
+
+struct MotionEncoderConfig {
+    std::string part_table = "t2m8_compat";
+    InputSpace input_space = InputSpace::normalised_ric;
+    bool limb_attention = false;
+    std::string limb_edges = "pairs";
+    PositionAxis position_axis = PositionAxis::batch;
+    bool key_padding_mask = false;
+    Pooling pooling = Pooling::mean_all;
+    int64_t width = 1032, heads = 12, layers = 12, part_dim = 256, hidden_dim = 128,
+            output_dim = 512, mlp_ratio = 4;
+    double dropout = 0.1;
+
+    static MotionEncoderConfig reference();
+    static MotionEncoderConfig paper();
+    static MotionEncoderConfig small();  // paper mode at a size for two CPU cores
+};
+
+// Joints as the tower takes them, from z-normalised feature rows (frames, D) of one motion, into
+// dst (padded, J, 3). normalised_ric: the reference's input, recovered from the still normalised
+// features, padded with zero rows BEFORE the recovery, so that padding carries the last position.
+// metric_root_relative: metres; every joint relative to the root of its frame, the root relative to
+// the xz of frame 0; zeros beyond.
+void joints_for_encoder(InputSpace space, const motion::Normalisation& normalisation,
+                        const float* normalised, int64_t frames, int64_t padded, float* dst);
+
+class MotionEncoder : public nn::Module {
+  public:
+    MotionEncoder(const MotionEncoderConfig& config, Generator* init);
+
+    // joints (B, T, J, 3), lengths (B) in frames (ignored where nothing is masked) -> (B,
+    // output_dim), not normalised.
+    Var operator()(const Tensor& joints, const std::vector<int64_t>& lengths,
+                   const nn::Pass& pass) const;
+
+    const MotionEncoderConfig& config() const { return config_; }
+
+  private:
+    struct PartEncoder : nn::Module {
+        nn::ModuleList<nn::Linear> six_layers, six_layers_2, six_layers_v, six_layers_v2;
+        PartEncoder(const MotionEncoderConfig& config, Generator* init);
+    };
+    struct LimbAttention : nn::Module {
+        nn::LayerNorm ln;
+        nn::MultiheadAttention attn;
+        LimbAttention(int64_t width, Generator* init);
+    };
+    struct TemporalReduction : nn::Module {
+        nn::Linear attention;
+        TemporalReduction(int64_t width, Generator* init) : attention(width, 1, init) {
+            add("attention", attention);
+        }
+    };
+
+    // (R, P*h) feature-major part features of R frames.
+    Var part_features(const Tensor& position, const Tensor& velocity, const nn::Pass& pass) const;
+    Var pooled(const Var& y, const std::vector<int64_t>& lengths) const;
+
+    MotionEncoderConfig config_;
+    std::vector<std::vector<int>> parts_;
+    PartEncoder encoder_;
+    Var part_embed_;  // (P, h), with limb attention
+    std::unique_ptr<LimbAttention> limb_attn_;
+    Tensor limb_mask_;  // (P, P) bool, true = not attended
+    nn::Linear embed_;
+    nn::LayerNorm ln_pre_;
+    nn::ModuleList<nn::PreNormBlock> transformer_;
+    nn::LayerNorm ln_post_;
+    TemporalReduction temporal_reduction_;
+    nn::Linear proj_;
+    Tensor positions_;  // (rows, D)
+};
+
+}  // namespace mc::moclip

@@ -1,0 +1,45 @@
+#include "models/moclip/part_table.h"
+
+#include "kernels/error.h"
+
+namespace mc::moclip {
+namespace {
+
+const PartTable kT2m6 = {{0},           {0, 3, 6, 9, 12, 15}, {14, 17, 19, 21}, {13, 16, 18, 20},
+                         {2, 5, 8, 11}, {1, 4, 7, 10}};
+const PartTable kKit6 = {{0},        {1, 2, 3, 4},         {5, 6, 7},
+                         {8, 9, 10}, {11, 12, 13, 14, 15}, {16, 17, 18, 19, 20}};
+
+PartTable with(PartTable table, std::vector<int> hands, std::vector<int> feet) {
+    table.push_back(std::move(hands));
+    table.push_back(std::move(feet));
+    return table;
+}
+
+}  // namespace
+
+PartTable part_table(const std::string& name) {
+    if (name == "t2m6") return kT2m6;
+    if (name == "kit6") return kKit6;
+    if (name == "t2m8_compat") return with(kT2m6, {19, 21, 18, 20}, {8, 11, 18, 20});
+    if (name == "t2m8_fixed") return with(kT2m6, {19, 21, 18, 20}, {8, 11, 7, 10});
+    if (name == "kit8") return with(kKit6, {9, 10, 7, 6}, {17, 20, 15, 12});
+    throw Error("[moclip] part table " + name +
+                ", want t2m8_compat, t2m8_fixed, t2m6, kit8 or kit6");
+}
+
+int64_t joints_of_table(const std::string& name) {
+    return name.starts_with("kit") ? 21 : 22;
+}
+
+std::vector<std::pair<int, int>> limb_edges(const std::string& name) {
+    std::vector<std::pair<int, int>> edges = {{0, 1}, {0, 4}, {0, 5}, {1, 2}, {1, 3}};
+    if (name == "skeleton") return edges;
+    edges.insert(edges.end(), {{2, 3}, {4, 5}});
+    if (name == "pairs") return edges;
+    edges.insert(edges.end(), {{2, 4}, {2, 5}, {3, 4}, {3, 5}});
+    if (name == "all4") return edges;
+    throw Error("[moclip] limb edges " + name + ", want skeleton, pairs or all4");
+}
+
+}  // namespace mc::moclip

@@ -1,0 +1,25 @@
+// Which joints make up which part of the body, and which parts attend to each other (moclip.md 3.2,
+// 8).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mc::moclip {
+
+using PartTable =
+    std::vector<std::vector<int>>;  // joints of each part, in the order that weights depend on
+
+// t2m8_compat: the published table, whose "feet" are a foot and a forearm (8 11 18 20); t2m8_fixed:
+// 8 11 7 10; t2m6: the first six parts; kit8, kit6. Error for another name, with those there are.
+PartTable part_table(const std::string& name);
+int64_t joints_of_table(const std::string& name);  // 22 or 21
+
+// Pairs of parts that may attend to each other besides themselves, for the first six parts of a
+// table (root, torso, right arm, left arm, right leg, left leg): "skeleton" (bones alone), "pairs"
+// (and arm-arm, leg-leg), "all4" (and the four extremities mutually). Error for another name.
+std::vector<std::pair<int, int>> limb_edges(const std::string& name);
+
+}  // namespace mc::moclip

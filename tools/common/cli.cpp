@@ -1,0 +1,88 @@
+#include "tools/common/cli.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <iostream>
+#include <new>
+
+#include "kernels/backend.h"
+#include "kernels/error.h"
+
+namespace mc::tools {
+namespace {
+
+// CLI11 breaks some of its messages; a failure is one line here.
+std::string one_line(const std::string& text) {
+    std::string out;
+    for (char c : text) {
+        if (c != '\n')
+            out += c;
+        else if (!out.empty() && out.back() != ' ')
+            out += ' ';
+    }
+    while (!out.empty() && out.back() == ' ') out.pop_back();
+    return out;
+}
+
+int fail(const CLI::App& app, const std::string& message, int status) {
+    std::fflush(stdout);  // what was done comes before what failed
+    fmt::print(stderr, "{}: {}\n", app.get_name(), one_line(message));
+    return status;
+}
+
+// The program and the subcommands that were named: "motion dataset build".
+std::string command_of(const CLI::App& app) {
+    std::string command = app.get_name();
+    const CLI::App* at = &app;
+    while (!at->get_subcommands().empty()) {
+        at = at->get_subcommands().front();
+        command += " " + at->get_name();
+    }
+    return command;
+}
+
+}  // namespace
+
+int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::Success& e) {
+        return app.exit(e);
+    } catch (const CLI::ParseError& e) {
+        return fail(app, fmt::format("{}; see {} --help", one_line(e.what()), command_of(app)), 2);
+    }
+    try {
+        const int status = body();
+        std::cout.flush();
+        if (status == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout))
+            return fail(
+                app, fmt::format("cannot write to standard output: {}", std::strerror(errno)), 1);
+        return status;
+    } catch (const std::bad_alloc&) {
+        return fail(app, "out of memory; use a smaller batch or model", 1);
+    } catch (const std::exception& e) {
+        return fail(app, e.what(), 1);
+    }
+}
+
+void add_common_options(CLI::App& app, CommonOptions& options) {
+    app.add_option("--threads", options.threads, "how many cores to use [all]")
+        ->check(CLI::Range(1, 1024));
+    app.add_option("--device", options.device, "cpu or cuda")
+        ->check(CLI::IsMember({"cpu", "cuda"}))
+        ->capture_default_str();
+}
+
+DeviceType apply(const CommonOptions& options) {
+    const DeviceType device = options.device == "cuda" ? DeviceType::cuda : DeviceType::cpu;
+    if (!device_available(device))
+        throw Error("--device cuda: no CUDA device can be used here; use --device cpu");
+    if (options.threads > 0) set_num_threads(options.threads);
+    return device;
+}
+
+}  // namespace mc::tools

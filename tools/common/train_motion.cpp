@@ -1,0 +1,163 @@
+#include "tools/common/train_motion.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <optional>
+
+#include "models/clip/clip_text_encoder.h"
+#include "models/config_json.h"
+#include "tools/common/checkpoints.h"
+#include "tools/common/cli.h"
+#include "train/presets.h"
+
+namespace mc::tools {
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+struct Options {
+    std::string data, out, preset = "small", tokenizer, text, vocab, lexicon;
+    std::optional<std::string> config;
+    std::vector<std::string> settings;
+    std::string start;  // weights to begin from
+    bool resume = false, quiet = false;
+    CommonOptions common;
+};
+
+Json resolve(const Options& options, const std::vector<train::Preset>& presets) {
+    std::optional<fs::path> file;
+    if (options.config) file = *options.config;
+    return train::resolve_config(presets, options.preset, file, options.settings);
+}
+
+int report(const train::LoopResult& result, const train::LoopOptions& loop) {
+    if (!result.finished) {
+        fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
+                   result.steps, loop.steps);
+        return 0;
+    }
+    fmt::print("{} steps in {}; best validation score {:.4f}", result.steps, loop.out.string(),
+               result.best);
+    for (const auto& [key, value] : result.validation)
+        if (key != "score") fmt::print(", {} {:.4f}", key, value);
+    fmt::print("\n");
+    return 0;
+}
+
+int run(train::Stage& stage, const Options& options, const Json& config) {
+    if (!options.start.empty()) {
+        const fs::path path = checkpoint_of(options.start);
+        stage.model().load(train::checkpoint_model(train::load_checkpoint(path, stage.name())),
+                           {{}, path.string()});
+    }
+    train::LoopOptions loop = train::loop_options(config, options.out);
+    loop.resume = options.resume;
+    loop.quiet = options.quiet;
+    if (!options.quiet)
+        fmt::print(stderr, "{}: {} parameters\n", stage.name(), stage.model().parameter_count());
+    return report(train::run_loop(stage, loop), loop);
+}
+
+void say_warnings(const train::MotionData& data, bool quiet) {
+    if (quiet) return;
+    for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
+}
+
+int run_vq(const Options& options) {
+    apply(options.common);
+    const Json config = resolve(options, train::vq_presets());
+    train::VqStage stage(train::vq_stage_options(config, options.data));
+    say_warnings(stage.data(), options.quiet);
+    return run(stage, options, config);
+}
+
+template <class TheStage>
+int run_tokens(const Options& options, const std::vector<train::Preset>& presets) {
+    apply(options.common);
+    Json config = resolve(options, presets);
+    const auto tokenizer = load_tokenizer(options.tokenizer);
+    clip::ClipTextEncoder text(options.text, options.vocab);
+    if (config.contains("model")) {  // what follows from the tokenizer and the text encoder
+        config["model"]["num_tokens"] = tokenizer->config().quantizer.nb_code;
+        config["model"]["num_quantizers"] = tokenizer->config().quantizer.num_quantizers;
+        config["model"]["clip_dim"] = text.width();
+    }
+    train::TokenStageOptions stage_options = train::token_stage_options(config, options.data);
+    stage_options.lexicon = options.lexicon;
+    TheStage stage(stage_options, *tokenizer, text);
+    return run(stage, options, config);
+}
+
+CLI::App* add_common(CLI::App& app, Options& options, const char* name, const char* what,
+                     const std::vector<train::Preset>& presets) {
+    CLI::App* sub = app.add_subcommand(name, what);
+    std::string preset_help = "what to begin from:";
+    for (const train::Preset& preset : presets)
+        preset_help += fmt::format(" {} ({});", preset.name, preset.summary);
+    preset_help.pop_back();
+    sub->add_option("--data", options.data, "data set in HumanML3D's layout")
+        ->required()
+        ->check(CLI::ExistingDirectory);
+    sub->add_option("--out", options.out, "run folder: latest and best checkpoint, log.jsonl")
+        ->required();
+    sub->add_option("--preset", options.preset, preset_help)->capture_default_str();
+    sub->add_option("--config", options.config, "JSON file with settings over the preset's");
+    sub->add_option("--set", options.settings,
+                    "single settings over both, KEY=VALUE (model.width=256)");
+    sub->add_option("--start", options.start,
+                    "run folder or checkpoint whose weights to begin from (fine-tuning)");
+    sub->add_flag("--resume", options.resume, "go on from the run folder's last checkpoint");
+    sub->add_flag("--quiet", options.quiet, "no progress on standard error");
+    add_common_options(*sub, options.common);
+    return sub;
+}
+
+template <class TheStage>
+void add_tokens(CLI::App& app, std::function<int()>& action, const char* name, const char* what,
+                const std::vector<train::Preset>& (*presets)()) {
+    auto options = std::make_shared<Options>();
+    CLI::App* sub = add_common(app, *options, name, what, presets());
+    sub->add_option("--vq", options->tokenizer, "run folder or checkpoint of `train vq`")
+        ->required();
+    sub->add_option("--text", options->text,
+                    "text encoder (safetensors): CLIP, MoCLIP or the small one")
+        ->required()
+        ->check(CLI::ExistingFile);
+    sub->add_option("--vocab", options->vocab, "the text encoder's merge file")
+        ->required()
+        ->check(CLI::ExistingFile);
+    sub->add_option("--lexicon", options->lexicon,
+                    "lexicon that captions are reworded with (pretrained/text/lexicon.json)")
+        ->check(CLI::ExistingFile);
+    sub->footer(
+        fmt::format("Example:\n  train {} --data data/mocap --vq runs/vq --text "
+                    "runs/moclip/text_encoder.safetensors "
+                    "--vocab runs/vocab.txt.gz --out runs/{}",
+                    name, name));
+    sub->callback([options, &action, presets] {
+        action = [options, presets] { return run_tokens<TheStage>(*options, presets()); };
+    });
+}
+
+}  // namespace
+
+void add_motion_commands(CLI::App& app, std::function<int()>& action) {
+    auto vq = std::make_shared<Options>();
+    CLI::App* sub =
+        add_common(app, *vq, "vq", "train the motion tokenizer (RVQ-VAE)", train::vq_presets());
+    sub->footer("Example:\n  train vq --data data/mocap --out runs/vq");
+    sub->callback([vq, &action] { action = [vq] { return run_vq(*vq); }; });
+    add_tokens<train::MaskedStage>(app, action, "masked",
+                                   "train the masked transformer: text to base tokens",
+                                   train::masked_presets);
+    add_tokens<train::ResidualStage>(app, action, "residual",
+                                     "train the residual transformer: the other layers of tokens",
+                                     train::residual_presets);
+    add_tokens<train::LengthStage>(app, action, "length",
+                                   "train the length estimator: text to duration",
+                                   train::length_presets);
+}
+
+}  // namespace mc::tools

@@ -1,0 +1,262 @@
+// From words to motion: `generate "a person jumps"` writes BVH, a page to watch it in, joints, from
+// the bundle in the tree.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <fstream>
+
+#include "models/bundle.h"
+#include "models/clip/text_cleaning.h"
+#include "motion/features.h"
+#include "motion/foot_lock.h"
+#include "motion/gltf.h"
+#include "motion/html_viewer.h"
+#include "motion/ik.h"
+#include "motion/motion_file.h"
+#include "motion/strip.h"
+#include "tools/common/cli.h"
+#include "tools/common/paths.h"
+
+namespace mc::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+    std::vector<std::string> prompts;
+    std::string prompts_file, bundle, out = "out", length = "auto", formats = "bvh,html,npy";
+    int64_t count = 1;
+    std::optional<uint64_t> seed;
+    std::optional<int64_t> steps;
+    std::optional<double> guidance, temperature, top_k;
+    bool lock_feet = false;
+    CommonOptions common;
+};
+
+constexpr size_t kMaxPromptBytes = 100000;
+
+std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerator& generator,
+                                 const std::string& place) {
+    if (seconds == "auto" || seconds.empty()) return std::nullopt;
+    char* end = nullptr;
+    const double value = std::strtod(seconds.c_str(), &end);
+    const double most = static_cast<double>(generator.max_frames()) / generator.fps();
+    const double least = static_cast<double>(generator.unit()) / generator.fps();
+    if (end == seconds.c_str() || *end != '\0' || !(value >= least && value <= most))
+        throw Error(fmt::format("{}: length {} is not \"auto\" or {:.1f} to {:.1f} seconds", place,
+                                seconds, least, most));
+    return static_cast<int64_t>(std::lround(value * generator.fps()));
+}
+
+void check_prompt(const std::string& prompt, const std::string& place) {
+    if (const auto at = clip::validate_utf8(prompt))
+        throw Error(fmt::format("{}: the prompt is not UTF-8 (byte {}); save the text as UTF-8",
+                                place, *at));
+    if (prompt.size() > kMaxPromptBytes)
+        throw Error(fmt::format("{}: the prompt has {} bytes, at most {} are read", place,
+                                prompt.size(), kMaxPromptBytes));
+}
+
+// One prompt a line, "text" or "text#seconds"; blank lines are passed over.
+void read_prompts(const fs::path& path, const Options& options, const MotionGenerator& generator,
+                  std::vector<GenerationRequest>& requests) {
+    std::ifstream file(path);
+    if (!file) throw Error(path.string() + ": cannot be opened");
+    std::string line;
+    for (int64_t number = 1; std::getline(file, line); ++number) {
+        if (!line.empty() && line.back() == '\r') line.pop_back();
+        if (line.find_first_not_of(" \t") == std::string::npos) continue;
+        const std::string place = fmt::format("{}:{}", path.string(), number);
+        const size_t hash = line.rfind('#');
+        const std::string text = line.substr(0, hash);
+        check_prompt(text, place);
+        requests.push_back(
+            {text, frames_of(hash == std::string::npos ? options.length : line.substr(hash + 1),
+                             generator, place)});
+    }
+    if (file.bad()) throw Error(path.string() + ": cannot be read");
+    if (requests.empty()) throw Error(path.string() + ": has no prompt");
+}
+
+// "a person jumps, twice" -> "a_person_jumps_twice", at most 40 letters.
+std::string file_stem(const std::string& prompt) {
+    std::string stem;
+    for (char c : prompt) {
+        if (std::isalnum(static_cast<unsigned char>(c)))
+            stem += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+        else if (!stem.empty() && stem.back() != '_')
+            stem += '_';
+        if (stem.size() >= 40) break;
+    }
+    while (!stem.empty() && stem.back() == '_') stem.pop_back();
+    return stem.empty() ? "motion" : stem;
+}
+
+std::vector<std::string> split(const std::string& list) {
+    static const std::vector<std::string> known = {"bvh", "html", "npy", "glb", "png"};
+    std::vector<std::string> parts;
+    std::stringstream stream(list);
+    for (std::string part; std::getline(stream, part, ',');) {
+        if (std::find(known.begin(), known.end(), part) == known.end())
+            throw Error(
+                fmt::format("--format {}: \"{}\" is none of bvh, html, npy, glb, png", list, part));
+        parts.push_back(part);
+    }
+    if (parts.empty()) throw Error("--format: names no format");
+    return parts;
+}
+
+class Stopwatch {
+  public:
+    double lap() {
+        const auto now = std::chrono::steady_clock::now();
+        const double seconds = std::chrono::duration<double>(now - last_).count();
+        last_ = now;
+        return seconds;
+    }
+
+  private:
+    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+int run(const Options& options) {
+    Stopwatch watch;
+    apply(options.common);
+    const std::vector<std::string> formats = split(options.formats);
+    auto wants = [&](const char* format) {
+        return std::find(formats.begin(), formats.end(), format) != formats.end();
+    };
+    const fs::path folder = options.bundle.empty() ? default_bundle() : fs::path(options.bundle);
+    Bundle bundle = load_bundle(folder);
+    MotionGenerator& generator = *bundle.generator;
+    std::vector<GenerationRequest> requests;
+    for (const std::string& prompt : options.prompts) {
+        check_prompt(prompt, "the command line");
+        requests.push_back({prompt, frames_of(options.length, generator, "--length")});
+    }
+    if (!options.prompts_file.empty())
+        read_prompts(options.prompts_file, options, generator, requests);
+    if (requests.empty())
+        throw Error("no prompt; write one as an argument, or name a file with --prompts");
+    std::error_code failed;
+    fs::create_directories(options.out, failed);
+    if (failed)
+        throw Error(options.out + ": cannot be made: " + failed.message() +
+                    "; choose another folder with --out");
+    const double load_seconds = watch.lap();
+
+    GenerationOptions how = bundle.defaults;
+    if (options.seed) how.seed = *options.seed;
+    if (options.steps) how.steps = *options.steps;
+    if (options.guidance) how.guidance = *options.guidance;
+    if (options.temperature) how.temperature = *options.temperature;
+    if (options.top_k) how.top_k = *options.top_k;
+
+    double generate_seconds = 0, write_seconds = 0;
+    std::vector<std::pair<std::string, double>> stages;
+    std::vector<std::string> written;
+    for (size_t i = 0; i < requests.size(); ++i) {
+        watch.lap();
+        std::vector<motion::FeatureSequence> takes = generator.generate(
+            std::vector<GenerationRequest>(static_cast<size_t>(options.count), requests[i]), how);
+        generate_seconds += watch.lap();
+        for (const auto& [stage, seconds] : generator.stage_seconds()) {
+            auto found = std::find_if(stages.begin(), stages.end(),
+                                      [&](const auto& s) { return s.first == stage; });
+            if (found == stages.end())
+                stages.emplace_back(stage, seconds);
+            else
+                found->second += seconds;
+        }
+        std::string stem = (fs::path(options.out) / file_stem(requests[i].prompt)).string();
+        if (requests.size() > 1)
+            stem = (fs::path(options.out) /
+                    fmt::format("{:03}_{}", i + 1, file_stem(requests[i].prompt)))
+                       .string();
+        std::vector<motion::ViewerMotion> views;
+        for (size_t take = 0; take < takes.size(); ++take) {
+            motion::JointSequence joints = motion::joints_from_features(takes[take]);
+            if (options.lock_feet) joints = motion::lock_feet(joints);
+            const std::string path = takes.size() > 1 ? fmt::format("{}_{}", stem, take + 1) : stem;
+            if (wants("npy")) {
+                motion::write_joints(path + ".npy", joints);
+                written.push_back(path + ".npy");
+            }
+            if (wants("bvh") || wants("glb")) {
+                const motion::RigMotion rig = motion::fit_rig(joints);
+                if (wants("bvh")) {
+                    motion::write_bvh(path + ".bvh", motion::rig_to_bvh(rig));
+                    written.push_back(path + ".bvh");
+                }
+                if (wants("glb")) {
+                    motion::write_glb(path + ".glb", rig, requests[i].prompt);
+                    written.push_back(path + ".glb");
+                }
+            }
+            if (wants("png")) {
+                motion::write_strip(path + ".png", joints);
+                written.push_back(path + ".png");
+            }
+            views.push_back(
+                {requests[i].prompt,
+                 fmt::format("{:.1f} s, seed {}{}", static_cast<double>(joints.frames) / joints.fps,
+                             how.seed,
+                             takes.size() > 1 ? fmt::format(", take {}", take + 1) : std::string()),
+                 std::move(joints)});
+        }
+        if (wants("html")) {
+            motion::write_viewer(stem + ".html", views);
+            written.push_back(stem + ".html");
+        }
+        write_seconds += watch.lap();
+    }
+    for (const std::string& path : written) fmt::print("{}\n", path);
+    fmt::print("load {:.2f} s, generate {:.2f} s (", load_seconds, generate_seconds);
+    for (size_t i = 0; i < stages.size(); ++i)
+        fmt::print("{}{} {:.2f}", i ? ", " : "", stages[i].first, stages[i].second);
+    fmt::print("), write {:.2f} s\n", write_seconds);
+    return 0;
+}
+
+}  // namespace
+}  // namespace mc::tools
+
+int main(int argc, char** argv) {
+    using namespace mc::tools;
+    CLI::App app("Turns words into human motion.", "generate");
+    Options options;
+    app.add_option("prompt", options.prompts,
+                   "what the person does, in English; several are several motions");
+    app.add_option("--prompts", options.prompts_file,
+                   "file with one prompt a line, \"text\" or \"text#seconds\"");
+    app.add_option("--bundle", options.bundle, "model bundle [pretrained/default]");
+    app.add_option("--length", options.length,
+                   "seconds (0.2 to 9.8), or auto: estimated from the text")
+        ->capture_default_str();
+    app.add_option("--seed", options.seed,
+                   "of the random numbers: the same seed gives the same motion [10107]");
+    app.add_option("--count", options.count, "takes of each prompt")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    app.add_option("--steps", options.steps, "refinement steps of the masked transformer")
+        ->check(CLI::Range(1, 1000));
+    app.add_option("--guidance", options.guidance, "how strictly the text is followed (1: off)")
+        ->check(CLI::Range(0.0, 100.0));
+    app.add_option("--temperature", options.temperature, "of sampling; lower is plainer")
+        ->check(CLI::Range(0.0, 100.0));
+    app.add_option("--top-k", options.top_k, "share of unlikely tokens never drawn, 0 to 1")
+        ->check(CLI::Range(0.0, 1.0));
+    app.add_option("--out", options.out, "folder for what is written")->capture_default_str();
+    app.add_option("--format", options.formats,
+                   "any of bvh,html,npy,glb,png (png: a strip of poses)")
+        ->capture_default_str();
+    app.add_flag("--lock-feet", options.lock_feet, "hold standing feet in place");
+    add_common_options(app, options.common);
+    app.footer(
+        "Examples:\n"
+        "  generate \"a person jumps\"\n"
+        "  generate \"someone walks in a circle\" --length 6 --count 4 --seed 7 --format bvh,glb\n"
+        "  generate --prompts prompts.txt --out takes");
+    return run_program(app, argc, argv, [&] { return run(options); });
+}

@@ -1,0 +1,132 @@
+// MoCLIP's fine-tuning: a text encoder in, a motion-aware text encoder out.
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "tools/common/cli.h"
+#include "train/moclip_stage.h"
+#include "train/schedule.h"
+
+namespace mc::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+    std::string data, out, text, vocab, lexicon, preset = "small";
+    std::optional<std::string> config, mode;
+    std::optional<double> lambda;
+    std::optional<int64_t> naive;
+    std::vector<std::string> settings;
+    bool resume = false, quiet = false;
+    CommonOptions common;
+};
+
+constexpr double kEpochs = 50;  // what --naive N counts in
+
+void print_recall(const char* when, const train::MoClipStage::Recall& r) {
+    fmt::print(
+        "{}: text to motion, pools of 32 of the test split: R@1 {:.1f} %, R@2 {:.1f} %, R@3 {:.1f} "
+        "%\n",
+        when, 100 * r.at1, 100 * r.at2, 100 * r.at3);
+}
+
+int run(const Options& options) {
+    apply(options.common);
+    std::vector<std::string> settings;
+    if (options.mode) settings.push_back("mode=" + *options.mode);
+    if (options.lambda) settings.push_back(fmt::format("lambda={}", *options.lambda));
+    if (options.naive) {
+        settings.push_back("naive=true");
+        settings.push_back(
+            fmt::format("frozen_share={}", 1 - static_cast<double>(*options.naive) / kEpochs));
+    }
+    settings.insert(settings.end(), options.settings.begin(), options.settings.end());
+    const nlohmann::json config = train::resolve_config(
+        train::moclip_presets(), options.preset,
+        options.config ? std::optional<fs::path>(*options.config) : std::nullopt, settings);
+    train::MoClipStageOptions stage_options = train::moclip_stage_options(config, options.data);
+    stage_options.lexicon = options.lexicon;
+    train::MoClipStage stage(stage_options, options.text, options.vocab);
+    nlohmann::json adapted = config;
+    for (const auto& [key, value] : {std::pair<const char*, nlohmann::json>{"warm_up", 0},
+                                     {"weight_decay", 0.0},
+                                     {"milestones", nlohmann::json::array()},
+                                     {"gamma", 0.1}})
+        adapted[key] = value;
+    adapted["schedule"] = "warm_up_cosine";
+    train::LoopOptions loop = train::loop_options(adapted, options.out);
+    loop.config = config;
+    // Each phase has a cosine of its own, both over the whole number of steps (moclip.md 5.2).
+    const double lr = config.at("lr");
+    const int64_t first = stage.switch_step(), steps = loop.steps;
+    loop.rate = [=](int64_t step) {
+        return train::cosine_rate(lr, step < first ? step : step - first, steps);
+    };
+    loop.resume = options.resume;
+    loop.quiet = options.quiet;
+    if (!options.quiet)
+        fmt::print(stderr,
+                   "moclip: {} parameters; the text tower is released after step {} of {}\n",
+                   stage.model().parameter_count(), first, steps);
+    const train::MoClipStage::Recall before = stage.retrieval("test");
+    const train::LoopResult result = train::run_loop(stage, loop);
+    if (!result.finished) {
+        fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
+                   result.steps, steps);
+        return 0;
+    }
+    const fs::path written = fs::path(options.out) / "text_encoder.safetensors";
+    stage.write_text_encoder(written);
+    print_recall("before", before);
+    print_recall("after", stage.retrieval("test"));
+    const auto [teacher, student] = stage.text_norms();
+    fmt::print("mean norm of text embeddings: {:.3f} before, {:.3f} after\n{}\n", teacher, student,
+               written.string());
+    return 0;
+}
+
+}  // namespace
+}  // namespace mc::tools
+
+int main(int argc, char** argv) {
+    using namespace mc::tools;
+    CLI::App app(
+        "Makes a CLIP text encoder motion-aware (MoCLIP): contrastive fine-tuning with a tether to "
+        "a frozen teacher.",
+        "moclip_train");
+    Options options;
+    app.add_option("--data", options.data, "data set in HumanML3D's layout")
+        ->required()
+        ->check(CLI::ExistingDirectory);
+    app.add_option("--text", options.text, "text encoder to start from (safetensors)")
+        ->required()
+        ->check(CLI::ExistingFile);
+    app.add_option("--vocab", options.vocab, "its merge file")
+        ->required()
+        ->check(CLI::ExistingFile);
+    app.add_option("--out", options.out,
+                   "run folder: checkpoints, log.jsonl, text_encoder.safetensors")
+        ->required();
+    app.add_option("--preset", options.preset,
+                   "small (two CPU cores) or humanml3d (the published size and recipe)")
+        ->capture_default_str();
+    app.add_option("--mode", options.mode,
+                   "paper or reference: what the paper says, or what the published code does");
+    app.add_option("--lambda", options.lambda, "weight of the tether to the frozen teacher [0.4]");
+    app.add_option("--naive", options.naive,
+                   "contrastive loss alone, text tower released for the last N of 50 epochs")
+        ->check(CLI::Range(1, 50));
+    app.add_option("--lexicon", options.lexicon, "lexicon that captions are reworded with")
+        ->check(CLI::ExistingFile);
+    app.add_option("--config", options.config, "JSON file with settings over the preset's");
+    app.add_option("--set", options.settings, "single settings over both, KEY=VALUE");
+    app.add_flag("--resume", options.resume, "go on from the run folder's last checkpoint");
+    app.add_flag("--quiet", options.quiet, "no progress on standard error");
+    add_common_options(app, options.common);
+    app.footer(
+        "Example:\n  moclip_train --data data/mocap --text runs/text/text_encoder.safetensors "
+        "--vocab runs/vocab.txt.gz "
+        "--lexicon pretrained/text/lexicon.json --out runs/moclip");
+    return run_program(app, argc, argv, [&] { return run(options); });
+}

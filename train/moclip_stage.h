@@ -1,0 +1,82 @@
+// MoCLIP's fine-tuning in two phases (moclip.md 5): the motion tower learns to meet the frozen text
+// embeddings; then the text tower is released, pulled towards the motions and tethered to its
+// frozen former self.
+#pragma once
+
+#include "models/clip/clip_text_encoder.h"
+#include "models/moclip/losses.h"
+#include "models/moclip/moclip.h"
+#include "train/loop.h"
+#include "train/motion_data.h"
+#include "train/presets.h"
+
+namespace mc::train {
+
+struct MoClipStageOptions {
+    moclip::MotionEncoderConfig motion;
+    bool matrix_scale = false;
+    int64_t batch = 128, steps = 1000;
+    double frozen_share = 0.7;  // of the steps: phase 1
+    double lambda = 0.4;        // weight of the tether
+    moclip::DistillReduction reduction = moclip::DistillReduction::sample_sum;
+    bool tether = true, align = true;  // naive mode has neither
+    bool train_scale = true;           // logit scale or matrix in phase 2
+    // Learning rates: motion tower in phase 1, motion and text tower in phase 2; loop's schedule
+    // multiplies.
+    double lr = 1e-4, motion_lr_2 = 1e-6, text_lr_2 = 1e-6;
+    double weight_decay_1 = 1e-4, weight_decay_2 = 1e-2;
+    int64_t padded_frames = 0;  // reference: 196; 0: the longest of the batch
+    MotionDataOptions data;
+    std::string lexicon;
+    double reword_share = 0.5;
+    uint64_t seed = 3407;
+};
+
+class MoClipStage : public Stage {
+  public:
+    MoClipStage(const MoClipStageOptions& options, const std::string& text_weights,
+                const std::string& vocabulary);
+    std::string name() const override { return "moclip"; }
+    moclip::MoClip& model() override { return student_; }
+    void prepare(int64_t step, AdamW& optimizer) override;
+    Metrics step(int64_t step, Generator& generator) override;
+    Metrics validate() override;  // loss on the val split; score = it
+
+    struct Recall {
+        double at1 = 0, at2 = 0, at3 = 0;  // shares
+    };
+    // Text to motion in pools of 32 of the test split, mean over `repeats` shuffles.
+    Recall retrieval(const std::string& split, int64_t repeats = 20) const;
+    // The text tower alone, OpenAI's names, f32: drops in wherever a CLIP of its size does.
+    void write_text_encoder(const std::filesystem::path& path) const;
+    int64_t switch_step() const { return switch_step_; }
+    // Mean norm of the text embeddings of the val captions, teacher and student: a health check
+    // (moclip.md 11.1).
+    std::pair<double, double> text_norms() const;
+
+  private:
+    struct Batch {
+        Tensor joints;                 // (B, T, J, 3)
+        std::vector<int64_t> lengths;  // frames
+        Tensor ids;                    // (B, n) i64
+    };
+    Batch assemble(const MotionData& data, const std::vector<DrawnClip>& clips,
+                   const std::vector<std::string>& captions) const;
+    Tensor tokenized(const std::vector<std::string>& captions) const;
+
+    MoClipStageOptions options_;
+    MotionData train_, held_out_;
+    CaptionSource captions_;
+    clip::Tokenizer tokenizer_;
+    clip::TextTowerFile tower_;
+    Generator init_;
+    moclip::MoClip student_;
+    clip::TextTransformer teacher_;
+    int64_t switch_step_;
+    bool released_ = false;
+};
+
+const std::vector<Preset>& moclip_presets();  // small, humanml3d; mode is `paper` or `reference`
+MoClipStageOptions moclip_stage_options(const nlohmann::json& config, const std::string& data);
+
+}  // namespace mc::train

@@ -1,0 +1,139 @@
+#include "train/momask_stages.h"
+
+namespace mc::train {
+namespace {
+
+MotionDataOptions split_of(MotionDataOptions options, const std::string& split) {
+    options.split = split;
+    return options;
+}
+
+Tensor base_layer(const Tensor& ids) {  // (B, n, Q) -> (B, n)
+    return ids.slice(2, 0, 1).squeeze(2).contiguous();
+}
+
+// The mean over batches, weighted by the number of clips; `run` gives loss and accuracy.
+template <class Run>
+Metrics average(const std::vector<TokenBatch>& batches, const Run& run) {
+    double loss = 0, accuracy = 0, clips = 0;
+    for (size_t i = 0; i < batches.size(); ++i) {
+        const auto [batch_loss, batch_accuracy] = run(i);
+        const double weight = static_cast<double>(batches[i].lengths.size());
+        loss += weight * batch_loss;
+        accuracy += weight * batch_accuracy;
+        clips += weight;
+    }
+    return {
+        {"loss", loss / clips}, {"accuracy", accuracy / clips}, {"score", 1 - accuracy / clips}};
+}
+
+constexpr uint64_t kValidationSeed = 20;
+
+}  // namespace
+
+TokenStage::TokenStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
+                       TextEncoder& text)
+    : options_(options),
+      train_(split_of(options.data, "train")),
+      held_out_(split_of(options.data, "val")),
+      tokens_(train_, tokenizer, options.padded_frames),
+      held_out_tokens_(held_out_, tokenizer, options.padded_frames),
+      held_out_batches_(token_batches_of_split(held_out_, held_out_tokens_, options.batch)),
+      captions_(options.lexicon, options.reword_share),
+      text_(text),
+      init_(options.seed, kInitStream) {
+    for (const TokenBatch& batch : held_out_batches_)
+        held_out_conditions_.push_back(condition(batch));
+}
+
+TokenBatch TokenStage::batch(int64_t step, Generator& generator) const {
+    return token_batch(train_, tokens_, captions_, options_.batch, options_.seed, step, generator);
+}
+
+MaskedStage::MaskedStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
+                         TextEncoder& text)
+    : TokenStage(options, tokenizer, text), model_(options.model, &init_) {}
+
+Metrics MaskedStage::step(int64_t step, Generator& generator) {
+    const TokenBatch data = batch(step, generator);
+    const Tensor cond = condition(data);
+    Tape tape;
+    Tape::Recording recording(tape);
+    GeneratorSource draws(generator);
+    const auto out = model_.train_step(base_layer(data.ids), data.lengths, cond, {true, &generator},
+                                       draws, options_.reference_counts);
+    Metrics metrics{{"loss", out.loss.value().item<float>()}, {"accuracy", out.accuracy}};
+    tape.backward(out.loss);
+    return metrics;
+}
+
+Metrics MaskedStage::validate() {
+    Generator generator(kValidationSeed);
+    GeneratorSource draws(generator);
+    return average(held_out_batches_, [&](size_t i) {
+        const TokenBatch& data = held_out_batches_[i];
+        const auto out =
+            model_.train_step(base_layer(data.ids), data.lengths, held_out_conditions_[i], {},
+                              draws, options_.reference_counts);
+        return std::pair<double, double>(out.loss.value().item<float>(), out.accuracy);
+    });
+}
+
+ResidualStage::ResidualStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
+                             TextEncoder& text)
+    : TokenStage(options, tokenizer, text), model_(options.model, &init_) {}
+
+Metrics ResidualStage::step(int64_t step, Generator& generator) {
+    const TokenBatch data = batch(step, generator);
+    const Tensor cond = condition(data);
+    Tape tape;
+    Tape::Recording recording(tape);
+    GeneratorSource draws(generator);
+    const auto out = model_.train_step(data.ids, data.lengths, cond, {true, &generator}, draws);
+    Metrics metrics{{"loss", out.loss.value().item<float>()}, {"accuracy", out.accuracy}};
+    tape.backward(out.loss);
+    return metrics;
+}
+
+Metrics ResidualStage::validate() {
+    Generator generator(kValidationSeed);
+    GeneratorSource draws(generator);
+    return average(held_out_batches_, [&](size_t i) {
+        const TokenBatch& data = held_out_batches_[i];
+        const auto out =
+            model_.train_step(data.ids, data.lengths, held_out_conditions_[i], {}, draws);
+        return std::pair<double, double>(out.loss.value().item<float>(), out.accuracy);
+    });
+}
+
+LengthStage::LengthStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
+                         TextEncoder& text)
+    : TokenStage(options, tokenizer, text), model_(text.width(), kClasses, &init_) {}
+
+Var LengthStage::loss(const TokenBatch& data, const nn::Pass& pass) const {
+    std::vector<int64_t> labels;
+    for (int64_t length : data.lengths) labels.push_back(std::min(length, kClasses - 1));
+    const int64_t rows = static_cast<int64_t>(labels.size());
+    return cross_entropy(model_.logits(condition(data), pass), Tensor::from_ids(labels, {rows}));
+}
+
+Metrics LengthStage::step(int64_t step, Generator& generator) {
+    const TokenBatch data = batch(step, generator);
+    Tape tape;
+    Tape::Recording recording(tape);
+    const Var out = loss(data, {true, &generator});
+    Metrics metrics{{"loss", out.value().item<float>()}};
+    tape.backward(out);
+    return metrics;
+}
+
+Metrics LengthStage::validate() {
+    Metrics mean = average(held_out_batches_, [&](size_t i) {
+        return std::pair<double, double>(loss(held_out_batches_[i], {}).value().item<float>(), 0.0);
+    });
+    mean["score"] = mean["loss"];
+    mean.erase("accuracy");
+    return mean;
+}
+
+}  // namespace mc::train

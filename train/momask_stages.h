@@ -1,0 +1,82 @@
+// Trains MoMask's stages on top of a tokenizer and a frozen text encoder: masked transformer,
+// residual transformer, length estimator (generators.md 3.3, 3.4, 3.5).
+#pragma once
+
+#include "models/momask/length_estimator.h"
+#include "models/momask/mask_transformer.h"
+#include "models/momask/residual_transformer.h"
+#include "train/loop.h"
+#include "train/token_data.h"
+
+namespace mc::train {
+
+struct TokenStageOptions {
+    momask::TransformerConfig model;
+    int64_t batch = 64;
+    int64_t padded_frames = 0;      // 196: encode as the reference does
+    bool reference_counts = false;  // QUIRK Q15
+    MotionDataOptions data;
+    std::string lexicon;  // caption rewording; empty: none
+    double reword_share = 0.5;
+    uint64_t seed = 3407;
+};
+
+// What the three stages share: data, tokens, captions, text.
+class TokenStage : public Stage {
+  public:
+    TokenStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer, TextEncoder& text);
+
+  protected:
+    TokenBatch batch(int64_t step, Generator& generator) const;
+    // The text embeddings of a batch.
+    Tensor condition(const TokenBatch& batch) const { return text_.encode(batch.captions); }
+
+    TokenStageOptions options_;
+    MotionData train_, held_out_;
+    TokenData tokens_, held_out_tokens_;
+    std::vector<TokenBatch> held_out_batches_;
+    std::vector<Tensor> held_out_conditions_;
+    CaptionSource captions_;
+    TextEncoder& text_;
+    Generator init_;
+};
+
+class MaskedStage : public TokenStage {
+  public:
+    MaskedStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer, TextEncoder& text);
+    std::string name() const override { return "masked"; }
+    momask::MaskTransformer& model() override { return model_; }
+    Metrics step(int64_t step, Generator& generator) override;
+    Metrics validate() override;  // the same random masks each time; score = 1 - accuracy
+
+  private:
+    momask::MaskTransformer model_;
+};
+
+class ResidualStage : public TokenStage {
+  public:
+    ResidualStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer, TextEncoder& text);
+    std::string name() const override { return "residual"; }
+    momask::ResidualTransformer& model() override { return model_; }
+    Metrics step(int64_t step, Generator& generator) override;
+    Metrics validate() override;
+
+  private:
+    momask::ResidualTransformer model_;
+};
+
+class LengthStage : public TokenStage {
+  public:
+    static constexpr int64_t kClasses = 50;  // token lengths 0..49
+    LengthStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer, TextEncoder& text);
+    std::string name() const override { return "length"; }
+    momask::LengthEstimator& model() override { return model_; }
+    Metrics step(int64_t step, Generator& generator) override;
+    Metrics validate() override;  // score = cross-entropy
+
+  private:
+    Var loss(const TokenBatch& batch, const nn::Pass& pass) const;
+    momask::LengthEstimator model_;
+};
+
+}  // namespace mc::train

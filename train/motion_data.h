@@ -1,0 +1,73 @@
+// A split of a motion data set as the trainers draw from it: normalised clips, category-balanced
+// draws, captions.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/text_encoder.h"
+#include "motion/dataset.h"
+#include "tensor/generator.h"
+#include "train/caption_augment.h"
+
+namespace mc::train {
+
+struct MotionDataOptions {
+    std::string root, split = "train";
+    int64_t min_frames = 16;
+    double balance = 0.5;     // categories drawn: 0 as often as they are, 1 equally often
+    int feat_bias_power = 2;  // motion_data.md 6
+};
+
+class MotionData {
+  public:
+    explicit MotionData(const MotionDataOptions& options);
+
+    const std::vector<motion::MotionSample>& samples() const { return data_.samples; }
+    const motion::Normalisation& normalisation() const { return normalisation_; }
+    const std::vector<std::string>& warnings() const { return data_.warnings; }
+    int64_t dims() const { return data_.dims; }
+    double fps() const { return data_.fps; }
+
+    // A sample by weight; `u` in [0, 1).
+    size_t draw(double u) const;
+    // The same among samples of at least `frames` rows.
+    size_t draw_longer(double u, int64_t frames) const;
+
+    // Rows [start, start + frames) of a sample, z-normalised: (frames, dims).
+    void normalised(size_t sample, int64_t start, int64_t frames, float* dst) const;
+    Tensor normalised(size_t sample, int64_t start, int64_t frames) const;  // (1, frames, dims)
+
+  private:
+    motion::Dataset data_;
+    motion::Normalisation normalisation_;
+    std::vector<double> cumulative_;            // of all
+    std::vector<size_t> by_length_;             // sample numbers, longest first
+    std::vector<double> cumulative_by_length_;  // weights in that order
+};
+
+// The clips of a step's batch: four steps share one category-balanced draw of 4 `batch` clips,
+// sorted by length and cut into four, so that a batch holds clips of similar length and little
+// padding is computed. A function of (seed, step) alone.
+struct DrawnClip {
+    size_t sample;
+    float u;  // a uniform number to choose a crop with
+};
+std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_t seed,
+                                  int64_t step);
+
+// Captions as training sees them: one of the sample's, at random, reworded by the lexicon if there
+// is one.
+class CaptionSource {
+  public:
+    // An empty lexicon path: captions as they are.
+    CaptionSource(const std::string& lexicon, double reword_share);
+    std::string draw(const motion::MotionSample& sample, Generator& generator) const;
+
+  private:
+    std::unique_ptr<CaptionAugmenter> augmenter_;
+    double reword_share_;
+};
+
+}  // namespace mc::train

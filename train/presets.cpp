@@ -1,0 +1,202 @@
+#include "train/presets.h"
+
+#include "models/config_json.h"
+#include "train/schedule.h"
+
+namespace mc::train {
+namespace {
+
+using Json = nlohmann::json;
+
+// "warm_up_cosine": to zero at the last step; "multi_step": the originals' (with milestones and
+// gamma).
+Json optimisation(int64_t steps, double lr, int64_t warm_up, double weight_decay) {
+    return {{"steps", steps},
+            {"lr", lr},
+            {"warm_up", warm_up},
+            {"weight_decay", weight_decay},
+            {"beta1", 0.9},
+            {"beta2", 0.99},
+            {"clip_norm", 1.0},
+            {"schedule", "warm_up_cosine"},
+            {"milestones", Json::array()},
+            {"gamma", 0.1},
+            {"validate_every", 500},
+            {"save_every", 250},
+            {"log_every", 50},
+            {"seed", 3407}};
+}
+
+Json originals(int64_t steps, double weight_decay, std::vector<int64_t> milestones, double gamma) {
+    Json json = optimisation(steps, 2e-4, 2000, weight_decay);
+    json["clip_norm"] = 0.0;
+    json["schedule"] = "multi_step";
+    json["milestones"] = std::move(milestones);
+    json["gamma"] = gamma;
+    json["validate_every"] = 1000;
+    json["save_every"] = 500;
+    return json;
+}
+
+Json merged(Json a, const Json& b) {
+    a.update(b);
+    return a;
+}
+
+vq::RvqConfig small_rvq() {
+    vq::RvqConfig c;
+    c.net.width = 192;
+    c.net.code_dim = 192;
+    c.net.depth = 2;
+    c.net.dropout = 0.0;
+    c.quantizer.code_dim = 192;
+    c.quantizer.nb_code = 256;
+    c.quantizer.reference_gain = false;
+    return c;
+}
+
+momask::TransformerConfig small_transformer(int64_t latent, int64_t layers, double cond_drop) {
+    momask::TransformerConfig c;
+    c.num_tokens = 256;
+    c.code_dim = 192;
+    c.latent_dim = latent;
+    c.heads = latent / 64;
+    c.layers = layers;
+    c.ff_size = 4 * latent;
+    c.clip_dim = 256;
+    c.cond_drop_prob = cond_drop;
+    return c;
+}
+
+Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts, double balance,
+                double reword_share) {
+    return {{"batch", 64},
+            {"min_frames", min_frames},
+            {"padded_frames", padded_frames},
+            {"reference_counts", reference_counts},
+            {"balance", balance},
+            {"feat_bias_power", 2},
+            {"reword_share", reword_share}};
+}
+
+std::vector<Preset> token_presets(const momask::TransformerConfig& small, double full_cond_drop,
+                                  int64_t small_steps, double small_lr) {
+    momask::TransformerConfig full;
+    full.cond_drop_prob = full_cond_drop;
+    return {{"small", "two CPU cores, a few thousand clips",
+             merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5)),
+                    optimisation(small_steps, small_lr, 200, 0.01))},
+            {"humanml3d", "the originals' size and recipe",
+             merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0)),
+                    originals(182500, 1e-5, {50000}, 0.1))}};
+}
+
+}  // namespace
+
+const std::vector<Preset>& vq_presets() {
+    static const std::vector<Preset> presets = [] {
+        const Json small_data = {{"batch", 64},      {"window", 64},   {"short_share", 0.3},
+                                 {"min_frames", 12}, {"balance", 0.5}, {"feat_bias_power", 2}};
+        Json full_data = small_data;
+        full_data.update(
+            {{"batch", 256}, {"short_share", 0.0}, {"min_frames", 64}, {"balance", 0.0}});
+        return std::vector<Preset>{{"small", "two CPU cores, a few thousand clips",
+                                    merged(merged({{"model", to_json(small_rvq())}}, small_data),
+                                           optimisation(6000, 6e-4, 200, 0))},
+                                   {"humanml3d", "the originals' size and recipe",
+                                    merged(merged({{"model", to_json(vq::RvqConfig{})}}, full_data),
+                                           originals(500000, 0, {150000, 250000}, 0.05))}};
+    }();
+    return presets;
+}
+
+const std::vector<Preset>& masked_presets() {
+    static const std::vector<Preset> presets =
+        token_presets(small_transformer(256, 4, 0.1), 0.1, 6000, 8e-4);
+    return presets;
+}
+
+const std::vector<Preset>& residual_presets() {
+    static const std::vector<Preset> presets =
+        token_presets(small_transformer(192, 4, 0.2), 0.2, 5000, 8e-4);
+    return presets;
+}
+
+const std::vector<Preset>& length_presets() {
+    static const std::vector<Preset> presets = [] {
+        std::vector<Preset> two = token_presets(small_transformer(256, 1, 0), 0, 1500, 3e-4);
+        for (Preset& preset : two) preset.values.erase("model");
+        two[1].values.update({{"lr", 1e-4},
+                              {"warm_up", 0},
+                              {"weight_decay", 0.0},
+                              {"clip_norm", 0.5},
+                              {"milestones", Json::array()}});
+        return two;
+    }();
+    return presets;
+}
+
+VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
+    VqStageOptions options;
+    options.model = rvq_config(config.at("model"), "the vq configuration");
+    options.batch = config.at("batch");
+    options.window = config.at("window");
+    options.short_share = config.at("short_share");
+    options.data.root = data;
+    options.data.min_frames = config.at("min_frames");
+    options.data.balance = config.at("balance");
+    options.data.feat_bias_power = config.at("feat_bias_power");
+    options.seed = config.at("seed");
+    return options;
+}
+
+TokenStageOptions token_stage_options(const Json& config, const std::string& data) {
+    TokenStageOptions options;
+    if (config.contains("model"))
+        options.model = transformer_config(config.at("model"), "the transformer configuration");
+    options.batch = config.at("batch");
+    options.padded_frames = config.at("padded_frames");
+    options.reference_counts = config.at("reference_counts");
+    options.data.root = data;
+    options.data.min_frames = config.at("min_frames");
+    options.data.balance = config.at("balance");
+    options.data.feat_bias_power = config.at("feat_bias_power");
+    options.reword_share = config.at("reword_share");
+    options.seed = config.at("seed");
+    return options;
+}
+
+LoopOptions loop_options(const Json& config, const std::filesystem::path& out) {
+    LoopOptions loop;
+    loop.out = out;
+    loop.config = config;
+    loop.seed = config.at("seed");
+    loop.steps = config.at("steps");
+    loop.validate_every = config.at("validate_every");
+    loop.save_every = config.at("save_every");
+    loop.log_every = config.at("log_every");
+    loop.clip_norm = config.at("clip_norm");
+    loop.adamw = {config.at("beta1"), config.at("beta2"), 1e-8, config.at("weight_decay")};
+    const double lr = config.at("lr");
+    const int64_t warm_up = config.at("warm_up");
+    const std::string schedule = config.at("schedule");
+    if (schedule == "multi_step") {
+        WarmUpMultiStep rate;
+        rate.lr = lr;
+        rate.warm_up = warm_up;
+        rate.milestones = config.at("milestones").get<std::vector<int64_t>>();
+        rate.gamma = config.at("gamma");
+        loop.rate = [rate](int64_t step) { return rate.rate(step + 1); };
+    } else if (schedule == "warm_up_cosine") {
+        const WarmUpCosine rate{lr, warm_up, loop.steps, 0.01 * lr};
+        loop.rate = [rate](int64_t step) { return rate.rate(step); };
+    } else {
+        throw Error("schedule is " + schedule + ", want warm_up_cosine or multi_step");
+    }
+    for (const char* key : {"steps", "validate_every", "save_every", "log_every"})
+        if (config.at(key).get<int64_t>() < 1)
+            throw Error(std::string(key) + " must be at least 1");
+    return loop;
+}
+
+}  // namespace mc::train

@@ -1,0 +1,87 @@
+#include "train/token_data.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace mc::train {
+
+TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames)
+    : clips_(data.samples().size()), quantizers_(tokenizer.config().quantizer.num_quantizers) {
+    const int64_t unit = tokenizer.unit();
+    for (size_t i = 0; i < clips_.size(); ++i) {
+        const int64_t total = data.samples()[i].frames, frames = total / unit * unit;
+        for (int64_t start = 0; start < unit && start + frames <= total; ++start) {
+            Tensor motion = Tensor::zeros({1, std::max(frames, padded_frames), data.dims()});
+            data.normalised(i, start, frames, motion.data<float>());
+            const Tensor ids = tokenizer.encode(motion);  // (1, n, Q)
+            Variant variant;
+            variant.length = frames / unit;
+            variant.ids.assign(ids.data<int64_t>(),
+                               ids.data<int64_t>() + variant.length * quantizers_);
+            clips_[i].push_back(std::move(variant));
+        }
+    }
+}
+
+namespace {
+
+TokenBatch assemble(const TokenData& tokens, const std::vector<std::pair<size_t, size_t>>& items) {
+    const int64_t batch = static_cast<int64_t>(items.size()), q = tokens.quantizers();
+    int64_t n = 0;
+    for (const auto& [sample, variant] : items)
+        n = std::max(n, tokens.variants(sample)[variant].length);
+    TokenBatch out;
+    out.ids = Tensor::zeros({batch, n, q}, DType::i64);
+    for (int64_t b = 0; b < batch; ++b) {
+        const auto& [sample, variant] = items[static_cast<size_t>(b)];
+        const TokenData::Variant& v = tokens.variants(sample)[variant];
+        std::memcpy(out.ids.data<int64_t>() + b * n * q, v.ids.data(),
+                    v.ids.size() * sizeof(int64_t));
+        out.lengths.push_back(v.length);
+        out.samples.push_back(static_cast<int64_t>(sample));
+    }
+    return out;
+}
+
+}  // namespace
+
+TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
+                       const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
+                       Generator& generator) {
+    std::vector<std::pair<size_t, size_t>> items;
+    for (const DrawnClip& clip : draw_batch(data, batch, seed, step)) {
+        const size_t count = tokens.variants(clip.sample).size();
+        items.emplace_back(
+            clip.sample,
+            std::min(count - 1, static_cast<size_t>(clip.u * static_cast<float>(count))));
+    }
+    TokenBatch out = assemble(tokens, items);
+    for (int64_t sample : out.samples)
+        out.captions.push_back(
+            captions.draw(data.samples()[static_cast<size_t>(sample)], generator));
+    return out;
+}
+
+std::vector<TokenBatch> token_batches_of_split(const MotionData& data, const TokenData& tokens,
+                                               int64_t batch) {
+    std::vector<size_t> order(data.samples().size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+        return data.samples()[a].frames < data.samples()[b].frames;
+    });
+    std::vector<TokenBatch> all;
+    for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(batch)) {
+        std::vector<std::pair<size_t, size_t>> items;
+        for (size_t i = begin; i < std::min(order.size(), begin + static_cast<size_t>(batch)); ++i)
+            items.emplace_back(order[i], 0);
+        TokenBatch out = assemble(tokens, items);
+        for (int64_t sample : out.samples)
+            out.captions.push_back(
+                data.samples()[static_cast<size_t>(sample)].captions.front().text);
+        all.push_back(std::move(out));
+    }
+    return all;
+}
+
+}  // namespace mc::train

@@ -1,0 +1,50 @@
+// Motions as token ids, encoded once by a trained tokenizer, and the batches of text and tokens
+// that MoMask's stages learn from.
+//
+// Each clip is encoded at its own length (floor to the unit) from each of the first starts
+// 0..unit-1 that fit. The reference encodes the crop zero-padded to 196 frames instead, which
+// changes every token of a short motion (generators.md, QUIRK Q7) and then decodes generated tokens
+// without that padding; `padded_frames` = 196 keeps that behaviour.
+#pragma once
+
+#include <functional>
+
+#include "models/vq/rvq_vae.h"
+#include "train/motion_data.h"
+
+namespace mc::train {
+
+class TokenData {
+  public:
+    TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames = 0);
+
+    struct Variant {
+        int64_t length;            // tokens
+        std::vector<int64_t> ids;  // (length, Q)
+    };
+    const std::vector<Variant>& variants(size_t sample) const { return clips_[sample]; }
+    int64_t quantizers() const { return quantizers_; }
+
+  private:
+    std::vector<std::vector<Variant>> clips_;
+    int64_t quantizers_;
+};
+
+struct TokenBatch {
+    Tensor ids;                         // (B, n, Q) i64, zeros beyond the lengths
+    std::vector<int64_t> lengths;       // (B) tokens
+    std::vector<std::string> captions;  // (B)
+    std::vector<int64_t> samples;       // (B)
+};
+
+// The batch of a step (draw_batch), with one of each clip's variants and captions.
+TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
+                       const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
+                       Generator& generator);
+
+// The whole split, first variant and first caption of each clip, in batches of similar length: for
+// validation.
+std::vector<TokenBatch> token_batches_of_split(const MotionData& data, const TokenData& tokens,
+                                               int64_t batch);
+
+}  // namespace mc::train

@@ -1,0 +1,113 @@
+#include "train/vq_stage.h"
+
+#include <cmath>
+
+#include "motion/features.h"
+
+namespace mc::train {
+namespace {
+
+MotionDataOptions split_of(MotionDataOptions options, const std::string& split) {
+    options.split = split;
+    return options;
+}
+
+motion::JointSequence joints_of(const MotionData& data, const float* normalised, int64_t frames) {
+    motion::FeatureSequence features;
+    features.frames = frames;
+    features.dims = data.dims();
+    features.fps = data.fps();
+    features.rows.resize(static_cast<size_t>(frames * data.dims()));
+    data.normalisation().denormalise(normalised, features.rows.data(), frames);
+    return motion::joints_from_features(features);
+}
+
+}  // namespace
+
+VqStage::VqStage(const VqStageOptions& options)
+    : options_(options),
+      train_(split_of(options.data, "train")),
+      held_out_(split_of(options.data, "val")),
+      init_(options.seed, kInitStream),
+      model_(options.model, &init_) {
+    if (train_.dims() != options.model.net.dim_pose)
+        throw Error("[vq] motions have " + std::to_string(train_.dims()) + " columns, the model " +
+                    std::to_string(options.model.net.dim_pose) + "; set dim_pose");
+}
+
+Metrics VqStage::step(int64_t, Generator& generator) {
+    const int64_t unit = model_.unit();
+    int64_t window = options_.window, batch = options_.batch;
+    const int64_t shortest = std::max(unit, options_.data.min_frames / unit * unit);
+    if (generator.uniform() < options_.short_share && window > shortest) {
+        window = shortest + unit * static_cast<int64_t>(generator.below(
+                                       static_cast<uint32_t>((window - shortest) / unit)));
+        batch = std::max<int64_t>(1, batch * options_.window / window);
+    }
+    Tensor motion = Tensor::empty({batch, window, train_.dims()});
+    const Tensor u = generator.uniform({batch, 2});
+    for (int64_t b = 0; b < batch; ++b) {
+        const size_t sample =
+            train_.draw_longer(static_cast<double>(u.data<float>()[2 * b]), window);
+        const int64_t places = train_.samples()[sample].frames - window + 1;
+        const int64_t start = std::min(
+            places - 1, static_cast<int64_t>(static_cast<double>(u.data<float>()[2 * b + 1]) *
+                                             static_cast<double>(places)));
+        train_.normalised(sample, start, window, motion.data<float>() + b * window * train_.dims());
+    }
+    Tape tape;
+    Tape::Recording recording(tape);
+    GeneratorSource draws(generator);
+    const vq::RvqOutput out = model_.train(Var(motion), {true, &generator}, draws);
+    const Var loss = model_.loss(out, Var(motion));
+    Metrics metrics{{"loss", loss.value().item<float>()},
+                    {"commitment", out.commitment.value().item<float>()},
+                    {"perplexity", out.perplexity}};
+    tape.backward(loss);
+    return metrics;
+}
+
+ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data) {
+    double world = 0, local = 0;
+    int64_t counted = 0;
+    for (size_t i = 0; i < data.samples().size(); ++i) {
+        const int64_t frames = data.samples()[i].frames / model.unit() * model.unit();
+        if (frames == 0) continue;
+        const Tensor motion = data.normalised(i, 0, frames);
+        const Tensor again = model.decode(model.encode(motion));
+        const motion::JointSequence truth = joints_of(data, motion.data<float>(), frames);
+        const motion::JointSequence made = joints_of(data, again.data<float>(), frames);
+        for (int64_t t = 0; t < frames; ++t)
+            for (int64_t j = 0; j < truth.joints; ++j) {
+                double far = 0, near = 0;
+                for (int c = 0; c < 3; ++c) {
+                    const double d = static_cast<double>(made.at(t, j)[c] - truth.at(t, j)[c]);
+                    const double root = static_cast<double>(made.at(t, 0)[c] - truth.at(t, 0)[c]);
+                    far += d * d;
+                    near += (d - root) * (d - root);
+                }
+                world += std::sqrt(far);
+                local += std::sqrt(near);
+                ++counted;
+            }
+    }
+    if (counted == 0) throw Error("[vq] no held-out motion is long enough to be reconstructed");
+    return {1000 * world / static_cast<double>(counted),
+            1000 * local / static_cast<double>(counted)};
+}
+
+Metrics VqStage::validate() {
+    const ReconstructionError error = reconstruction_error(model_, held_out_);
+    return {{"score", error.world_mm}, {"world_mm", error.world_mm}, {"local_mm", error.local_mm}};
+}
+
+NamedTensors VqStage::extra_state() {
+    const nn::TensorMap state = model_.quantizer().training_state();
+    return NamedTensors(state.begin(), state.end());
+}
+
+void VqStage::load_extra(const NamedTensors& state) {
+    model_.quantizer().load_training_state(nn::TensorMap(state.begin(), state.end()));
+}
+
+}  // namespace mc::train

@@ -1,0 +1,45 @@
+// Trains MoMask's motion tokenizer (generators.md 3.2).
+#pragma once
+
+#include "models/vq/rvq_vae.h"
+#include "train/loop.h"
+#include "train/motion_data.h"
+
+namespace mc::train {
+
+struct VqStageOptions {
+    vq::RvqConfig model;
+    int64_t batch = 64, window = 64;  // windows of `window` frames
+    // Share of the steps that train on shorter windows (down to data.min_frames, as many frames a
+    // batch), so that short clips are seen and short motions decode well. 0 in the reference.
+    double short_share = 0.3;
+    MotionDataOptions data;
+    uint64_t seed = 3407;
+};
+
+class VqStage : public Stage {
+  public:
+    explicit VqStage(const VqStageOptions& options);
+    std::string name() const override { return "vq"; }
+    vq::RvqVae& model() override { return model_; }
+    Metrics step(int64_t step, Generator& generator) override;
+    // Whole clips of the val split, encoded and decoded at their own length: mean joint error in
+    // millimetres, in the world (root path included) and relative to the root.
+    Metrics validate() override;
+    NamedTensors extra_state() override;
+    void load_extra(const NamedTensors& state) override;
+    const MotionData& data() const { return train_; }
+
+  private:
+    VqStageOptions options_;
+    MotionData train_, held_out_;
+    Generator init_;
+    vq::RvqVae model_;
+};
+
+struct ReconstructionError {
+    double world_mm = 0, local_mm = 0;  // mean over joints and frames
+};
+ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data);
+
+}  // namespace mc::train

@@ -132,6 +132,7 @@ TEST_CASE("evaluate: failures are one line that names the file, and status 1") {
         {"--facts " + dir + "facts.jsonl --motions " + dir + "cut", "cut/1_0.npy"},
         {"--facts " + dir + "facts.jsonl --strips " + dir + "file/s" + motions, "file/s"},
         {"--facts " + dir + "facts.jsonl --json " + dir + "no/r.json" + motions, "no/r.json"},
+        {"--facts " + dir + "facts.jsonl --bundle " + dir + "none", "none"},
         {"--measure " + dir + "junk.npy", "junk.npy"},
     };
     for (const auto& [arguments, what] : broken) {

@@ -81,6 +81,39 @@ TEST_CASE("fact score: a check against another prompt is shifted with it") {
     CHECK(report.shuffled == 0);  // the waver is not faster than the walker
 }
 
+TEST_CASE("fact score: a generator is asked for every prompt with seeds that follow each other") {
+    struct Fake : MotionGenerator {
+        std::vector<uint64_t> seeds;
+        std::vector<std::pair<std::string, double>> stages;
+        const std::vector<std::pair<std::string, double>>& stage_seconds() const override {
+            return stages;
+        }
+        double fps() const override { return 20; }
+        int64_t unit() const override { return 4; }
+        int64_t max_frames() const override { return 196; }
+        std::vector<motion::FeatureSequence> generate(
+            const std::vector<GenerationRequest>& requests,
+            const GenerationOptions& options) override {
+            seeds.push_back(options.seed);
+            std::vector<motion::FeatureSequence> out;
+            for (const auto& r : requests) {
+                CHECK_FALSE(r.frames.has_value());
+                for (const Action a : {Action::kWalk, Action::kJump, Action::kWave, Action::kTurn})
+                    if (testing::action_name(a) ==
+                        std::string(r.prompt == "wave" ? "gesture" : r.prompt))
+                        out.push_back(motion::motion_features(testing::synthetic_motion(a, 61)));
+            }
+            return out;
+        }
+    } fake;
+    GenerationOptions options;
+    options.seed = 40;
+    const auto report = train::score_facts(motion::parse_fact_cases(kCases, "f"), 2,
+                                           train::motions_of(fake, options));
+    CHECK(report.score == doctest::Approx(1));
+    CHECK(fake.seeds == std::vector<uint64_t>{40, 41});
+}
+
 TEST_CASE("fact score: broken sources and arguments are errors") {
     const auto cases = motion::parse_fact_cases(kCases, "f");
     CHECK_THROWS_AS(train::score_facts(cases, 0, actions), Error);

@@ -107,8 +107,18 @@ struct Reader {
         return out;
     }
 
+    std::string pattern(const json& object, const char* key) const {
+        const std::string regex = text(object, key, false);
+        try {
+            std::regex compiled(regex);
+        } catch (const std::regex_error&) {
+            fail(fmt::format("\"{}\" is not a regular expression: {}", key, regex));
+        }
+        return regex;
+    }
+
     FactExamples examples(const json& object) const {
-        check_keys(object, "list of examples", {"categories", "match"});
+        check_keys(object, "list of examples", {"categories", "match", "without"});
         FactExamples e;
         const auto it = object.find("categories");
         if (it == object.end() || !it->is_array() || it->empty())
@@ -117,12 +127,8 @@ struct Reader {
             if (!name.is_string()) fail("\"categories\" has to be a list of names");
             e.categories.push_back(name.get<std::string>());
         }
-        e.match = text(object, "match", false);
-        try {
-            std::regex compiled(e.match);
-        } catch (const std::regex_error&) {
-            fail(fmt::format("\"match\" is not a regular expression: {}", e.match));
-        }
+        e.match = pattern(object, "match");
+        e.without = pattern(object, "without");
         return e;
     }
 

@@ -2,7 +2,7 @@
 # The programs are linked as bin/NAME and, where no source folder has that name, as ./NAME.
 PRESET ?= release
 
-.PHONY: build demo test asan tsan setup clean configure
+.PHONY: build demo test asan tsan setup setup-tests clean configure
 build: setup configure  ## builds everything and links the programs into this folder
 	@cmake --build --preset $(PRESET)
 	@mkdir -p bin
@@ -17,8 +17,11 @@ configure: setup
 demo: build             ## a motion, out of the box
 	./generate "a person jumps"
 
-test: build             ## builds and passes every test
+test: setup-tests build ## builds and passes every test
 	@tests/run.sh $(PRESET)
+
+setup-tests:
+	@tools/setup.sh tests
 
 # The sanitizer builds leave out what has no threads or memory of its own to prove: the programs.
 asan:                   ## the tests under AddressSanitizer and UBSan

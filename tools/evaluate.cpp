@@ -49,21 +49,6 @@ train::MotionSource motions_in(const fs::path& folder) {
     };
 }
 
-// Made by a bundle's generator, lengths estimated from the prompts, with the bundle's own settings.
-train::MotionSource generated_by(const fs::path& folder) {
-    auto bundle = std::make_shared<Bundle>(load_bundle(folder));
-    return [bundle](std::span<const FactCase> cases, uint64_t seed) {
-        std::vector<GenerationRequest> requests;
-        for (const FactCase& c : cases) requests.push_back({c.prompt, {}});
-        GenerationOptions options = bundle->defaults;
-        options.seed = seed;
-        std::vector<JointSequence> motions;
-        for (const motion::FeatureSequence& made : bundle->generator->generate(requests, options))
-            motions.push_back(motion::joints_from_features(made));
-        return motions;
-    };
-}
-
 // The same motions, drawn into `folder` on their way.
 train::MotionSource with_strips(train::MotionSource source, const fs::path& folder) {
     return [source = std::move(source), folder](std::span<const FactCase> cases, uint64_t seed) {

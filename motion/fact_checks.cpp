@@ -5,13 +5,15 @@
 #include <array>
 #include <cmath>
 #include <initializer_list>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
+#include "tensor/formats/mapped_file.h"
 
 namespace mc::motion {
 namespace {
@@ -228,7 +230,13 @@ std::vector<FactCase> parse_fact_cases(std::string_view text, const std::string&
 }
 
 std::vector<FactCase> read_fact_cases(const std::filesystem::path& path) {
-    return parse_fact_cases(read_whole_file(path.string(), kMaxFactFileBytes), path.string());
+    const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
+    const std::span<const std::byte> bytes = file->bytes();
+    if (bytes.size() > kMaxFactFileBytes)
+        throw Error(fmt::format("{}: has {} bytes, at most {} are read", path.string(),
+                                bytes.size(), kMaxFactFileBytes));
+    return parse_fact_cases({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                            path.string());
 }
 
 FactVerdict judge(const FactCase& fact_case, const MotionFacts& facts,

@@ -72,7 +72,7 @@ TEST_CASE("evaluate: help has examples, wrong usage is status 2") {
     for (const char* arguments : {"", "--facts", "--facts x", "--facts x --motions y --seeds 0",
                                   "--motions y", "--facts x --motions y --seeds many",
                                   "--facts x --list-facts", "--json x --list-facts"}) {
-        CAPTURE(arguments);
+        CAPTURE(std::string(arguments));
         CHECK(run(arguments).status == 2);
     }
 }

@@ -2,29 +2,38 @@
 # The programs are linked as bin/NAME and, where no source folder has that name, as ./NAME.
 PRESET ?= release
 
-.PHONY: build demo test asan tsan setup clean
-build: setup            ## builds everything and links the programs into this folder
-	@test -f build/$(PRESET)/build.ninja || cmake --preset $(PRESET) >/dev/null
+.PHONY: build demo test asan tsan setup setup-tests clean configure
+build: setup configure  ## builds everything and links the programs into this folder
 	@cmake --build --preset $(PRESET)
-ifeq ($(PRESET),release)
 	@mkdir -p bin
-	@for p in build/release/bin/*; do ln -sfn ../$$p bin/; n=$$(basename $$p); [ -d $$n ] || ln -sfn $$p $$n; done
-endif
+	@for p in build/$(PRESET)/bin/*; do ln -sfn ../$$p bin/; n=$$(basename $$p); [ -d $$n ] || ln -sfn $$p $$n; done
 
 setup:                  ## installs what is missing
 	@tools/setup.sh
 
+configure: setup
+	@test -f build/$(PRESET)/build.ninja || cmake --preset $(PRESET) >/dev/null
+
 demo: build             ## a motion, out of the box
 	./generate "a person jumps"
 
-test: build             ## builds and passes every test
-	@ctest --test-dir build/$(PRESET) --output-on-failure
+test: setup-tests build ## builds and passes every test
+	@tests/run.sh $(PRESET)
 
+setup-tests:
+	@tools/setup.sh tests
+
+# The sanitizer builds leave out what has no threads or memory of its own to prove: the programs.
 asan:                   ## the tests under AddressSanitizer and UBSan
-	@$(MAKE) test PRESET=asan
+	@$(MAKE) --no-print-directory sanitized PRESET=asan FOLDERS="kernels tensor autograd nn motion models train"
 
-tsan:                   ## the tests under ThreadSanitizer
-	@$(MAKE) test PRESET=tsan
+tsan:                   ## the tests of what runs on threads under ThreadSanitizer
+	@$(MAKE) --no-print-directory sanitized PRESET=tsan FOLDERS="kernels autograd train"
+
+.PHONY: sanitized
+sanitized: setup configure
+	@cmake --build --preset $(PRESET) --target $(addprefix test_,$(FOLDERS))
+	@tests/run.sh $(PRESET) $(FOLDERS)
 
 clean:
-	rm -rf build
+	rm -rf build bin

@@ -101,7 +101,11 @@ void check(const Operands& in, const AttentionOptions& options) {
     if (options.mask.defined() && !(options.mask.shape() == Shape{lq, lk}) &&
         !(options.mask.shape() == Shape{b, lq, lk}))
         throw Error("[attention] mask " + options.mask.shape().str() + ", want " +
-                    Shape{lq, lk}.str());
+                    Shape{lq, lk}.str() + " or " + Shape{b, lq, lk}.str());
+    check_same_dtype("attention", in.q, in.k);
+    check_same_dtype("attention", in.q, in.v);
+    if (options.dropout < 0 || options.dropout >= 1)
+        throw Error("[attention] dropout " + std::to_string(options.dropout) + ", want [0, 1)");
     if (options.dropout > 0 && !options.generator)
         throw Error("[attention] dropout without a generator");
 }

@@ -20,9 +20,25 @@ inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
                     ", want one dtype; convert with to()");
 }
 
+// A dimension counted from either end, or an error with the operation's name.
+inline int dim_of(const char* op, const Tensor& t, int dim) {
+    const int wrapped = dim < 0 ? dim + t.dims() : dim;
+    if (wrapped < 0 || wrapped >= t.dims())
+        throw Error(std::string("[") + op + "] dimension " + std::to_string(dim) + " of shape " +
+                    t.shape().str());
+    return wrapped;
+}
+
 // rows x last dimension
 inline int64_t rows_of(const Tensor& t) {
-    return t.dims() == 0 || t.shape().back() == 0 ? 0 : t.numel() / t.shape().back();
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < t.dims(); ++i) rows *= t.shape()[i];
+    return rows;
+}
+
+// An optional parameter as kernels take it: contiguous, or undefined.
+inline Tensor contiguous_or_none(const Tensor& t) {
+    return t.defined() ? t.contiguous() : t;
 }
 
 inline Tensor empty_like(const Tensor& t) {

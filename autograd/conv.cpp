@@ -54,7 +54,14 @@ Var conv1d(const Var& x, const Var& w, const Var& b, const ConvOptions& options)
                     ", want (B, T, Cin) and (Cout, Cin, K)");
     if (b.defined() && !(b.shape() == Shape{w.size(0)}))
         throw Error("[conv1d] got bias " + b.shape().str() + " for weight " + w.shape().str());
-    const Tensor input = x.value().contiguous(), weight = w.value().contiguous();
+    if (b.defined()) check_same_dtype("conv1d", x.value(), b.value());
+    if (w.size(2) < 1 || options.stride < 1 || options.dilation < 1 || options.padding < 0)
+        throw Error("[conv1d] got kernel " + std::to_string(w.size(2)) + ", stride " +
+                    std::to_string(options.stride) + ", dilation " +
+                    std::to_string(options.dilation) + ", padding " +
+                    std::to_string(options.padding) + ", want at least 1, 1, 1, 0");
+    const Tensor input = x.value().contiguous(), weight = w.value().contiguous(),
+                 bias = contiguous_or_none(b.value());
     ConvShape shape;
     shape.batch = input.size(0);
     shape.t_in = input.size(1);
@@ -72,7 +79,7 @@ Var conv1d(const Var& x, const Var& w, const Var& b, const ConvOptions& options)
     dispatch_float(input.dtype(), "conv1d", [&](auto zero) {
         using T = decltype(zero);
         table<T>(input).conv1d(context(input), out.data<T>(), input.data<T>(), weight.data<T>(),
-                               data_or_null<T>(b.value()), options.relu, shape);
+                               data_or_null<T>(bias), options.relu, shape);
     });
     if (!recording(x, w, b)) return out;
     auto node = std::make_unique<ConvNode>();

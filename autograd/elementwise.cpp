@@ -105,13 +105,14 @@ Tensor select_values(const Tensor& cond, const Tensor& a, const Tensor& b) {
 }
 
 struct SelectNode : Node {
-    Tensor cond;  // bool
+    Saved cond;  // bool
     Slot a, b;
     const char* name() const override { return "select"; }
     void backward(const Tensor& grad) override {
         const Tensor none = Tensor::zeros(grad.shape(), grad.dtype(), grad.device());
-        if (a) accumulate(a, select_values(cond, grad, none));
-        if (b) accumulate(b, select_values(cond, none, grad));
+        const Tensor mask = cond.get("select");
+        if (a) accumulate(a, select_values(mask, grad, none));
+        if (b) accumulate(b, select_values(mask, none, grad));
     }
 };
 
@@ -209,7 +210,7 @@ Var select(const Tensor& cond, const Var& a, const Var& b) {
     Tensor out = select_values(mask, a.value().contiguous(), b.value().contiguous());
     if (!recording(a, b)) return out;
     auto node = std::make_unique<SelectNode>();
-    node->cond = mask;
+    node->cond = Saved(mask);
     node->a = a.slot();
     node->b = b.slot();
     return Tape::current()->record(std::move(node), out);

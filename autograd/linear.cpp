@@ -32,7 +32,7 @@ Operand operand(const char* op, const Tensor& t, bool transpose) {
 Tensor product(const Tensor& a_in, bool ta, const Tensor& b_in, bool tb, Tensor into = {}) {
     check_same_dtype("matmul", a_in, b_in);
     const Operand a = operand("matmul", a_in, ta), b = operand("matmul", b_in, tb);
-    const int64_t batch = std::max(a.batch, b.batch);
+    const int64_t batch = a_in.dims() == 3 ? a.batch : b.batch;
     if (a.cols != b.rows || (a_in.dims() == 3 && b_in.dims() == 3 && a.batch != b.batch))
         throw Error("[matmul] got " + a_in.shape().str() + (ta ? "^T" : "") + " times " +
                     b_in.shape().str() + (tb ? "^T" : "") + ": the inner sizes or batches differ");
@@ -98,7 +98,7 @@ struct LinearNode : Node {
     double param;
     const char* name() const override { return "linear"; }
     void backward(const Tensor& grad_in) override {
-        Tensor grad = grad_in.reshape({-1, grad_in.size(-1)});
+        Tensor grad = grad_in.reshape({rows_of(grad_in), grad_in.size(-1)});
         if (activation) {
             const Tensor pre = before.get("linear");
             Tensor out = empty_like(grad);
@@ -140,9 +140,9 @@ Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> acti
     if (b.defined() && !(b.shape() == Shape{w.size(0)}))
         throw Error("[linear] got bias " + b.shape().str() + ", want (" +
                     std::to_string(w.size(0)) + ")");
-    const Tensor source = x.value().contiguous().reshape(
-        {x.value().numel() / std::max<int64_t>(1, x.size(-1)), x.size(-1)});
-    const Tensor weight = w.value().contiguous();
+    if (b.defined()) check_same_dtype("linear", x.value(), b.value());
+    const Tensor source = x.value().reshape({rows_of(x.value()), x.size(-1)});
+    const Tensor weight = w.value().contiguous(), bias = contiguous_or_none(b.value());
     const int64_t rows = source.size(0), k = source.size(1), n = weight.size(0);
     Shape shape = x.shape();
     shape[shape.size() - 1] = n;
@@ -163,7 +163,7 @@ Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> acti
         args.lda = k;
         args.ldb = k;
         args.trans_b = true;
-        args.epilogue.bias = data_or_null<T>(b.value());
+        args.epilogue.bias = data_or_null<T>(bias);
         args.epilogue.activate = activation.has_value();
         if (activation) args.epilogue.op = *activation;
         args.epilogue.param = static_cast<T>(param);

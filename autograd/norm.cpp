@@ -37,16 +37,22 @@ struct LayerNormNode : Node {
 };
 
 Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias, double eps) {
+    dim_of("layer_norm", x.value(), -1);
     if (residual.defined()) {
         check_same_dtype("layer_norm", x.value(), residual.value());
         if (!(x.shape() == residual.shape()))
             throw Error("[layer_norm] got " + x.shape().str() + " and residual " +
                         residual.shape().str());
     }
-    for (const Var* p : {&weight, &bias})
-        if (p->defined() && !(p->shape() == Shape{x.size(-1)}))
+    for (const Var* p : {&weight, &bias}) {
+        if (!p->defined()) continue;
+        check_same_dtype("layer_norm", x.value(), p->value());
+        if (!(p->shape() == Shape{x.size(-1)}))
             throw Error("[layer_norm] got input " + x.shape().str() + " and parameter " +
                         p->shape().str());
+    }
+    const Tensor scale = contiguous_or_none(weight.value()),
+                 shift = contiguous_or_none(bias.value());
     const Tensor source = x.value().contiguous();
     const Tensor other = residual.defined() ? residual.value().contiguous() : Tensor();
     const int64_t rows = rows_of(source), cols = source.size(-1);
@@ -66,8 +72,8 @@ Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias
         args.sum = total.defined() ? total.data<T>() : nullptr;
         args.x = source.data<T>();
         args.residual = data_or_null<T>(other);
-        args.weight = data_or_null<T>(weight.value());
-        args.bias = data_or_null<T>(bias.value());
+        args.weight = data_or_null<T>(scale);
+        args.bias = data_or_null<T>(shift);
         args.rows = rows;
         args.cols = cols;
         args.eps = eps;
@@ -80,7 +86,7 @@ Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias
     node->weight = weight.slot();
     node->bias = bias.slot();
     node->x_value = Saved(total.defined() ? total : source);
-    node->weight_value = Saved(weight.value());
+    node->weight_value = Saved(scale);
     node->mean = mean;
     node->rstd = rstd;
     return Tape::current()->record(std::move(node), out);
@@ -115,6 +121,7 @@ Var layer_norm_residual(const Var& x, const Var& residual, const Var& weight, co
 }
 
 Var l2_normalize(const Var& x, double eps) {
+    dim_of("l2_normalize", x.value(), -1);
     const Tensor source = x.value().contiguous();
     Tensor out = empty_like(source),
            norm = Tensor::empty({rows_of(source)}, source.dtype(), source.device());

@@ -40,7 +40,7 @@ Var over_all(const Var& x, double factor) {
 }
 
 Var over_dim(const Var& x, int dim, bool keep, bool mean) {
-    dim = x.value().wrap(dim);
+    dim = dim_of(mean ? "mean" : "sum", x.value(), dim);
     int64_t outer = 1, inner = 1;
     Shape kept = x.shape(), out;
     kept[dim] = 1;

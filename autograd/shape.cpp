@@ -104,8 +104,8 @@ Var reshape(const Var& x, const Shape& shape) {
 }
 
 Var transpose(const Var& x, int a, int b) {
-    a = x.value().wrap(a);
-    b = x.value().wrap(b);
+    a = dim_of("transpose", x.value(), a);
+    b = dim_of("transpose", x.value(), b);
     int order[kMaxDims];
     for (int i = 0; i < x.dims(); ++i) order[i] = i;
     std::swap(order[a], order[b]);
@@ -121,7 +121,7 @@ Var permute(const Var& x, std::initializer_list<int> wanted) {
 }
 
 Var slice(const Var& x, int dim, int64_t begin, int64_t end) {
-    dim = x.value().wrap(dim);
+    dim = dim_of("slice", x.value(), dim);
     Tensor out = x.value().slice(dim, begin, end);
     if (!recording(x)) return out;
     auto node = std::make_unique<SliceNode>();
@@ -142,7 +142,7 @@ Var expand(const Var& x, const Shape& shape) {
 
 Var concat(const std::vector<Var>& parts, int dim) {
     if (parts.empty()) throw Error("[concat] no parts");
-    dim = parts[0].value().wrap(dim);
+    dim = dim_of("concat", parts[0].value(), dim);
     Shape shape = parts[0].shape();
     shape[dim] = 0;
     bool record = false;

@@ -25,6 +25,7 @@ struct SoftmaxNode : Node {
 };
 
 Var softmax_of(const Var& x, bool log) {
+    dim_of(log ? "log_softmax" : "softmax", x.value(), -1);
     const Tensor source = x.value().contiguous();
     Tensor out = empty_like(source);
     dispatch_float(source.dtype(), log ? "log_softmax" : "softmax", [&](auto zero) {
@@ -173,6 +174,8 @@ Var smooth_l1(const Var& a, const Var& b, double beta) {
 }
 
 Var mse(const Var& a, const Var& b) {
+    if (!(a.shape() == b.shape()))
+        throw Error("[mse] shapes " + a.shape().str() + " and " + b.shape().str() + " differ");
     return mean(square(sub(a, b)));
 }
 

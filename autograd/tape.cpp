@@ -44,7 +44,14 @@ void Tape::backward(const Var& output, Tensor grad) {
     if (!(grad.shape() == output.shape()))
         throw Error("[backward] gradient " + grad.shape().str() + " for an output of shape " +
                     output.shape().str());
+    if (grad.dtype() != output.dtype())
+        throw Error(std::string("[backward] a gradient in ") + name_of(grad.dtype()) +
+                    " for an output in " + name_of(output.dtype()));
     Pause pause;
+    struct Emptied {  // also if a node throws: what is left belongs to no later step
+        std::vector<std::unique_ptr<Node>>& nodes;
+        ~Emptied() { nodes.clear(); }
+    } emptied{nodes_};
     accumulate(output.slot(), std::move(grad));
     while (!nodes_.empty()) {
         std::unique_ptr<Node> node = std::move(nodes_.back());

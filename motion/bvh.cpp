@@ -6,9 +6,12 @@
 #include <charconv>
 #include <cmath>
 #include <iterator>
+#include <memory>
+#include <span>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
+#include "tensor/formats/atomic_file.h"
+#include "tensor/formats/mapped_file.h"
 
 namespace mc::motion {
 namespace {
@@ -411,7 +414,9 @@ Bvh parse_bvh(std::string_view text, const std::string& name) {
 }
 
 Bvh read_bvh(const std::string& path) {
-    return parse_bvh(read_whole_file(path), path);
+    const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
+    const std::span<const std::byte> bytes = file->bytes();
+    return parse_bvh({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
 }
 
 std::string format_bvh(const Bvh& bvh) {
@@ -420,7 +425,7 @@ std::string format_bvh(const Bvh& bvh) {
 }
 
 void write_bvh(const std::string& path, const Bvh& bvh) {
-    write_whole_file(path, format_bvh(bvh));
+    write_text_file(path, format_bvh(bvh));
 }
 
 BvhGlobals bvh_forward(const Bvh& bvh, bool add_root_offset) {

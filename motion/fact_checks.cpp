@@ -5,13 +5,15 @@
 #include <array>
 #include <cmath>
 #include <initializer_list>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
+#include "tensor/formats/mapped_file.h"
 
 namespace mc::motion {
 namespace {
@@ -107,8 +109,18 @@ struct Reader {
         return out;
     }
 
+    std::string pattern(const json& object, const char* key) const {
+        const std::string regex = text(object, key, false);
+        try {
+            std::regex compiled(regex);
+        } catch (const std::regex_error&) {
+            fail(fmt::format("\"{}\" is not a regular expression: {}", key, regex));
+        }
+        return regex;
+    }
+
     FactExamples examples(const json& object) const {
-        check_keys(object, "list of examples", {"categories", "match"});
+        check_keys(object, "list of examples", {"categories", "match", "without"});
         FactExamples e;
         const auto it = object.find("categories");
         if (it == object.end() || !it->is_array() || it->empty())
@@ -117,12 +129,8 @@ struct Reader {
             if (!name.is_string()) fail("\"categories\" has to be a list of names");
             e.categories.push_back(name.get<std::string>());
         }
-        e.match = text(object, "match", false);
-        try {
-            std::regex compiled(e.match);
-        } catch (const std::regex_error&) {
-            fail(fmt::format("\"match\" is not a regular expression: {}", e.match));
-        }
+        e.match = pattern(object, "match");
+        e.without = pattern(object, "without");
         return e;
     }
 
@@ -222,7 +230,13 @@ std::vector<FactCase> parse_fact_cases(std::string_view text, const std::string&
 }
 
 std::vector<FactCase> read_fact_cases(const std::filesystem::path& path) {
-    return parse_fact_cases(read_whole_file(path.string(), kMaxFactFileBytes), path.string());
+    const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
+    const std::span<const std::byte> bytes = file->bytes();
+    if (bytes.size() > kMaxFactFileBytes)
+        throw Error(fmt::format("{}: has {} bytes, at most {} are read", path.string(),
+                                bytes.size(), kMaxFactFileBytes));
+    return parse_fact_cases({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                            path.string());
 }
 
 FactVerdict judge(const FactCase& fact_case, const MotionFacts& facts,

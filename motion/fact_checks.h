@@ -8,7 +8,7 @@
 // A file has one JSON object a line; empty lines are passed over:
 //
 //     {"prompt": "somebody spins to the left", "group": "turn", "checks": [CHECK, ...],
-//      "examples": {"categories": ["turn", "walk"], "match": "regular expression"}}
+//      "examples": {"categories": ["turn", "walk"], "match": REGEX, "without": REGEX}}
 //
 // "group" puts prompts together in the table. "examples" says which captured segments show what the
 // prompt asks for; only the calibration reads it. A CHECK is one of
@@ -48,7 +48,8 @@ struct FactCheck {
 
 struct FactExamples {
     std::vector<std::string> categories;  // of captured segments; empty: no examples are known
-    std::string match;                    // regular expression on a caption; empty: any
+    std::string match;    // regular expression that one of a segment's captions has; empty: any
+    std::string without;  // regular expression that none of them has; empty: none
 };
 
 struct FactCase {

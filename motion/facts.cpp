@@ -312,6 +312,15 @@ void measure_body(const Clip& c, Sheet& out) {
             share([&](int64_t t) { return head[static_cast<size_t>(t)] < kLyingHead; }),
             "part of the time with the head near the floor");
 
+    const auto thighs = c.series([&](int64_t t) {
+        return std::min(c.height(t, kKnee[0]) - c.height(t, kHip[0]),
+                        c.height(t, kKnee[1]) - c.height(t, kHip[1]));
+    });
+    out.add("knees_start", "m", mean(std::span(thighs).first(static_cast<size_t>(ends))),
+            "height of the lower knee above its hip, first quarter second: near 0 if seated");
+    out.add("knees_end", "m", mean(std::span(thighs).last(static_cast<size_t>(ends))),
+            "height of the lower knee above its hip, last quarter second: near 0 if seated");
+
     const auto bend = c.series([&](int64_t t) {
         const Vec3 torso = c.at(t, kNeck) - c.at(t, kPelvis);
         return kDegrees * std::atan2(dot(torso, c.forward(t)), torso.y);

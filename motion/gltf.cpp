@@ -10,7 +10,7 @@
 
 #include "kernels/error.h"
 #include "motion/figure.h"
-#include "motion/text_file.h"
+#include "tensor/formats/atomic_file.h"
 
 namespace mc::motion {
 namespace {
@@ -305,7 +305,7 @@ std::string encode_glb(const RigMotion& motion, const std::string& caption) {
 }
 
 void write_glb(const std::string& path, const RigMotion& motion, const std::string& caption) {
-    write_whole_file(path, encode_glb(motion, caption));
+    write_text_file(path, encode_glb(motion, caption));
 }
 
 }  // namespace mc::motion

@@ -235,12 +235,13 @@ function drawTrails() {
 }
 
 const lamp = unit([0.42, 1, 0.36]);  // towards the light, world space, turned with nothing: shadows stay put
+// Drawn small and enlarged with smoothing, which softens it in every browser at no cost.
 function drawShadow(parts) {
-  const k = 0.25, w = Math.max(1, Math.ceil(canvas.width * k)), h = Math.max(1, Math.ceil(canvas.height * k));
+  const k = 1 / (5 * pixel), w = Math.max(1, Math.ceil(canvas.width * k)), h = Math.max(1, Math.ceil(canvas.height * k));
   if (shade.width !== w || shade.height !== h) { shade.width = w; shade.height = h; }
   shadeCtx.clearRect(0, 0, w, h);
-  shadeCtx.fillStyle = "#000"; shadeCtx.filter = "blur(1.2px)";
-  const y = floorY();
+  const y = floorY(), hulls = [];
+  let x0 = w, y0 = h, x1 = 0, y1 = 0;
   for (const [a, b, ra, rb] of parts) {
     const ring = [];
     for (const [p, r] of [[a, ra], [b, rb]]) {
@@ -250,14 +251,20 @@ function drawShadow(parts) {
         if (v[2] > near()) ring.push([(cx + focal * v[0] / v[2]) * k, (cy - focal * v[1] / v[2]) * k]);
       }
     }
-    const hull = convexHull(ring);
-    if (hull.length < 3) continue;
-    shadeCtx.beginPath();
-    hull.forEach((p, i) => i ? shadeCtx.lineTo(p[0], p[1]) : shadeCtx.moveTo(p[0], p[1]));
-    shadeCtx.fill();
+    for (const [px, py] of ring) { x0 = Math.min(x0, px); y0 = Math.min(y0, py); x1 = Math.max(x1, px); y1 = Math.max(y1, py); }
+    hulls.push(convexHull(ring));
   }
-  ctx.globalAlpha = dark() ? 0.42 : 0.24; ctx.imageSmoothingQuality = "high";
-  ctx.drawImage(shade, 0, 0, w, h, 0, 0, w / k, h / k);
+  // Four passes, each moved by half a small pixel, make the edge a ramp instead of a stair.
+  shadeCtx.fillStyle = "#000"; shadeCtx.globalAlpha = 0.35;
+  for (const [dx, dy] of [[-0.5, -0.25], [0.5, -0.25], [-0.5, 0.25], [0.5, 0.25]]) {
+    shadeCtx.beginPath();
+    for (const hull of hulls) hull.forEach((p, i) => i ? shadeCtx.lineTo(p[0] + dx, p[1] + dy) : shadeCtx.moveTo(p[0] + dx, p[1] + dy));
+    shadeCtx.fill("nonzero");
+  }
+  x0 = clamp(Math.floor(x0) - 2, 0, w); y0 = clamp(Math.floor(y0) - 2, 0, h); x1 = clamp(Math.ceil(x1) + 2, 0, w); y1 = clamp(Math.ceil(y1) + 2, 0, h);
+  if (x1 <= x0 || y1 <= y0) return;
+  ctx.globalAlpha = dark() ? 0.5 : 0.29; ctx.imageSmoothingQuality = "high";
+  ctx.drawImage(shade, x0, y0, x1 - x0, y1 - y0, x0 / k, y0 / k, (x1 - x0) / k, (y1 - y0) / k);
   ctx.globalAlpha = 1;
 }
 function convexHull(points) {
@@ -369,13 +376,13 @@ function draw() {
   track(); aim();
   ctx.clearRect(0, 0, canvas.width, canvas.height);
   const parts = stage().flatMap(capsules), floorSeen = eye[1] > floorY();
-  const began = performance.now();
   if (floorSeen) { drawFloor(); drawShadow(parts); drawTrails(); }
+  const began = performance.now();
   drawBody(parts);
   // Slow machines get a coarser figure, never a slower one; fast ones get it back.
   if (testing) return;
   cost += 0.1 * (performance.now() - began - cost);
-  if (cost > 22 && quality > 0.4) { quality *= 0.8; cost = 12; } else if (cost < 5 && quality < 1) { quality = Math.min(1, quality * 1.1); cost = 8; }
+  if (cost > 14 && quality > 0.4) { quality *= 0.8; cost = 8; } else if (cost < 5 && quality < 1) { quality = Math.min(1, quality * 1.1); cost = 6; }
 }
 function readout() {
   const last = current.frames - 1, s = x => (x / current.fps).toFixed(2);

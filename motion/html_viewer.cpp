@@ -10,7 +10,7 @@
 #include "kernels/error.h"
 #include "motion/figure.h"
 #include "motion/html_page.h"
-#include "motion/text_file.h"
+#include "tensor/formats/atomic_file.h"
 
 namespace mc::motion {
 namespace {
@@ -166,7 +166,7 @@ std::string viewer_page(std::span<const ViewerMotion> motions) {
 }
 
 void write_viewer(const std::string& path, std::span<const ViewerMotion> motions) {
-    write_whole_file(path, viewer_page(motions));
+    write_text_file(path, viewer_page(motions));
 }
 
 }  // namespace mc::motion

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
+#include "tensor/formats/atomic_file.h"
 
 namespace mc::motion {
 namespace {
@@ -103,7 +103,7 @@ std::string encode_png(const Image& image) {
 }
 
 void write_png(const std::string& path, const Image& image) {
-    write_whole_file(path, encode_png(image));
+    write_text_file(path, encode_png(image));
 }
 
 }  // namespace mc::motion

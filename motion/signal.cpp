@@ -9,7 +9,7 @@ std::vector<double> box_filter(std::span<const double> x, int64_t radius) {
     const auto n = static_cast<int64_t>(x.size());
     std::vector<double> out(x.size());
     for (int64_t t = 0; t < n; ++t) {
-        const int64_t from = std::max<int64_t>(0, t - radius), to = std::min(n - 1, t + radius);
+        const int64_t r = std::min({radius, t, n - 1 - t}), from = t - r, to = t + r;
         double sum = 0;
         for (int64_t k = from; k <= to; ++k) sum += x[static_cast<size_t>(k)];
         out[static_cast<size_t>(t)] = sum / static_cast<double>(to - from + 1);

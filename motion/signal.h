@@ -7,7 +7,8 @@
 
 namespace mc::motion {
 
-// Mean over [t - radius, t + radius]; the ends are cut, not padded: (N) -> (N).
+// Mean over [t - r, t + r]: (N) -> (N). r is `radius`, less near the ends so that the window stays
+// centred: steady motion passes unchanged and loses nothing of its way.
 std::vector<double> box_filter(std::span<const double> x, int64_t radius);
 
 // Takes out jumps of more than half a `period`, as of angles, in place.

@@ -1,10 +1,7 @@
 // evaluate: how good motions are. `evaluate --help` shows examples.
-// Exit status: 0 done, 1 failed (one line on the error output), 2 wrong usage.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -25,10 +22,10 @@
 #include "train/fact_score.h"
 #include "train/progress.h"
 
+namespace mc::tools {
 namespace {
 
 namespace fs = std::filesystem;
-using namespace mc;
 using motion::FactCase;
 using motion::JointSequence;
 
@@ -52,21 +49,6 @@ train::MotionSource motions_in(const fs::path& folder) {
     };
 }
 
-// Made by a bundle's generator, lengths estimated from the prompts, with the bundle's own settings.
-train::MotionSource generated_by(const fs::path& folder) {
-    auto bundle = std::make_shared<Bundle>(load_bundle(folder));
-    return [bundle](std::span<const FactCase> cases, uint64_t seed) {
-        std::vector<GenerationRequest> requests;
-        for (const FactCase& c : cases) requests.push_back({c.prompt, {}});
-        GenerationOptions options = bundle->defaults;
-        options.seed = seed;
-        std::vector<JointSequence> motions;
-        for (const motion::FeatureSequence& made : bundle->generator->generate(requests, options))
-            motions.push_back(motion::joints_from_features(made));
-        return motions;
-    };
-}
-
 // The same motions, drawn into `folder` on their way.
 train::MotionSource with_strips(train::MotionSource source, const fs::path& folder) {
     return [source = std::move(source), folder](std::span<const FactCase> cases, uint64_t seed) {
@@ -85,6 +67,14 @@ void make_folder(const fs::path& folder) {
         throw Error(fmt::format("{}: cannot make the folder; choose another", folder.string()));
 }
 
+struct Options {
+    std::string facts, motions, bundle, measured, json, strips;
+    int64_t seeds = 3;
+    std::optional<uint64_t> seed;
+    bool list = false, quiet = false;
+    CommonOptions common;
+};
+
 void list_facts() {
     for (const motion::FactInfo& f : motion::known_facts())
         fmt::print("{:<24} {:<8} {}\n", f.name, f.unit, f.meaning);
@@ -96,67 +86,80 @@ void measure(const fs::path& path) {
         fmt::print("{:<24} {:>9.3f} {}\n", f.name, facts.at(f.name), f.unit);
 }
 
+int score(const Options& options) {
+    const std::vector<FactCase> cases = motion::read_fact_cases(options.facts);
+    Bundle bundle;  // lives as long as the source that asks its generator
+    train::MotionSource source;
+    if (options.motions.empty()) {
+        bundle = load_bundle(options.bundle.empty() ? default_bundle() : fs::path(options.bundle));
+        if (options.seed) bundle.defaults.seed = *options.seed;
+        source = train::motions_of(*bundle.generator, bundle.defaults);
+    } else {
+        source = motions_in(options.motions);
+    }
+    if (!options.strips.empty()) {
+        make_folder(options.strips);
+        source = with_strips(std::move(source), options.strips);
+    }
+    train::Progress progress("facts", options.seeds);
+    const train::FactReport report = train::score_facts(
+        cases, options.seeds, source, [&](int64_t done, int64_t) { progress.update(done); });
+    progress.finish();
+    fmt::print("{}", train::fact_table(report, !options.quiet));
+    if (!options.json.empty())
+        write_text_file(options.json, train::fact_json(report).dump(1) + "\n");
+    return 0;
+}
+
+int run(const Options& options) {
+    apply(options.common);
+    if (options.list) {
+        list_facts();
+    } else if (!options.measured.empty()) {
+        measure(options.measured);
+    } else {
+        return score(options);
+    }
+    return 0;
+}
+
 }  // namespace
+}  // namespace mc::tools
 
 int main(int argc, char** argv) {
-    CLI::App app("Measures motions, and scores them against what their prompts say.", "evaluate");
-    app.footer(
-        "Examples:\n"
-        "  evaluate --facts pretrained/facts/facts.jsonl --seeds 3\n"
-        "  evaluate --facts pretrained/facts/facts.jsonl --motions out --seeds 3\n"
-        "  evaluate --measure out/1_0.npy\n"
-        "  evaluate --list-facts\n"
-        "MOTIONS has one file LINE_SEED.npy a prompt and seed (lines from 1, seeds from 0): "
-        "joints\n"
-        "(N, 22, 3) or HumanML3D's features (N, 263).\n"
-        "Exit status: 0 done, 1 failed, 2 wrong usage.");
-
-    fs::path facts, motions, measured, json, strips, bundle;
-    tools::CommonOptions common;
-    int64_t seeds = 3;
-    bool list = false, quiet = false;
+    using namespace mc::tools;
+    CLI::App app("Measures motions, and scores generators against what their prompts say.",
+                 "evaluate");
+    Options options;
     auto* what = app.add_option_group("what", "one of");
-    what->add_option("--facts", facts, "prompts and checks, JSON lines (pretrained/facts)");
-    what->add_option("--measure", measured, "print the facts of one motion (.npy)");
-    what->add_flag("--list-facts", list, "print all facts with their meaning");
+    auto* facts = what->add_option("--facts", options.facts,
+                                   "score on prompts with checks, JSON lines (pretrained/facts)");
+    what->add_option("--measure", options.measured, "print the facts of one motion (.npy)");
+    what->add_flag("--list-facts", options.list, "print all facts with their meaning");
     what->require_option(1);
-    auto* of_facts = app.get_option_no_throw("--facts");
-    if (of_facts == nullptr) of_facts = what->get_option("--facts");
-    app.add_option("--motions", motions, "folder of motions, LINE_SEED.npy, instead of a bundle's")
-        ->needs(of_facts);
-    auto* of_bundle = app.add_option("--bundle", bundle,
-                                     "model bundle that makes the motions [pretrained/default]");
-    of_bundle->needs(of_facts);
-    app.add_option("--seeds", seeds, "motions a prompt")
+    auto* bundle =
+        app.add_option("--bundle", options.bundle, "score this model bundle [pretrained/default]");
+    bundle->needs(facts);
+    app.add_option("--motions", options.motions,
+                   "score a folder of motions instead: LINE_SEED.npy, a prompt's line in the file "
+                   "from 1 and a seed from 0; joints (N, 22, 3) or features (N, 263)")
+        ->needs(facts)
+        ->excludes(bundle);
+    app.add_option("--seeds", options.seeds, "motions a prompt")
         ->check(CLI::Range(int64_t{1}, int64_t{1000}))
         ->capture_default_str();
-    app.add_option("--json", json, "write the whole report here")->needs(of_facts);
-    app.add_option("--strips", strips, "draw every motion into this folder, LINE_SEED.png")
-        ->needs(of_facts);
-    app.add_flag("--quiet", quiet, "leave out the list of what failed");
-    tools::add_common_options(app, common);
-    return tools::run_program(app, argc, argv, [&] {
-        tools::apply(common);
-        if (list) {
-            list_facts();
-        } else if (!measured.empty()) {
-            measure(measured);
-        } else {
-            const std::vector<FactCase> cases = motion::read_fact_cases(facts);
-            train::MotionSource source =
-                motions.empty() ? generated_by(bundle.empty() ? tools::default_bundle() : bundle)
-                                : motions_in(motions);
-            if (!strips.empty()) {
-                make_folder(strips);
-                source = with_strips(std::move(source), strips);
-            }
-            train::Progress progress("facts", seeds);
-            const train::FactReport report = train::score_facts(
-                cases, seeds, source, [&](int64_t done, int64_t) { progress.update(done); });
-            progress.finish();
-            fmt::print("{}", train::fact_table(report, !quiet));
-            if (!json.empty()) write_text_file(json, train::fact_json(report).dump(1) + "\n");
-        }
-        return 0;
-    });
+    app.add_option("--seed", options.seed, "the generator's first seed [the bundle's]");
+    app.add_option("--json", options.json, "write the whole report here")->needs(facts);
+    app.add_option("--strips", options.strips, "draw every motion into this folder, LINE_SEED.png")
+        ->needs(facts);
+    app.add_flag("--quiet", options.quiet, "leave out the list of what failed");
+    add_common_options(app, options.common);
+    app.footer(
+        "Examples:\n"
+        "  evaluate --facts pretrained/facts/facts.jsonl\n"
+        "  evaluate --facts pretrained/facts/facts.jsonl --bundle out/bundle --json report.json\n"
+        "  evaluate --facts pretrained/facts/facts.jsonl --motions takes --strips look\n"
+        "  evaluate --measure takes/1_0.npy\n"
+        "  evaluate --list-facts");
+    return run_program(app, argc, argv, [&] { return run(options); });
 }

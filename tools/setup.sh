@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build needs from Debian's packages. Quiet and quick when nothing is missing.
+# Installs what the build needs from Debian's packages, and with the argument "tests" what the tests drive besides.
+# Quiet and quick when nothing is missing.
 set -euo pipefail
 packages=(
   g++ cmake ninja-build make ccache pkg-config   # the build
@@ -11,6 +12,9 @@ packages=(
   libutf8proc-dev                                # Unicode tables for the tokenizer
   libfmt-dev                                     # text formatting
 )
+if [ "${1:-}" = tests ]; then
+  packages+=(chromium)                         # opens the HTML page
+fi
 missing=()
 for package in "${packages[@]}"; do
   status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)

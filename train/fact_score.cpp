@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/error.h"
+#include "motion/features.h"
 
 namespace mc::train {
 
@@ -17,6 +18,19 @@ using motion::MotionFacts;
 double FactReport::ratio() const {
     if (shuffled > 0) return score / shuffled;
     return score > 0 ? std::numeric_limits<double>::infinity() : 0;
+}
+
+MotionSource motions_of(MotionGenerator& generator, const GenerationOptions& options) {
+    return [&generator, options](std::span<const FactCase> cases, uint64_t seed) {
+        std::vector<GenerationRequest> requests;
+        for (const FactCase& c : cases) requests.push_back({c.prompt, std::nullopt});
+        GenerationOptions seeded = options;
+        seeded.seed += seed;
+        std::vector<motion::JointSequence> motions;
+        for (const auto& features : generator.generate(requests, seeded))
+            motions.push_back(motion::joints_from_features(features));
+        return motions;
+    };
 }
 
 FactReport score_facts(std::span<const FactCase> cases, int64_t seeds, const MotionSource& source,

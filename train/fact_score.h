@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "models/motion_generator.h"
 #include "motion/fact_checks.h"
 #include "motion/joints.h"
 
@@ -31,6 +32,10 @@ namespace mc::train {
 // One motion a case, in their order: (T, 22, 3) at any length.
 using MotionSource = std::function<std::vector<motion::JointSequence>(
     std::span<const motion::FactCase> cases, uint64_t seed)>;
+
+// Asks a generator for all prompts at once, at lengths of its own choice. Seed k of the benchmark
+// is options.seed + k. The generator has to outlive the source.
+MotionSource motions_of(MotionGenerator& generator, const GenerationOptions& options = {});
 
 struct FactCaseScore {
     std::string prompt, group;

@@ -6,7 +6,6 @@
 #include <random>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
 #include "tests/test_paths.h"
 
 using namespace mc::motion;

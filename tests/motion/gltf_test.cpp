@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 
@@ -177,5 +176,5 @@ TEST_CASE("gltf: what is no motion is refused, any caption is kept") {
     mc::testing::ScratchDir scratch;
     const std::string path = (scratch.path / "a.glb").string();
     write_glb(path, walking_rig(4));
-    CHECK(Glb(read_whole_file(path)).gltf["nodes"].size() == 23);
+    CHECK(Glb(mc::testing::read_bytes(path)).gltf["nodes"].size() == 23);
 }

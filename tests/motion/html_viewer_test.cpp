@@ -9,7 +9,6 @@
 
 #include "kernels/error.h"
 #include "motion/figure.h"
-#include "motion/text_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 
@@ -133,7 +132,7 @@ TEST_CASE("html_viewer: the page works in a browser") {
     const std::string command = (mc::testing::source_dir() / "tests/page/check_page.sh").string() +
                                 " " + path + " > " + log;
     const int status = std::system(command.c_str());
-    const std::string said = read_whole_file(log);
+    const std::string said = mc::testing::read_bytes(log);
     if (WEXITSTATUS(status) == 77) {
         MESSAGE("SKIPPED: " << said);
         return;

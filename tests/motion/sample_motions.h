@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cmath>
-#include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "motion/ik.h"
-#include "motion/text_file.h"
+#include "motion/motion_file.h"
 
 namespace mc::testing {
 
@@ -56,18 +57,13 @@ inline motion::RigMotion walking_rig(int64_t frames, double heading = 0, double 
     return out;
 }
 
-// shared/data/HumanML3D/new_joints/012314.npy, float32 in C order.
 inline motion::JointSequence recorded_clip(const std::filesystem::path& shared) {
-    const std::string bytes =
-        motion::read_whole_file((shared / "data/HumanML3D/new_joints/012314.npy").string());
-    const size_t head = 10 + static_cast<unsigned char>(bytes[8]) +
-                        256 * static_cast<size_t>(static_cast<unsigned char>(bytes[9]));
-    motion::JointSequence out;
-    out.joints = 22;
-    out.frames = static_cast<int64_t>((bytes.size() - head) / (22 * 3 * sizeof(float)));
-    out.xyz.resize(static_cast<size_t>(out.frames * 22 * 3));
-    std::memcpy(out.xyz.data(), bytes.data() + head, out.xyz.size() * sizeof(float));
-    return out;
+    return motion::read_joints(shared / "data/HumanML3D/new_joints/012314.npy");
+}
+
+inline std::string read_bytes(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
 }
 
 struct JointError {

@@ -6,7 +6,6 @@
 #include <cstdlib>
 
 #include "kernels/error.h"
-#include "motion/text_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 
@@ -102,7 +101,7 @@ TEST_CASE("strip: every cell shows a figure, left limbs green and right limbs or
     mc::testing::ScratchDir scratch;
     const std::string path = (scratch.path / "walk.png").string();
     write_strip(path, walk, options);
-    const Image image = decode_png(read_whole_file(path));
+    const Image image = decode_png(mc::testing::read_bytes(path));
     CHECK(image.height == 200);
     REQUIRE(image.width % 7 == 0);
     const int cell = image.width / 7;

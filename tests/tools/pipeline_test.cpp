@@ -1,0 +1,255 @@
+// The programs end to end, as a user runs them: a made-up data set, every stage trained for a few
+// steps, one of them killed and resumed, a bundle, motions from it, their BVH read again; and what
+// they say to bad input.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "models/bundle.h"
+#include "motion/bvh.h"
+#include "motion/ik.h"
+#include "motion/motion_file.h"
+#include "tests/synthetic_motion.h"
+#include "tests/synthetic_teacher.h"
+#include "tests/test_paths.h"
+
+namespace fs = std::filesystem;
+using mc::testing::ScratchDir;
+
+namespace {
+
+struct Ran {
+    int status = -1;
+    std::string text;  // standard output and error
+};
+
+Ran run(const std::string& program, const std::string& arguments) {
+    const std::string command =
+        std::string(MOCLIP_BINARY_DIR) + "/bin/" + program + " " + arguments + " 2>&1";
+    Ran ran;
+    std::FILE* pipe = popen(command.c_str(), "r");
+    std::array<char, 4096> buffer;
+    while (size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
+        ran.text.append(buffer.data(), n);
+    const int status = pclose(pipe);
+    ran.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return ran;
+}
+
+void must(const std::string& program, const std::string& arguments) {
+    const Ran ran = run(program, arguments);
+    INFO(program << " " << arguments << "\n" << ran.text);
+    REQUIRE(ran.status == 0);
+}
+
+// One line, the right status, and the words that tell what is wrong.
+void refuses(const std::string& program, const std::string& arguments, int status,
+             const std::string& words) {
+    const Ran ran = run(program, arguments);
+    INFO(program << " " << arguments << "\n" << ran.text);
+    CHECK(ran.status == status);
+    CHECK(ran.text.find(words) != std::string::npos);
+    if (status == 1) CHECK(std::count(ran.text.begin(), ran.text.end(), '\n') == 1);
+}
+
+std::string bytes_of(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::stringstream all;
+    all << file.rdbuf();
+    return all.str();
+}
+
+// The pipeline is made once and shared by the cases of this file.
+struct Pipeline {
+    ScratchDir scratch;
+    std::string dir = scratch.path.string();
+    std::string data = dir + "/data", bundle = dir + "/bundle", text, vq_options, token_options;
+
+    Pipeline() {
+        mc::testing::write_synthetic_mocap(scratch.path / "mocap", 48, 60);
+        must("motion", "dataset build --mocap " + dir + "/mocap --out " + data);
+        mc::testing::write_teacher(scratch.path);
+        must("train", "vocab --sentences " + dir + "/sentences.txt " + dir +
+                          "/mocap/captions.jsonl --merges 60 --min-count 1 --out " + dir +
+                          "/vocab.txt.gz");
+        must("train", "text --quiet --teacher " + dir + " --vocab " + dir + "/vocab.txt.gz --out " +
+                          dir +
+                          "/text --set steps=3 batch=6 group=2 validate_every=3 model.width=64 "
+                          "model.layers=1 model.heads=1 "
+                          "model.embed_dim=32");
+        must("moclip_train", "--quiet --data " + data + " --text " + dir +
+                                 "/text/text_encoder.safetensors --vocab " + dir +
+                                 "/vocab.txt.gz --out " + dir +
+                                 "/moclip --set steps=4 batch=8 validate_every=4 motion.width=32 "
+                                 "motion.heads=2 motion.layers=1 "
+                                 "motion.part_dim=16 motion.hidden_dim=16");
+        text =
+            " --text " + dir + "/moclip/text_encoder.safetensors --vocab " + dir + "/vocab.txt.gz ";
+        vq_options = " --quiet --data " + data +
+                     " --set steps=6 batch=4 window=32 validate_every=3 save_every=2 "
+                     "model.width=32 model.code_dim=16 "
+                     "model.depth=1 model.nb_code=16 model.num_quantizers=3 ";
+        must("train", "vq --out " + dir + "/vq" + vq_options);
+        token_options = " --quiet --data " + data + " --vq " + dir + "/vq" + text;
+        const std::string small =
+            " --set steps=4 batch=4 validate_every=2 model.latent_dim=32 model.n_heads=2 "
+            "model.n_layers=1 "
+            "model.ff_size=64 model.code_dim=16 ";
+        must("train", "masked --out " + dir + "/masked" + token_options + small);
+        must("train", "residual --out " + dir + "/residual" + token_options + small);
+        must("train", "length --out " + dir + "/length" + token_options +
+                          " --set steps=4 batch=4 validate_every=2");
+        must("train", "bundle --data " + data + text + "--vq " + dir + "/vq --masked " + dir +
+                          "/masked --residual " + dir + "/residual --length " + dir +
+                          "/length --out " + bundle + " --provenance made-up");
+    }
+};
+
+Pipeline& pipeline() {
+    static Pipeline made;
+    return made;
+}
+
+}  // namespace
+
+TEST_CASE("programs: from a mocap folder to motions that read back") {
+    Pipeline& p = pipeline();
+    const std::string out = p.dir + "/out";
+    must("generate", "\"a person waves\" --bundle " + p.bundle +
+                         " --length 3 --count 2 --seed 5 --format bvh,html,npy,glb,png --out " +
+                         out);
+    for (int take = 1; take <= 2; ++take) {
+        const std::string stem = out + "/a_person_waves_" + std::to_string(take);
+        const auto joints = mc::motion::read_joints(stem + ".npy");
+        CHECK(joints.frames == 60);
+        const auto again = mc::motion::bvh_joints(mc::motion::read_bvh(stem + ".bvh"));
+        REQUIRE(again.frames == joints.frames);
+        double error = 0;
+        for (size_t i = 0; i < joints.xyz.size(); i += 3)
+            error += std::hypot(joints.xyz[i] - again.xyz[i], joints.xyz[i + 1] - again.xyz[i + 1],
+                                joints.xyz[i + 2] - again.xyz[i + 2]);
+        // The untrained model's figure is no body (its bones change length), so this is loose;
+        // ik_test holds the centimetre.
+        CHECK(error / static_cast<double>(joints.xyz.size() / 3) < 1.0);
+        CHECK(fs::file_size(stem + ".glb") > 1000);
+        CHECK(fs::file_size(stem + ".png") > 1000);
+    }
+    CHECK(bytes_of(out + "/a_person_waves.html").find("a person waves") != std::string::npos);
+    // The same seed gives the same bits, whatever the number of threads.
+    must("generate", "\"a person waves\" --bundle " + p.bundle +
+                         " --length 3 --count 2 --seed 5 --threads 1 --format npy --out " + p.dir +
+                         "/out1");
+    CHECK(bytes_of(out + "/a_person_waves_2.npy") ==
+          bytes_of(p.dir + "/out1/a_person_waves_2.npy"));
+}
+
+TEST_CASE("programs: prompts from a file, with and without lengths") {
+    Pipeline& p = pipeline();
+    std::ofstream(p.dir + "/prompts.txt") << "a person walks#2.5\n\na person jumps\r\n";
+    must("generate", "--prompts " + p.dir + "/prompts.txt --bundle " + p.bundle +
+                         " --format npy --out " + p.dir + "/prompted");
+    CHECK(mc::motion::read_joints(p.dir + "/prompted/001_a_person_walks.npy").frames == 48);
+    CHECK(fs::exists(p.dir + "/prompted/002_a_person_jumps.npy"));
+}
+
+TEST_CASE("programs: a training that is killed and resumed ends in the same bits") {
+    Pipeline& p = pipeline();
+    const std::string program = std::string(MOCLIP_BINARY_DIR) + "/bin/train",
+                      out = p.dir + "/killed";
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        const std::string command =
+            "exec " + program + " vq --out " + out + p.vq_options + ">/dev/null 2>&1";
+        execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+        _exit(127);
+    }
+    for (int i = 0; i < 3000 && !fs::exists(out + "/latest.safetensors"); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    kill(child, SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+    must("train", "vq --resume --out " + out + p.vq_options);
+    CHECK(bytes_of(out + "/latest.safetensors") == bytes_of(p.dir + "/vq/latest.safetensors"));
+    refuses("train", "vq --out " + out + p.vq_options, 1, "--resume");
+    refuses("train",
+            "masked --out " + p.dir + "/wrong" + " --quiet --data " + p.data + " --vq " + p.dir +
+                "/masked" + p.text,
+            1, "stage");
+}
+
+TEST_CASE("programs: bad input is one clear line") {
+    Pipeline& p = pipeline();
+    const std::string good = " --bundle " + p.bundle + " --out " + p.dir + "/bad ";
+    refuses("generate", "--no-such-option", 2, "--help");
+    refuses("generate", good, 1, "prompt");
+    refuses("generate", "\"a person jumps\" --length 0" + good, 1, "length 0");
+    refuses("generate", "\"a person jumps\" --length 60" + good, 1, "length 60");
+    refuses("generate", "\"a person jumps\" --format gif" + good, 1, "gif");
+    refuses("generate", "\"$(printf 'a \\377 b')\"" + good, 1, "UTF-8");
+    refuses("generate", "\"a person jumps\" --bundle " + p.dir + "/none", 1, "none/bundle.json");
+    refuses("generate", "\"a person jumps\" --bundle " + p.bundle + " --out /proc/nowhere", 1,
+            "--out");
+    must("generate", "\"\" --format npy" + good);  // the empty prompt is one like any other
+    std::string words;
+    for (int i = 0; i < 10000; ++i) words += "walk ";
+    std::ofstream(p.dir + "/long.txt") << words << "\n";
+    must("generate", "--format npy --prompts " + p.dir + "/long.txt" + good);
+    CHECK_FALSE(fs::exists(p.dir + "/bad/a_person_jumps.npy"));
+
+    refuses("train", "vq --data " + p.dir + " --out " + p.dir + "/x", 1, "train.txt");
+    refuses("train", "vq --data " + p.data + " --out " + p.dir + "/x --set modle.width=3", 1,
+            "modle.width");
+}
+
+TEST_CASE("programs: a broken bundle is one clear line") {
+    Pipeline& p = pipeline();
+    const fs::path broken = p.dir + "/broken";
+    auto fresh = [&] {
+        fs::remove_all(broken);
+        fs::copy(p.bundle, broken);
+    };
+    auto refused = [&](const std::string& words) {
+        refuses("generate",
+                "\"a person jumps\" --out " + p.dir + "/bad --bundle " + broken.string(), 1, words);
+    };
+    fresh();
+    fs::remove(broken / "masked.safetensors");
+    refused("masked.safetensors");
+    fresh();
+    fs::resize_file(broken / "vq.safetensors", fs::file_size(broken / "vq.safetensors") / 2);
+    refused("vq.safetensors");
+    fresh();
+    std::ofstream(broken / "bundle.json") << "{";
+    refused("bundle.json");
+    fresh();
+    {
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        info["version"] = 99;
+        std::ofstream(broken / "bundle.json") << info;
+    }
+    refused("99");
+    fresh();
+    {
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        info["masked"]["config"]["latent_dim"] = 64;
+        std::ofstream(broken / "bundle.json") << info;
+    }
+    refused("wrong shape");
+    fresh();
+    {  // a NaN in the last weight
+        std::fstream file(broken / "residual.safetensors",
+                          std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(-2, std::ios::end);
+        file.write("\x00\x7e", 2);
+    }
+    refused("nan");
+}

@@ -22,24 +22,28 @@ struct Options {
     CommonOptions common;
 };
 
-constexpr double kEpochs = 50;  // what --naive N counts in
+constexpr int64_t kEpochs = 50;  // what --naive N counts in
 
 void print_recall(const char* when, const train::MoClipStage::Recall& r) {
     fmt::print(
-        "{}: text to motion, pools of 32 of the test split: R@1 {:.1f} %, R@2 {:.1f} %, R@3 {:.1f} "
+        "{}: text to motion, pools of {} of the test split: R@1 {:.1f} %, R@2 {:.1f} %, R@3 {:.1f} "
         "%\n",
-        when, 100 * r.at1, 100 * r.at2, 100 * r.at3);
+        when, r.pool, 100 * r.at1, 100 * r.at2, 100 * r.at3);
 }
 
 int run(const Options& options) {
     apply(options.common);
     std::vector<std::string> settings;
-    if (options.mode) settings.push_back("mode=" + *options.mode);
+    if (options.mode) {  // with the body parts that belong to it, unless --set names others
+        settings.push_back("mode=" + *options.mode);
+        settings.push_back(*options.mode == "reference" ? "motion.part_table=t2m8_compat"
+                                                        : "motion.part_table=t2m6");
+    }
     if (options.lambda) settings.push_back(fmt::format("lambda={}", *options.lambda));
     if (options.naive) {
         settings.push_back("naive=true");
-        settings.push_back(
-            fmt::format("frozen_share={}", 1 - static_cast<double>(*options.naive) / kEpochs));
+        settings.push_back(fmt::format("frozen_share={}", 1 - static_cast<double>(*options.naive) /
+                                                                  static_cast<double>(kEpochs)));
     }
     settings.insert(settings.end(), options.settings.begin(), options.settings.end());
     const nlohmann::json config = train::resolve_config(
@@ -57,11 +61,15 @@ int run(const Options& options) {
     adapted["schedule"] = "warm_up_cosine";
     train::LoopOptions loop = train::loop_options(adapted, options.out);
     loop.config = config;
-    // Each phase has a cosine of its own, both over the whole number of steps (moclip.md 5.2).
+    // Each phase has a cosine of its own, both over the whole number of steps (moclip.md 5.2). The
+    // published code takes a new rate once an epoch.
     const double lr = config.at("lr");
     const int64_t first = stage.switch_step(), steps = loop.steps;
+    const int64_t epoch =
+        stage_options.mode == "reference" ? std::max<int64_t>(1, steps / kEpochs) : 1;
     loop.rate = [=](int64_t step) {
-        return train::cosine_rate(lr, step < first ? step : step - first, steps);
+        const int64_t done = step < first ? step : step - first;
+        return train::cosine_rate(lr, done / epoch * epoch, steps);
     };
     loop.resume = options.resume;
     loop.quiet = options.quiet;
@@ -78,8 +86,10 @@ int run(const Options& options) {
     }
     const fs::path written = fs::path(options.out) / "text_encoder.safetensors";
     stage.write_text_encoder(written);
-    print_recall("before", before);
-    print_recall("after", stage.retrieval("test"));
+    stage.write_model(fs::path(options.out) / "moclip.safetensors");
+    print_recall("untrained", before);
+    if (stage.frozen_recall()) print_recall("text tower frozen", *stage.frozen_recall());
+    print_recall("text tower released", stage.retrieval("test"));
     const auto [teacher, student] = stage.text_norms();
     fmt::print("mean norm of text embeddings: {:.3f} before, {:.3f} after\n{}\n", teacher, student,
                written.string());
@@ -105,8 +115,9 @@ int main(int argc, char** argv) {
     app.add_option("--vocab", options.vocab, "its merge file")
         ->required()
         ->check(CLI::ExistingFile);
-    app.add_option("--out", options.out,
-                   "run folder: checkpoints, log.jsonl, text_encoder.safetensors")
+    app.add_option(
+           "--out", options.out,
+           "run folder: checkpoints, log.jsonl, text_encoder.safetensors, moclip.safetensors")
         ->required();
     app.add_option("--preset", options.preset,
                    "small (two CPU cores) or humanml3d (the published size and recipe)")

@@ -1,8 +1,9 @@
 #include "train/moclip_stage.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "train/schedule.h"
 
@@ -40,6 +41,14 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
                     text_weights + " embeds " + std::to_string(tower_.config.vocab) +
                     "; name the vocabulary it was trained with");
     student_.text.load(tower_.state, {{}, text_weights});
+    // A whole CLIP brings its similarity's scale along.
+    if (const SafetensorsFile file(text_weights); file.find("logit_scale")) {
+        const Tensor scale = file.get("logit_scale");
+        if (scale.numel() != 1)
+            throw Error(text_weights + ": logit_scale is " + scale.shape().str() +
+                        ", want one number");
+        student_.set_scale(scale.to(DType::f64).reshape({}).item<double>());
+    }
     teacher_.load(tower_.state, {{}, text_weights});
     teacher_.set_requires_grad(false);
     student_.text.set_requires_grad(false);
@@ -53,6 +62,8 @@ void MoClipStage::prepare(int64_t step, AdamW& optimizer) {
         return;
     }
     if (!released_) {
+        if (!frozen_recall_) frozen_recall_ = retrieval("test");
+        frozen_text_.clear();
         student_.set_requires_grad(true);
         if (!options_.train_scale) {
             student_.logit_scale.set_requires_grad(false);
@@ -73,6 +84,18 @@ Tensor MoClipStage::tokenized(const std::vector<std::string>& captions) const {
     std::vector<const std::vector<int32_t>*> pointers;
     for (const auto& row : rows) pointers.push_back(&row);
     return clip::padded_ids(pointers);
+}
+
+Tensor MoClipStage::frozen_text(const std::vector<std::string>& captions) {
+    const int64_t width = tower_.config.embed_dim;
+    const Tensor out = Tensor::empty({static_cast<int64_t>(captions.size()), width});
+    for (size_t i = 0; i < captions.size(); ++i) {
+        auto [found, fresh] = frozen_text_.try_emplace(captions[i]);
+        if (fresh) found->second = teacher_(tokenized({captions[i]})).value().to_vector<float>();
+        std::copy(found->second.begin(), found->second.end(),
+                  out.data<float>() + static_cast<int64_t>(i) * width);
+    }
+    return out;
 }
 
 MoClipStage::Batch MoClipStage::assemble(const MotionData& data,
@@ -115,7 +138,8 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
     Tape tape;
     Tape::Recording recording(tape);
     const Var zm = l2_normalize(student_.motion(batch.joints, batch.lengths, {true, &generator}));
-    const Var zs = l2_normalize(student_.text(batch.ids));
+    const Var zs =
+        l2_normalize(step < switch_step_ ? Var(frozen_text(captions)) : student_.text(batch.ids));
     const Var contrastive = student_.similarity_loss(zm, zs);
     Var total = contrastive;
     Metrics metrics{{"contrastive", contrastive.value().item<float>()}};
@@ -167,12 +191,14 @@ Metrics MoClipStage::validate() {
 }
 
 MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t repeats) const {
-    constexpr int64_t kPool = 32;
-    const MotionData data(split_of(options_.data, split));
+    std::optional<MotionData> read;
+    if (split != "val") read.emplace(split_of(options_.data, split));
+    const MotionData& data = read ? *read : held_out_;
     const int64_t count = static_cast<int64_t>(data.samples().size());
-    if (count < kPool)
-        throw Error("[moclip] retrieval needs at least 32 motions in the " + split +
+    if (count < 2)
+        throw Error("[moclip] retrieval needs at least 2 motions in the " + split +
                     " split, there are " + std::to_string(count));
+    const int64_t pool = std::min<int64_t>(32, count);
     std::vector<Var> motions, texts;
     for (int64_t i = 0; i < count; ++i) {
         const auto& sample = data.samples()[static_cast<size_t>(i)];
@@ -184,15 +210,16 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
     const Tensor score =
         matmul(concat(texts, 0), concat(motions, 0), false, true).value();  // (text, motion)
     Recall recall;
+    recall.pool = pool;
     double asked = 0;
     Generator shuffle(17);
     for (int64_t r = 0; r < repeats; ++r) {
         const std::vector<int64_t> order = shuffle.permutation(count);
-        for (int64_t begin = 0; begin + kPool <= count; begin += kPool)
-            for (int64_t i = 0; i < kPool; ++i) {
+        for (int64_t begin = 0; begin + pool <= count; begin += pool)
+            for (int64_t i = 0; i < pool; ++i) {
                 const float* row = score.data<float>() + order[begin + i] * count;
                 int64_t better = 0;
-                for (int64_t j = 0; j < kPool; ++j)
+                for (int64_t j = 0; j < pool; ++j)
                     better += row[order[begin + j]] > row[order[begin + i]];
                 recall.at1 += better < 1;
                 recall.at2 += better < 2;
@@ -209,26 +236,89 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
 std::pair<double, double> MoClipStage::text_norms() const {
     std::vector<std::string> captions;
     for (const auto& sample : held_out_.samples()) captions.push_back(sample.captions.front().text);
-    const Tensor ids = tokenized(captions);
     auto mean_norm = [&](const clip::TextTransformer& text) {
-        const Var z = text(ids);
-        return static_cast<double>(mean(sqrt(sum(square(z), 1, false))).value().item<float>());
+        constexpr size_t kTogether = 64;
+        double total = 0;
+        for (size_t begin = 0; begin < captions.size(); begin += kTogether) {
+            const size_t end = std::min(captions.size(), begin + kTogether);
+            const Var z = text(tokenized({captions.begin() + static_cast<std::ptrdiff_t>(begin),
+                                          captions.begin() + static_cast<std::ptrdiff_t>(end)}));
+            total += static_cast<double>(sum(sqrt(sum(square(z), 1, false))).value().item<float>());
+        }
+        return total / static_cast<double>(captions.size());
     };
     return {mean_norm(teacher_), mean_norm(student_.text)};
 }
 
-void MoClipStage::write_text_encoder(const std::filesystem::path& path) const {
-    auto& text = const_cast<clip::TextTransformer&>(
-        student_.text);  // state() shares storage, changes nothing
-    const nn::TensorMap state = text.state();
-    write_safetensors(
-        path, NamedTensors(state.begin(), state.end()),
-        {{"format", "moclip"},
-         {"heads", std::to_string(tower_.config.heads)},
-         {"lambda", std::to_string(options_.lambda)},
-         {"parts", options_.motion.part_table},
-         {"licence", "MIT"},
-         {"provenance", "text tower fine-tuned by moclip_train on captioned motion capture"}});
+NamedTensors MoClipStage::extra_state() {
+    if (!frozen_recall_) return {};
+    const Tensor recall = Tensor::empty({4}, DType::f64);
+    const Recall& r = *frozen_recall_;
+    const double values[] = {r.at1, r.at2, r.at3, static_cast<double>(r.pool)};
+    std::copy(std::begin(values), std::end(values), recall.data<double>());
+    return {{"frozen_recall", recall}};
+}
+
+void MoClipStage::load_extra(const NamedTensors& state) {
+    for (const auto& [name, tensor] : state) {
+        if (name != "frozen_recall" || tensor.numel() != 4 || tensor.dtype() != DType::f64)
+            continue;
+        const auto v = tensor.to_vector<double>();
+        frozen_recall_ = Recall{v[0], v[1], v[2], static_cast<int64_t>(v[3])};
+    }
+}
+
+namespace {
+
+// As moclip.md 8 spells the options.
+const char* name_of_axis(moclip::PositionAxis axis) {
+    return axis == moclip::PositionAxis::none    ? "none"
+           : axis == moclip::PositionAxis::batch ? "batch"
+                                                 : "time";
+}
+const char* name_of_pooling(moclip::Pooling pooling) {
+    return pooling == moclip::Pooling::mean_all     ? "mean_all"
+           : pooling == moclip::Pooling::mean_valid ? "mean_valid"
+                                                    : "attention";
+}
+
+NamedTensors named(const nn::TensorMap& state) {
+    return NamedTensors(state.begin(), state.end());
+}
+
+}  // namespace
+
+StringMap MoClipStage::metadata() const {
+    std::filesystem::path data = std::filesystem::path(options_.data.root).lexically_normal();
+    if (!data.has_filename()) data = data.parent_path();  // "data/x/" is x
+    const moclip::MotionEncoderConfig& m = options_.motion;
+    return {{"format", "moclip"},
+            {"mode", options_.mode},
+            {"dataset", data.filename().string()},
+            {"parts", m.part_table},
+            {"pe_axis", name_of_axis(m.position_axis)},
+            {"pooling", name_of_pooling(m.pooling)},
+            {"input_space", m.input_space == moclip::InputSpace::normalised_ric
+                                ? "normalised_ric"
+                                : "metric_root_relative"},
+            {"limb_edges", m.limb_attention ? m.limb_edges : "none"},
+            {"lambda", fmt::format("{}", options_.tether ? options_.lambda : 0.0)},
+            {"steps", std::to_string(options_.steps)},
+            {"licence", "MIT"},
+            {"provenance", "text tower fine-tuned by moclip_train on captioned motion capture"}};
+}
+
+void MoClipStage::write_text_encoder(const std::filesystem::path& path) {
+    StringMap about = metadata();
+    about["heads"] = std::to_string(tower_.config.heads);
+    write_safetensors(path, named(student_.text.state()), about);
+}
+
+void MoClipStage::write_model(const std::filesystem::path& path) {
+    StringMap about = metadata();
+    about["heads"] = std::to_string(tower_.config.heads);
+    about["motion_heads"] = std::to_string(options_.motion.heads);
+    write_safetensors(path, named(student_.state()), about);
 }
 
 namespace {
@@ -284,6 +374,7 @@ const std::vector<Preset>& moclip_presets() {
 MoClipStageOptions moclip_stage_options(const Json& config, const std::string& data) {
     MoClipStageOptions o;
     const std::string mode = config.at("mode");
+    o.mode = mode;
     if (mode == "paper") {
         o.motion = moclip::MotionEncoderConfig::paper();
         o.reduction = moclip::DistillReduction::sample_sum;

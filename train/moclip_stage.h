@@ -3,6 +3,9 @@
 // frozen former self.
 #pragma once
 
+#include <optional>
+#include <unordered_map>
+
 #include "models/clip/clip_text_encoder.h"
 #include "models/moclip/losses.h"
 #include "models/moclip/moclip.h"
@@ -13,6 +16,7 @@
 namespace mc::train {
 
 struct MoClipStageOptions {
+    std::string mode = "paper";
     moclip::MotionEncoderConfig motion;
     bool matrix_scale = false;
     int64_t batch = 128, steps = 1000;
@@ -42,13 +46,23 @@ class MoClipStage : public Stage {
     Metrics step(int64_t step, Generator& generator) override;
     Metrics validate() override;  // loss on the val split; score = it
 
+    NamedTensors extra_state() override;
+    void load_extra(const NamedTensors& state) override;
+
     struct Recall {
         double at1 = 0, at2 = 0, at3 = 0;  // shares
+        int64_t pool = 0;                  // motions a text chooses from
     };
-    // Text to motion in pools of 32 of the test split, mean over `repeats` shuffles.
+    // Text to motion in pools of 32 of a split (all of it, if it is smaller), mean over `repeats`
+    // shuffles. Error: fewer than 2 motions.
     Recall retrieval(const std::string& split, int64_t repeats = 20) const;
+    // That of the test split when the text tower was released, so with the frozen text tower: what
+    // the second phase is to be compared with. None before the switch.
+    const std::optional<Recall>& frozen_recall() const { return frozen_recall_; }
     // The text tower alone, OpenAI's names, f32: drops in wherever a CLIP of its size does.
-    void write_text_encoder(const std::filesystem::path& path) const;
+    void write_text_encoder(const std::filesystem::path& path);
+    // All of the student under the published names, for those who want the motion tower too.
+    void write_model(const std::filesystem::path& path);
     int64_t switch_step() const { return switch_step_; }
     // Mean norm of the text embeddings of the val captions, teacher and student: a health check
     // (moclip.md 11.1).
@@ -63,6 +77,10 @@ class MoClipStage : public Stage {
     Batch assemble(const MotionData& data, const std::vector<DrawnClip>& clips,
                    const std::vector<std::string>& captions) const;
     Tensor tokenized(const std::vector<std::string>& captions) const;
+    // (B, E), not normalised, each caption computed once and alone, so that its value does not
+    // depend on what came before it: a resumed run sees the same bits.
+    Tensor frozen_text(const std::vector<std::string>& captions);
+    StringMap metadata() const;
 
     MoClipStageOptions options_;
     MotionData train_, held_out_;
@@ -74,6 +92,8 @@ class MoClipStage : public Stage {
     clip::TextTransformer teacher_;
     int64_t switch_step_;
     bool released_ = false;
+    std::optional<Recall> frozen_recall_;
+    std::unordered_map<std::string, std::vector<float>> frozen_text_;  // caption to (E)
 };
 
 const std::vector<Preset>& moclip_presets();  // small, humanml3d; mode is `paper` or `reference`

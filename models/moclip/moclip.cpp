@@ -17,12 +17,22 @@ MoClip::MoClip(const MoClipConfig& config, Generator* init)
     add("motion", motion);
     add_parameter("logit_scale", logit_scale);
     if (!config.matrix_scale) return;
-    const int64_t e = config.text.embed_dim;
-    Tensor identity = Tensor::zeros({e, e});
-    for (int64_t i = 0; i < e; ++i)
-        identity.data<float>()[i * e + i] = static_cast<float>(1.0 / 0.07);
-    logit_matrix = Var(identity, requires_grad);
+    logit_matrix =
+        Var(Tensor::zeros({config.text.embed_dim, config.text.embed_dim}), requires_grad);
     add_parameter("logit_matrix", logit_matrix);
+    set_scale(std::log(1.0 / 0.07));
+}
+
+void MoClip::set_scale(double log_scale) {
+    logit_scale.value().fill_(log_scale);
+    if (!logit_matrix.defined()) return;
+    const int64_t e = logit_matrix.size(0);
+    logit_matrix.value().fill_(0);
+    dispatch_float(logit_matrix.dtype(), "set_scale", [&](auto zero) {
+        using T = decltype(zero);
+        for (int64_t i = 0; i < e; ++i)
+            logit_matrix.value().data<T>()[i * e + i] = static_cast<T>(std::exp(log_scale));
+    });
 }
 
 Var MoClip::similarity_loss(const Var& zm, const Var& zs) const {

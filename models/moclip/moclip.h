@@ -20,6 +20,8 @@ struct MoClip : nn::Module {
     Var logit_matrix;  // (E, E), exp(logit_scale) I; undefined without matrix_scale
     MoClip(const MoClipConfig& config, Generator* init);
 
+    // Sets the scalar, and the matrix to exp(log_scale) I.
+    void set_scale(double log_scale);
     Var similarity_loss(const Var& zm,
                         const Var& zs) const;  // contrastive, with whichever scale there is
 };

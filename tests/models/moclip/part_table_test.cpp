@@ -1,0 +1,47 @@
+#include "models/moclip/part_table.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "kernels/error.h"
+
+using namespace mc::moclip;
+
+TEST_CASE("part tables: the published feet hold a forearm, the fixed ones both feet") {
+    const PartTable compat = part_table("t2m8_compat"), fixed = part_table("t2m8_fixed");
+    REQUIRE(compat.size() == 8);
+    CHECK(compat[6] == std::vector<int>{19, 21, 18, 20});
+    CHECK(compat[7] == std::vector<int>{8, 11, 18, 20});
+    CHECK(fixed[7] == std::vector<int>{8, 11, 7, 10});
+    CHECK(std::equal(fixed.begin(), fixed.begin() + 7, compat.begin()));
+    const PartTable kit = part_table("kit8");
+    CHECK(kit[4] == std::vector<int>{11, 12, 13, 14, 15});
+    CHECK(kit[7] == std::vector<int>{17, 20, 15, 12});
+}
+
+TEST_CASE("part tables: every joint is in one of the six parts, indices stay below the joints") {
+    for (const char* name : {"t2m6", "kit6", "t2m8_compat", "t2m8_fixed", "kit8"}) {
+        CAPTURE(name);
+        std::set<int> all;
+        for (const auto& part : part_table(name)) all.insert(part.begin(), part.end());
+        CHECK(static_cast<int64_t>(all.size()) == joints_of_table(name));
+        CHECK(*all.rbegin() == joints_of_table(name) - 1);
+    }
+}
+
+TEST_CASE("limb edges: pairs adds the hands and the feet, all4 all extremities") {
+    CHECK(limb_edges("skeleton").size() == 5);
+    CHECK(limb_edges("pairs").size() == 7);
+    CHECK(limb_edges("all4").size() == 11);
+    const auto pairs = limb_edges("pairs"), all = limb_edges("all4");
+    CHECK(std::count(pairs.begin(), pairs.end(), std::pair{2, 3}) == 1);
+    CHECK(std::count(pairs.begin(), pairs.end(), std::pair{4, 5}) == 1);
+    CHECK(std::set(all.begin(), all.end()).size() == all.size());
+}
+
+TEST_CASE("part tables: unknown names are errors that list the known ones") {
+    CHECK_THROWS_WITH_AS(part_table("t2m9"), doctest::Contains("want t2m8_compat"), mc::Error);
+    CHECK_THROWS_WITH_AS(limb_edges("all"), doctest::Contains("want skeleton"), mc::Error);
+}

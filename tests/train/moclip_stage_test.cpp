@@ -1,0 +1,304 @@
+#include "train/moclip_stage.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "models/clip/merge_file.h"
+#include "motion/dataset_build.h"
+#include "tests/synthetic_motion.h"
+#include "tests/test_paths.h"
+#include "train/reference_case.h"
+#include "train/reference_weights.h"
+
+using namespace mc;
+using namespace mc::train;
+using mc::testing::ScratchDir;
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kMerges = "#version: 0.2\nt h\nth e</w>\na n\nan d</w>\n";
+
+// A small data set of made-up motions, a small random text tower and its vocabulary.
+struct Workshop {
+    ScratchDir scratch;
+
+    Workshop() {
+        testing::write_synthetic_mocap(scratch.path / "mocap", 40, 26);
+        motion::BuildOptions build;
+        build.mocap = scratch.path / "mocap";
+        build.out = data();
+        build.mirror = false;
+        motion::build_dataset(build);
+        clip::write_maybe_gzip(vocabulary(), kMerges);
+        clip::TextConfig config;
+        config.vocab = clip::Tokenizer::from_file(vocabulary()).vocab_size();
+        config.context = 60;
+        config.width = 16;
+        config.heads = 2;
+        config.layers = 1;
+        config.embed_dim = 8;
+        Generator init(3);
+        clip::TextTransformer text(config, &init);
+        const nn::TensorMap state = text.state();
+        write_safetensors(tower(), NamedTensors(state.begin(), state.end()), {{"heads", "2"}});
+    }
+    fs::path data() const { return scratch.path / "data"; }
+    std::string vocabulary() const { return (scratch.path / "vocab.txt").string(); }
+    std::string tower() const { return (scratch.path / "tower.safetensors").string(); }
+
+    nlohmann::json config(const std::vector<std::string>& settings = {}) const {
+        std::vector<std::string> all = {
+            "motion.width=12",   "motion.heads=2",      "motion.layers=1",
+            "motion.part_dim=8", "motion.hidden_dim=6", "batch=6",
+            "steps=8",           "frozen_share=0.5",    "lr=3e-3",
+            "motion_lr_2=1e-3",  "text_lr_2=1e-3",      "save_every=100"};
+        all.insert(all.end(), settings.begin(), settings.end());
+        return resolve_config(moclip_presets(), "small", {}, all);
+    }
+    std::unique_ptr<MoClipStage> stage(const nlohmann::json& config) const {
+        return std::make_unique<MoClipStage>(moclip_stage_options(config, data().string()), tower(),
+                                             vocabulary());
+    }
+    static LoopOptions loop(const nlohmann::json& config, const fs::path& out) {
+        LoopOptions options;
+        options.out = out;
+        options.config = config;
+        options.steps = config.at("steps");
+        options.validate_every = options.save_every = config.at("save_every");
+        options.clip_norm = 1;
+        options.adamw.beta2 = 0.999;
+        options.rate = [](int64_t) { return 3e-3; };
+        options.quiet = true;
+        return options;
+    }
+};
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+    return a.shape() == b.shape() &&
+           std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.numel()) * size_of(a.dtype())) == 0;
+}
+
+double distance(const std::vector<double>& a, const std::vector<double>& b) {
+    double squares = 0;
+    for (size_t i = 0; i < a.size(); ++i) squares += (a[i] - b[i]) * (a[i] - b[i]);
+    return std::sqrt(squares);
+}
+
+// One of the recorded runs of three optimiser steps of the published code.
+void check_recorded_steps(const std::string& name, bool released, double lr, double weight_decay) {
+    if (!testing::have_shared("reference/" + name + ".safetensors")) return;
+    CAPTURE(name);
+    const ReferenceCase recorded(testing::shared_dir() / "reference" / (name + ".safetensors"));
+    clip::TextConfig text;
+    text.vocab = 512;
+    text.width = text.embed_dim = 64;
+    text.heads = 4;
+    text.layers = 2;
+    moclip::MoClipConfig config{text, moclip::MotionEncoderConfig::reference()};
+    config.motion.width = config.motion.output_dim = 64;
+    config.motion.heads = 4;
+    config.motion.layers = 2;
+    config.motion.dropout = 0;
+    moclip::MoClip student(config, nullptr);
+    fill_from_names(student);
+    clip::TextTransformer teacher(text, nullptr);
+    fill_from_names(teacher, "teacher.");
+    teacher.set_requires_grad(false);
+    if (!released) {
+        student.text.set_requires_grad(false);
+        student.logit_scale.set_requires_grad(false);
+    }
+    std::map<std::string, std::vector<double>> before;
+    for (auto& [key, tensor] : student.state())
+        before[key] = tensor.to(DType::f64).to_vector<double>();
+
+    AdamWOptions options;
+    options.beta2 = 0.999;
+    options.weight_decay = weight_decay;
+    AdamW optimizer(options);
+    optimizer.add(student.parameters());
+    const std::vector<double> losses = recorded.values("output64.losses");  // (3, 5)
+    for (size_t step = 0; step < 3; ++step) {
+        const std::string suffix = ".step" + std::to_string(step);
+        const Tensor ids = recorded.get("input.ids" + suffix);
+        Tape tape;
+        const Tape::Recording recording(tape);
+        const Var zm = l2_normalize(
+            student.motion(recorded.get("input.joints" + suffix), {20, 20, 20, 20}, {}));
+        const Var zs = l2_normalize(student.text(ids));
+        const Var contrastive = student.similarity_loss(zm, zs);
+        const Var alignment = moclip::alignment_loss(zm, zs);
+        Var total = contrastive + alignment;
+        double distilled = 0;
+        if (released) {
+            const Var distill = moclip::distill_loss(zs, l2_normalize(teacher(ids)).value(),
+                                                     moclip::DistillReduction::element_mean);
+            distilled = static_cast<double>(distill.value().item<float>());
+            total = total + scale(distill, 0.4);
+        }
+        tape.backward(total);
+        const double norm = optimizer.gradient_norm();
+        const double got[] = {static_cast<double>(total.value().item<float>()),
+                              static_cast<double>(contrastive.value().item<float>()), distilled,
+                              static_cast<double>(alignment.value().item<float>()), norm};
+        CAPTURE(step);
+        for (size_t i = 0; i < 5; ++i) {
+            CAPTURE(i);
+            CHECK(std::abs(got[i] - losses[step * 5 + i]) <=
+                  1e-5 * (1e-3 + std::abs(losses[step * 5 + i])));
+        }
+        optimizer.step(lr, clip_factor(norm, 1.0));
+    }
+    // Where a true gradient is zero (keys' biases) Adam follows rounding noise: such parameters
+    // are left out, the rest must have gone the recorded way.
+    int compared = 0;
+    for (auto& [key, tensor] : student.state()) {
+        if (!recorded.has("output.after." + key + ".stats") || key.ends_with("in_proj_bias"))
+            continue;
+        CAPTURE(key);
+        const Comparison c = recorded.compare("output.after." + key, tensor, 30);
+        if (c.worst == "value") CHECK_MESSAGE(c.fits(), c.text());
+        const auto after = tensor.to(DType::f64).to_vector<double>();
+        const double want = recorded.values("output.change64." + key + ".stats").at(2);
+        CHECK(std::abs(distance(after, before.at(key)) - want) <= 2e-3 * want);
+        ++compared;
+    }
+    CHECK(compared > 10);
+}
+
+}  // namespace
+
+TEST_CASE("moclip stage: three recorded optimiser steps of either phase") {
+    check_recorded_steps("moclip_train_phase1", false, 1e-4, 1e-4);
+    check_recorded_steps("moclip_train_phase2", true, 1e-6, 0.01);
+    check_recorded_steps("moclip_train_phase2_lr1e-3", true, 1e-3, 0.01);
+}
+
+TEST_CASE("moclip stage: resumed equals uninterrupted, across the release of the text tower") {
+    const Workshop shop;
+    const auto config = shop.config();
+    const int threads = num_threads();
+    set_num_threads(1);
+    const auto whole = shop.stage(config);
+    run_loop(*whole, shop.loop(config, shop.scratch.path / "whole"));
+    set_num_threads(2);
+    for (const int64_t stop : {3, 4, 6}) {  // before the switch at 4, at it, after it
+        const fs::path out = shop.scratch.path / ("stop" + std::to_string(stop));
+        {
+            const auto stage = shop.stage(config);
+            LoopOptions options = shop.loop(config, out);
+            options.steps = stop;
+            run_loop(*stage, options);
+        }
+        const auto stage = shop.stage(config);
+        LoopOptions options = shop.loop(config, out);
+        options.resume = true;
+        CHECK(run_loop(*stage, options).steps == 8);
+        CAPTURE(stop);
+        const nn::TensorMap a = whole->model().state(), b = stage->model().state();
+        REQUIRE(a.size() == b.size());
+        for (const auto& [name, tensor] : a) CHECK_MESSAGE(same_bits(tensor, b.at(name)), name);
+        REQUIRE(stage->frozen_recall());
+        CHECK(stage->frozen_recall()->at3 == whole->frozen_recall()->at3);
+    }
+    set_num_threads(threads);
+}
+
+TEST_CASE("moclip stage: the first phase leaves the text tower alone, the second moves it") {
+    const Workshop shop;
+    const auto config = shop.config();
+    const auto stage = shop.stage(config);
+    const clip::TextTowerFile source = clip::read_text_tower(shop.tower());
+    LoopOptions options = shop.loop(config, shop.scratch.path / "run");
+    options.steps = 4;
+    run_loop(*stage, options);
+    CHECK_FALSE(stage->frozen_recall());
+    for (const auto& [name, tensor] : source.state)
+        CHECK_MESSAGE(same_bits(tensor, stage->model().state().at(name)), name);
+    options.steps = 8;
+    options.resume = true;
+    const auto again = shop.stage(config);
+    const LoopResult result = run_loop(*again, options);
+    CHECK(result.train.contains("distill"));
+    CHECK(again->frozen_recall()->pool > 1);
+
+    // What is written drops in as a text encoder, and says where it comes from.
+    const fs::path written = shop.scratch.path / "text_encoder.safetensors";
+    again->write_text_encoder(written);
+    const clip::TextTowerFile tuned = clip::read_text_tower(written);
+    CHECK(tuned.config.heads == 2);
+    CHECK(tuned.state.size() == source.state.size());
+    CHECK_FALSE(same_bits(tuned.state.at("text_projection"), source.state.at("text_projection")));
+    clip::ClipTextEncoder encoder(written, shop.vocabulary());
+    CHECK(encoder.encode({"a person walks"}).size(1) == 8);
+    const StringMap about = SafetensorsFile(written).metadata();
+    CHECK(about.at("mode") == "paper");
+    CHECK(about.at("dataset") == "data");
+    CHECK(about.at("pe_axis") == "time");
+    CHECK(about.at("parts") == "t2m6");
+    again->write_model(shop.scratch.path / "moclip.safetensors");
+    const SafetensorsFile whole(shop.scratch.path / "moclip.safetensors");
+    CHECK(whole.find("motion.encoder.six_layers_v2.5.bias"));
+    CHECK(whole.find("logit_matrix"));
+    const auto [teacher_norm, student_norm] = again->text_norms();
+    CHECK(teacher_norm > 0);
+    CHECK(student_norm > 0);
+}
+
+TEST_CASE("moclip stage: motions and captions meet") {
+    const Workshop shop;
+    const auto config = shop.config({"steps=60", "frozen_share=0.8", "batch=12"});
+    const auto stage = shop.stage(config);
+    const double before = stage->validate().at("cosine");
+    run_loop(*stage, shop.loop(config, shop.scratch.path / "run"));
+    CHECK(stage->validate().at("cosine") > before + 0.2);
+}
+
+TEST_CASE("moclip stage: reference mode, naive mode, and the scale that a whole CLIP brings") {
+    const Workshop shop;
+    for (const std::vector<std::string>& settings :
+         {std::vector<std::string>{"mode=reference", "motion.part_table=t2m8_compat", "steps=2"},
+          std::vector<std::string>{"naive=true", "steps=2"}}) {
+        const auto config = shop.config(settings);
+        const auto stage = shop.stage(config);
+        const bool reference = config.at("mode") == "reference";
+        LoopOptions options = shop.loop(config, shop.scratch.path / (reference ? "r" : "n"));
+        const LoopResult result = run_loop(*stage, options);
+        CHECK(result.finished);
+        CHECK(result.train.contains("alignment") == reference);
+        CHECK(stage->model().state().contains("logit_matrix") != reference);
+    }
+    const clip::TextTowerFile source = clip::read_text_tower(shop.tower());
+    NamedTensors all(source.state.begin(), source.state.end());
+    all.emplace_back("logit_scale", Tensor::full({}, 4.0));
+    const std::string path = (shop.scratch.path / "whole.safetensors").string();
+    write_safetensors(path, all, {{"heads", "2"}});
+    MoClipStage stage(moclip_stage_options(shop.config(), shop.data().string()), path,
+                      shop.vocabulary());
+    CHECK(stage.model().state().at("logit_matrix").item<float>({3, 3}) ==
+          doctest::Approx(std::exp(4.0)));
+    CHECK(stage.model().state().at("logit_matrix").item<float>({3, 2}) == 0);
+}
+
+TEST_CASE("moclip stage: settings that make no sense are errors") {
+    const Workshop shop;
+    const auto error = [&](const std::vector<std::string>& settings) -> std::string {
+        try {
+            shop.stage(shop.config(settings));
+        } catch (const Error& e) {
+            return e.what();
+        }
+        return "no error";
+    };
+    CHECK(error({"mode=poem"}).find("want paper or reference") != std::string::npos);
+    CHECK(error({"motion.heads=5"}).find("motion.heads") != std::string::npos);
+    CHECK(error({"frozen_share=1.5"}).find("0 to 1") != std::string::npos);
+    CHECK(error({"motion.part_table=t2m8_fixed"}).find("six parts") != std::string::npos);
+    clip::write_maybe_gzip(shop.vocabulary(), "#version: 0.2\nt h\n");
+    CHECK(error({}).find("name the vocabulary it was trained with") != std::string::npos);
+}

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -23,6 +24,14 @@ inline void check_recorded(const train::ReferenceCase& recorded, const std::stri
                            const Tensor& ours, double factor = 8) {
     const train::Comparison c = recorded.compare(name, ours, factor);
     CHECK_MESSAGE(c.fits(), c.text());
+}
+
+// Full-size cases that take longer than everything else together.
+inline bool slow_tests() {
+    const char* wanted = std::getenv("MOCLIP_SLOW_TESTS");
+    if (wanted && std::string(wanted) == "1") return true;
+    MESSAGE("SKIPPED: set MOCLIP_SLOW_TESTS=1 for this full-size case");
+    return false;
 }
 
 // Every gradient that the file has as PREFIX + name, against the parameters'.

@@ -99,9 +99,10 @@ Comparison ReferenceCase::compare(const std::string& name, const Tensor& ours,
     } else if (has(name)) {
         want = values(name);
     } else {
-        const std::string text =
-            nlohmann::json::parse(file_.metadata().at("info:" + name)).at("slice");
-        const auto ranges = parse_slice(text);
+        const auto found = file_.metadata().find("info:" + name);
+        if (found == file_.metadata().end() || !has(name + ".slice"))
+            throw Error(fmt::format("[reference] {} has no {}", file_.path().string(), name));
+        const auto ranges = parse_slice(nlohmann::json::parse(found->second).value("slice", ""));
         if (static_cast<int>(ranges.size()) != ours.dims())
             throw Error("[reference] " + name + " is recorded with another rank than " +
                         ours.shape().str());

@@ -131,7 +131,7 @@ Clip prepare(const JointSequence& joints) {
     return c;
 }
 
-// Collects facts in order; the first clip ever measured also gives known_facts() its order.
+// Collects facts in order.
 struct Sheet {
     std::vector<FactInfo> infos;
     MotionFacts facts;

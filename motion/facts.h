@@ -28,7 +28,7 @@ namespace mc::motion {
 
 struct FactInfo {
     std::string name;
-    std::string unit;     // "m", "m/s", "deg", "s", "share" (0 to 1), "ratio", "count"
+    std::string unit;     // "m", "m/s", "deg", "s", "share" (0 to 1), "ratio", "count", "count/s"
     std::string meaning;  // one sentence
 };
 
@@ -39,7 +39,7 @@ bool is_fact(std::string_view name);
 struct MotionFacts {
     std::map<std::string, double, std::less<>> values;  // all of known_facts()
 
-    // Error if there is no fact of this name; it lists names that are alike.
+    // Error if there is no fact of this name.
     double at(std::string_view name) const;
 };
 

@@ -4,8 +4,9 @@
 //
 // One list of problems (problems() below); each is a name, its work in flop or bytes, and what to
 // run. Nothing is timed here that tests/kernels/ does not check. Inputs are uniform in [-1, 1]; the
-// caches are warm. Reported: median and minimum of the repetitions, rate, share of the ceiling for
-// the number of threads.
+// caches are warm, but for the memory-bound kernels (common/bench_memory.cpp), whose arrays fit in
+// none. Reported: median and minimum of the repetitions, rate, share of the ceiling for the number
+// of threads.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -21,32 +22,18 @@
 #include "kernels/cpu/bench_ceilings.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cpu/workspace.h"
+#include "tools/common/bench_problem.h"
 
 namespace mc {
 namespace {
 
-struct Problem {
-    std::string name;
-    double flop = 0, bytes = 0;  // flop 0: the bytes are what counts
-    std::function<void(Context&)> run;
-};
-
-using Buffer = std::shared_ptr<std::vector<float>>;
-
-Buffer random_buffer(int64_t n) {
-    auto buffer = std::make_shared<std::vector<float>>(static_cast<size_t>(n));
-    uint64_t state = 0x9E3779B97F4A7C15u;
-    for (float& x : *buffer) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        x = static_cast<float>(static_cast<int64_t>(state >> 33)) * 0x1p-30f - 1;
-    }
-    return buffer;
-}
+using Problem = BenchProblem;
+using Buffer = BenchBuffer;
 
 void add_matmul(std::vector<Problem>& list, int64_t m, int64_t n, int64_t k, bool trans_a,
                 bool trans_b, bool gelu = false, int64_t batch = 1) {
-    Buffer a = random_buffer(batch * m * k), b = random_buffer(batch * k * n),
-           c = random_buffer(batch * m * n), bias = random_buffer(n);
+    Buffer a = random_bench_buffer(batch * m * k), b = random_bench_buffer(batch * k * n),
+           c = random_bench_buffer(batch * m * n), bias = random_bench_buffer(n);
     MatmulArgs<float> args;
     args.c = c->data();
     args.a = a->data();
@@ -81,9 +68,10 @@ void add_matmul(std::vector<Problem>& list, int64_t m, int64_t n, int64_t k, boo
 
 void add_conv(std::vector<Problem>& list, const ConvShape& s) {
     const int64_t rows = s.batch * s.t_out(), width = s.kernel * s.c_in;
-    Buffer x = random_buffer(s.batch * s.t_in * s.c_in), w = random_buffer(s.c_out * width),
-           y = random_buffer(rows * s.c_out), dx = random_buffer(s.batch * s.t_in * s.c_in),
-           dw = random_buffer(s.c_out * width), bias = random_buffer(s.c_out);
+    Buffer x = random_bench_buffer(s.batch * s.t_in * s.c_in),
+           w = random_bench_buffer(s.c_out * width), y = random_bench_buffer(rows * s.c_out),
+           dx = random_bench_buffer(s.batch * s.t_in * s.c_in),
+           dw = random_bench_buffer(s.c_out * width), bias = random_bench_buffer(s.c_out);
     const std::string shape = std::to_string(s.batch) + "x" + std::to_string(s.t_in) + " " +
                               std::to_string(s.c_in) + "->" + std::to_string(s.c_out) + " k" +
                               std::to_string(s.kernel) + " s" + std::to_string(s.stride) + " d" +
@@ -106,9 +94,9 @@ void add_conv(std::vector<Problem>& list, const ConvShape& s) {
 void add_attention(std::vector<Problem>& list, int64_t batch, int64_t heads, int64_t length,
                    int64_t head_dim, double dropout) {
     const int64_t width = heads * head_dim, rows = batch * length;
-    Buffer qkv = random_buffer(3 * rows * width), dqkv = random_buffer(3 * rows * width),
-           out = random_buffer(rows * width), dout = random_buffer(rows * width),
-           lse = random_buffer(rows * heads);
+    Buffer qkv = random_bench_buffer(3 * rows * width),
+           dqkv = random_bench_buffer(3 * rows * width), out = random_bench_buffer(rows * width),
+           dout = random_bench_buffer(rows * width), lse = random_bench_buffer(rows * heads);
     AttentionBackwardArgs<float> args;
     AttentionArgs<float>& a = args.forward;
     a.out = out->data();
@@ -172,6 +160,7 @@ std::vector<Problem> problems() {
     add_attention(list, 1, 6, 49, 64, 0);
     add_attention(list, 16, 8, 77, 64, 0);
     add_attention(list, 8, 6, 196, 64, 0.1);
+    add_memory_problems(list);
     return list;
 }
 

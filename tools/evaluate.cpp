@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -70,7 +71,7 @@ void make_folder(const fs::path& folder) {
 struct Options {
     std::string facts, motions, bundle, measured, json, strips;
     int64_t seeds = 3;
-    std::optional<uint64_t> seed;
+    std::optional<int64_t> seed;
     bool list = false, quiet = false;
     CommonOptions common;
 };
@@ -92,7 +93,7 @@ int score(const Options& options) {
     train::MotionSource source;
     if (options.motions.empty()) {
         bundle = load_bundle(options.bundle.empty() ? default_bundle() : fs::path(options.bundle));
-        if (options.seed) bundle.defaults.seed = *options.seed;
+        if (options.seed) bundle.defaults.seed = static_cast<uint64_t>(*options.seed);
         source = train::motions_of(*bundle.generator, bundle.defaults);
     } else {
         source = motions_in(options.motions);
@@ -148,7 +149,8 @@ int main(int argc, char** argv) {
     app.add_option("--seeds", options.seeds, "motions a prompt")
         ->check(CLI::Range(int64_t{1}, int64_t{1000}))
         ->capture_default_str();
-    app.add_option("--seed", options.seed, "the generator's first seed [the bundle's]");
+    app.add_option("--seed", options.seed, "the generator's first seed [the bundle's]")
+        ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
     app.add_option("--json", options.json, "write the whole report here")->needs(facts);
     app.add_option("--strips", options.strips, "draw every motion into this folder, LINE_SEED.png")
         ->needs(facts);

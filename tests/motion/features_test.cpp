@@ -9,9 +9,9 @@
 
 #include "kernels/error.h"
 #include "tensor/formats/npy.h"
-#include "tests/mini_safetensors.h"
 #include "tests/synthetic_motion.h"
 #include "tests/test_paths.h"
+#include "train/reference_case.h"
 
 using namespace mc::motion;
 using mc::testing::Action;
@@ -100,13 +100,14 @@ TEST_CASE("recorded cases: process, extraction and recovery match the reference"
         const std::string file = "reference/motion_features_" + name + ".safetensors";
         if (!mc::testing::have_shared(file)) continue;
         CAPTURE(name);
-        const auto recorded = mc::testing::read_recorded_case(mc::testing::shared_dir() / file);
+        const mc::train::ReferenceCase recorded(mc::testing::shared_dir() / file);
         const Skeleton& s = humanml3d_skeleton();
-        const JointSequence joints = joints_of(recorded.at("input.joints").f32(), 22);
-        const FeatureSequence vec = features_of(recorded.at("input.vec").f32(), 263);
+        const JointSequence joints = joints_of(recorded.floats("input.joints"), 22);
+        const FeatureSequence vec = features_of(recorded.floats("input.vec"), 263);
         std::vector<Vec3> offsets, scaled;
+        const std::vector<double> recorded_offsets = recorded.values("input.tgt_offsets");
         for (size_t j = 0; j < 22; ++j) {
-            const double* o = &recorded.at("input.tgt_offsets").values[3 * j];
+            const double* o = &recorded_offsets[3 * j];
             offsets.push_back({o[0], o[1], o[2]});
             scaled.push_back(1.1 * offsets.back());
         }
@@ -116,7 +117,7 @@ TEST_CASE("recorded cases: process, extraction and recovery match the reference"
         };
         auto check = [&](const std::string& output, const std::vector<float>& got) {
             CAPTURE(output);
-            CHECK(max_gap(got, recorded.at(output).values) <= tolerance(output));
+            CHECK(max_gap(got, recorded.values(output)) <= tolerance(output));
         };
         check("output.recover_from_ric", joints_from_features(vec).xyz);
         const JointSequence processed = process(joints, s, offsets);
@@ -139,24 +140,27 @@ TEST_CASE("recorded cases: process, extraction and recovery match the reference"
                 }
                 speed.push_back(static_cast<float>(sum));
             }
-        CHECK(max_gap(speed, recorded.at("output64.feet_speed2").values) <= 1e-6);
+        CHECK(max_gap(speed, recorded.values("output64.feet_speed2")) <= 1e-6);
 
         const FeatureSequence larger = extract_features(process(joints, s, scaled), s);
-        const auto& slice = recorded.at("output.process_file_scaled.data.slice");
-        const int64_t step = slice.shape[0] == larger.frames ? 1 : 3;
+        const mc::Tensor slice = recorded.get("output.process_file_scaled.data.slice");
+        const int64_t step = slice.size(0) == larger.frames ? 1 : 3;
         std::vector<float> strided;
         for (int64_t t = 0; t < larger.frames; t += step)
             for (int64_t c = 0; c < 263; c += 3) strided.push_back(larger.at(t)[c]);
-        CHECK(max_gap(strided, slice.values) <= tolerance("output.process_file_scaled.data"));
+        CHECK(max_gap(strided, slice.to_vector<float>()) <=
+              tolerance("output.process_file_scaled.data"));
         double sum = 0;
         for (float v : larger.rows) sum += v;
-        CHECK(sum == doctest::Approx(recorded.at("output.process_file_scaled.data.stats").values[0])
+        CHECK(sum == doctest::Approx(recorded.values("output.process_file_scaled.data.stats")[0])
                          .epsilon(1e-5));
 
         const RootPath path = recover_root(vec);
+        const std::vector<double> quaternions = recorded.values("output64.root_quat"),
+                                  positions = recorded.values("output64.root_pos");
         for (int64_t t = 0; t < vec.frames; ++t) {
-            const double* q = &recorded.at("output64.root_quat").values[static_cast<size_t>(4 * t)];
-            const double* r = &recorded.at("output64.root_pos").values[static_cast<size_t>(3 * t)];
+            const double* q = &quaternions[static_cast<size_t>(4 * t)];
+            const double* r = &positions[static_cast<size_t>(3 * t)];
             CHECK(std::abs(path.heading(t).w - q[0]) < 1e-6);
             CHECK(std::abs(path.heading(t).y - q[2]) < 1e-6);
             CHECK(length(path.positions[static_cast<size_t>(t)] - Vec3{r[0], r[1], r[2]}) < 1e-6);

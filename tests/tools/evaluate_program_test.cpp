@@ -69,10 +69,11 @@ TEST_CASE("evaluate: help has examples, wrong usage is status 2") {
     const Outcome help = run("--help");
     CHECK(help.status == 0);
     CHECK(help.text.find("evaluate --facts pretrained/facts/facts.jsonl") != std::string::npos);
-    for (const char* arguments : {"", "--facts", "--facts x", "--facts x --motions y --seeds 0",
+    for (const char* arguments : {"", "--facts", "--facts x --motions y --seeds 0", "--bundle y",
+                                  "--facts x --motions y --bundle z", "--facts x --seed -1",
                                   "--motions y", "--facts x --motions y --seeds many",
                                   "--facts x --list-facts", "--json x --list-facts"}) {
-        CAPTURE(arguments);
+        CAPTURE(std::string(arguments));
         CHECK(run(arguments).status == 2);
     }
 }

@@ -8,6 +8,7 @@
 
 #include "tensor/formats/safetensors.h"
 #include "tests/test_paths.h"
+#include "train/reference_weights.h"
 
 using namespace mc;
 using namespace mc::clip;
@@ -15,68 +16,6 @@ using mc::testing::have_shared;
 using mc::testing::shared_dir;
 
 namespace {
-
-// The fill of moclip.md 3.5: u in [-0.5, 0.5) from the key and the flat index.
-double golden_u(const std::string& key, uint32_t index) {
-    uint32_t s = 0x811c9dc5u;
-    for (const unsigned char c : key) s = (s ^ c) * 0x01000193u;
-    uint32_t k = index * 2654435761u + s;
-    k ^= k >> 15;
-    k *= 2246822519u;
-    k ^= k >> 13;
-    return k / 4294967296.0 - 0.5;
-}
-
-void golden_fill(nn::Module& model) {
-    for (auto& [name, parameter] : model.parameters()) {
-        const Tensor& value = parameter->value();
-        const std::string module = name.substr(0, name.rfind('.'));
-        const bool norm = module.substr(module.rfind('.') + 1).starts_with("ln_");
-        const bool norm_weight = norm && name.ends_with("weight");
-        for (int64_t i = 0; i < value.numel(); ++i) {
-            const double u = golden_u(name, static_cast<uint32_t>(i));
-            value.data<double>()[i] = value.dims() >= 2
-                                          ? 2 * u / std::sqrt(static_cast<double>(value.size(-1)))
-                                      : norm_weight ? 1 + 0.2 * u
-                                                    : 0.2 * u;
-        }
-    }
-}
-
-// The weight rule of shared/reference/README.md for the keys of the text tower: s in [-1, 1).
-double recorded_s(const std::string& key, uint64_t index) {
-    uint64_t h = 0xcbf29ce484222325ull;
-    for (const unsigned char c : key) h = (h ^ c) * 0x100000001b3ull;
-    uint64_t z = h + (index + 1) * 0x9E3779B97F4A7C15ull;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    z ^= z >> 31;
-    return 2 * (static_cast<double>(z >> 40) / 16777216.0) - 1;
-}
-
-void recorded_fill(nn::Module& model) {
-    for (auto& [name, parameter] : model.parameters()) {
-        const Tensor& value = parameter->value();
-        const int64_t n = value.numel();
-        const double fan =
-            value.dims() >= 2 ? std::sqrt(3.0 / static_cast<double>(n / value.size(0))) : 0;
-        for (int64_t i = 0; i < n; ++i) {
-            const double s = recorded_s(name, static_cast<uint64_t>(i));
-            double v = 0.02 * s;
-            if (name.ends_with("token_embedding.weight") || name == "positional_embedding")
-                v = 0.02 * s;
-            else if (name.ends_with("in_proj_weight"))
-                v = s * fan * (i < 2 * n / 3 ? 2 : 1);
-            else if (name.ends_with("out_proj.weight"))
-                v = s * fan * 0.5;
-            else if (value.dims() >= 2)
-                v = s * fan;
-            else if (name.ends_with(".weight"))
-                v = 1 + 0.1 * s;
-            value.data<float>()[i] = static_cast<float>(v);
-        }
-    }
-}
 
 Tensor ids_of(const std::vector<std::vector<int64_t>>& rows, int64_t context) {
     Tensor ids = Tensor::zeros({static_cast<int64_t>(rows.size()), context}, DType::i64);
@@ -110,7 +49,7 @@ double distance(const Tensor& got, const Tensor& want, int64_t rows = 1, int64_t
 }  // namespace
 
 TEST_CASE("text transformer: golden values of clip_text.md section 2") {
-    CHECK(golden_u("x", 0) == doctest::Approx(0.1443769).epsilon(1e-6));
+    CHECK(train::moclip_hash("x", 0) == doctest::Approx(0.1443769).epsilon(1e-6));
     TextConfig config;
     config.width = 64;
     config.heads = 1;
@@ -118,7 +57,7 @@ TEST_CASE("text transformer: golden values of clip_text.md section 2") {
     config.embed_dim = 16;
     TextTransformer model(config, nullptr);
     model.to(DType::f64);
-    golden_fill(model);
+    train::fill_as_moclip_golden(model);
     const Tensor out =
         model(ids_of({{49406, 320, 2533, 8192, 2342, 537, 7882, 269, 49407},
                       {49406, 320, 786, 6989, 2006, 541, 2100, 593, 787, 1823, 4924, 269, 49407}},
@@ -165,7 +104,7 @@ TEST_CASE("text transformer: recorded outputs and gradients of CLIP ViT-B/32") {
     if (!have_shared("reference/clip_text.safetensors")) return;
     const SafetensorsFile file(shared_dir() / "reference/clip_text.safetensors");
     TextTransformer model(TextConfig{}, nullptr);
-    recorded_fill(model);
+    train::fill_from_names(model);
     CHECK(model.state().at("token_embedding.weight").item<float>({0, 0}) == -0.00163624529f);
 
     Tape tape;

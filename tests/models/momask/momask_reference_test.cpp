@@ -3,7 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <numeric>
+#include <cmath>
+#include <map>
 
 #include "models/momask/length_estimator.h"
 #include "models/momask/mask_transformer.h"

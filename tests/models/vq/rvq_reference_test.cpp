@@ -2,6 +2,8 @@
 // 15. The recordings are (B, C, T); ours is channels last.
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "models/vq/rvq_vae.h"
 #include "tests/reference_test.h"
 #include "train/adamw.h"

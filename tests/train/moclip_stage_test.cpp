@@ -8,10 +8,8 @@
 
 #include "models/clip/merge_file.h"
 #include "motion/dataset_build.h"
+#include "tests/reference_test.h"
 #include "tests/synthetic_motion.h"
-#include "tests/test_paths.h"
-#include "train/reference_case.h"
-#include "train/reference_weights.h"
 
 using namespace mc;
 using namespace mc::train;
@@ -91,9 +89,10 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
 
 // One of the recorded runs of three optimiser steps of the published code.
 void check_recorded_steps(const std::string& name, bool released, double lr, double weight_decay) {
-    if (!testing::have_shared("reference/" + name + ".safetensors")) return;
+    const auto file = testing::recorded_case(name);
+    if (!file) return;
     CAPTURE(name);
-    const ReferenceCase recorded(testing::shared_dir() / "reference" / (name + ".safetensors"));
+    const ReferenceCase& recorded = *file;
     clip::TextConfig text;
     text.vocab = 512;
     text.width = text.embed_dim = 64;
@@ -165,7 +164,10 @@ void check_recorded_steps(const std::string& name, bool released, double lr, dou
         if (c.worst == "value") CHECK_MESSAGE(c.fits(), c.text());
         const auto after = tensor.to(DType::f64).to_vector<double>();
         const double want = recorded.values("output.change64." + key + ".stats").at(2);
-        CHECK(std::abs(distance(after, before.at(key)) - want) <= 2e-3 * want);
+        // What f32 cannot resolve of so small a change.
+        const double rounding = std::ldexp(recorded.info("output.after." + key, "maxabs"), -24) *
+                                std::sqrt(static_cast<double>(after.size()));
+        CHECK(std::abs(distance(after, before.at(key)) - want) <= 2e-3 * want + rounding);
         ++compared;
     }
     CHECK(compared > 10);

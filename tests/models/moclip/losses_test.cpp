@@ -5,9 +5,7 @@
 #include <cmath>
 #include <functional>
 
-#include "tests/test_paths.h"
-#include "train/reference_case.h"
-#include "train/reference_weights.h"
+#include "tests/reference_test.h"
 
 using namespace mc;
 using namespace mc::moclip;
@@ -118,9 +116,9 @@ TEST_CASE("losses: tau I as matrix is the scalar tau; the matrix acts on both si
 }
 
 TEST_CASE("losses: recorded values and gradients of the published code") {
-    if (!testing::have_shared("reference/moclip_losses.safetensors")) return;
-    const train::ReferenceCase recorded(testing::shared_dir() /
-                                        "reference/moclip_losses.safetensors");
+    const auto file = testing::recorded_case("moclip_losses");
+    if (!file) return;
+    const train::ReferenceCase& recorded = *file;
     const Var raw_m(recorded.get("input.z_motion").clone(), requires_grad);
     const Var raw_s(recorded.get("input.z_text_student").clone(), requires_grad);
     const Var scale(recorded.get("input.logit_scale").clone(), requires_grad);
@@ -132,15 +130,13 @@ TEST_CASE("losses: recorded values and gradients of the published code") {
         Tape tape;
         const Tape::Recording recording(tape);
         const Var got = loss(l2_normalize(raw_m), l2_normalize(raw_s));
-        const auto fits = [&](const std::string& name, const Tensor& ours) {
-            const train::Comparison c = recorded.compare(name, ours);
-            CHECK_MESSAGE(c.fits(), c.text());
-        };
-        fits("output." + term, got.value());
+        testing::check_recorded(recorded, "output." + term, got.value());
         tape.backward(got);
-        if (with_m) fits("grad." + term + ".z_motion", raw_m.grad());
-        if (with_s) fits("grad." + term + ".z_text_student", raw_s.grad());
-        if (with_scale) fits("grad." + term + ".logit_scale", scale.grad());
+        if (with_m) testing::check_recorded(recorded, "grad." + term + ".z_motion", raw_m.grad());
+        if (with_s)
+            testing::check_recorded(recorded, "grad." + term + ".z_text_student", raw_s.grad());
+        if (with_scale)
+            testing::check_recorded(recorded, "grad." + term + ".logit_scale", scale.grad());
     };
     const auto total = [&](DistillReduction reduction) {
         return [&, reduction](const Var& m, const Var& s) {

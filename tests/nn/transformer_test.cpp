@@ -46,7 +46,8 @@ std::vector<Tensor> step(Block& block, const Tensor& x, const AttentionOptions& 
     tape.backward(y, random(y.shape(), 7).to(y.dtype()));
     std::vector<Tensor> all{y.value(), input.grad()};
     for (auto& [name, parameter] : block.parameters()) {
-        CAPTURE(name);
+        const std::string label = name;
+        CAPTURE(label);
         REQUIRE(parameter->grad().defined());
         all.push_back(parameter->grad());
         parameter->clear_grad();

@@ -36,6 +36,7 @@ TEST_CASE("an include points down, never up") {
                 std::smatch match;
                 if (!std::regex_search(line, match, include)) continue;
                 const std::string target = match[1];
+                if (target == "hwy") continue;  // Highway's own headers, spelled as its manual does
                 INFO(entry.path().string() << ":" << number << ": " << line);
                 CHECK((target == folder || allowed.count(target) == 1));
             }

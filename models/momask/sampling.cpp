@@ -110,9 +110,11 @@ int64_t masked_count(float t, int64_t count) {
 std::vector<float> time_grid(int64_t steps) {
     std::vector<float> t(static_cast<size_t>(steps));
     const float step = steps > 1 ? 1.0f / static_cast<float>(steps - 1) : 0.0f;
-    for (int64_t i = 0; i < steps; ++i)  // from both ends, as torch.linspace does
+    // From both ends with one rounding each, as torch.linspace does: at 10 steps the difference
+    // decides how many tokens are masked.
+    for (int64_t i = 0; i < steps; ++i)
         t[i] = i < steps / 2 ? step * static_cast<float>(i)
-                             : 1.0f - step * static_cast<float>(steps - 1 - i);
+                             : std::fma(-step, static_cast<float>(steps - 1 - i), 1.0f);
     if (steps == 1) t[0] = 0;
     return t;
 }

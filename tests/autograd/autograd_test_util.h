@@ -223,7 +223,8 @@ inline bool contains(const std::string& text, const std::string& part) {
 #define CHECK_ERROR(statement, ...)                                         \
     do {                                                                    \
         const std::string text = mc::testing::error_of([&] { statement; }); \
-        for (const char* part : {__VA_ARGS__}) {                            \
+        for (const char* wanted : {__VA_ARGS__}) {                          \
+            const std::string part = wanted;                                \
             CAPTURE(text);                                                  \
             CAPTURE(part);                                                  \
             CHECK(mc::testing::contains(text, part));                       \

@@ -187,6 +187,22 @@ TEST_CASE("momask: how many tokens are masked at each step") {
     CHECK(top_k_count(0.9, 8192) == 820);
 }
 
+TEST_CASE("momask: recorded time grids and masked counts of every length") {
+    const auto recorded = recorded_case("schedules");
+    if (!recorded) return;
+    for (const int64_t steps : {10, 18, 20}) {
+        CAPTURE(steps);
+        const std::string suffix = ".t" + std::to_string(steps);
+        const std::vector<float> grid = time_grid(steps);
+        CHECK(grid == recorded->floats("output.momask.linspace" + suffix));
+        const std::vector<int64_t> want = recorded->integers("output.momask.num_masked" + suffix);
+        std::vector<int64_t> got;  // (steps, 49)
+        for (const float t : grid)
+            for (int64_t length = 1; length <= 49; ++length) got.push_back(masked_count(t, length));
+        CHECK(got == want);
+    }
+}
+
 TEST_CASE("momask: recorded logits and training step of the masked transformer") {
     const auto recorded = recorded_case("momask_mask_transformer");
     if (!recorded) return;

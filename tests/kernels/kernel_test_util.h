@@ -24,7 +24,8 @@
 namespace mc::testing {
 
 // n elements `shift` elements past a 64-byte boundary, between guard zones. The destructor checks
-// the guards; a new buffer is full of NaN (floats) or of 0xA5, so that what a kernel forgets shows.
+// the guards; a new buffer and its guards are full of NaN (floats), so that what a kernel forgets
+// or reads too far shows.
 template <class T>
 class GuardedBuffer {
   public:
@@ -60,7 +61,7 @@ class GuardedBuffer {
 
   private:
     static constexpr size_t kGuard = 64;
-    static constexpr unsigned char kPattern = 0xA5;
+    static constexpr unsigned char kPattern = 0xFF;
     size_t n_;
     std::vector<unsigned char> bytes_;
     T* data_;

@@ -144,7 +144,7 @@ void both_thread_counts(const Case& c) {
     const std::vector<T> x = run<T>(c, one, true);
     for (testing::TestContext* context : {&two, &three}) {
         const std::vector<T> y = run<T>(c, *context, false);
-        CHECK(std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0);
+        CHECK((x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0));
     }
 }
 

@@ -21,7 +21,15 @@ TEST_CASE("interrupt: the first signal sets the flag and the process goes on") {
     CHECK_THROWS_AS(Interrupt(nullptr), mc::Error);
 }
 
-TEST_CASE("interrupt: the second signal ends the process at once") {
+// ThreadSanitizer holds signals back until a blocking call, so "at once" cannot be seen under it.
+#ifdef __SANITIZE_THREAD__
+constexpr bool kSignalsAreDeferred = true;
+#else
+constexpr bool kSignalsAreDeferred = false;
+#endif
+
+TEST_CASE("interrupt: the second signal ends the process at once" *
+          doctest::skip(kSignalsAreDeferred)) {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {

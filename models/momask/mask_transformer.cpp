@@ -78,16 +78,7 @@ MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
             step.ids.data<int64_t>()[at] = fed;
         }
     }
-    Tensor cond = cond_in;
-    if (pass.training && config_.cond_drop_prob > 0) {
-        const Tensor drop = draws.uniform("draw.cond_drop", {batch});
-        cond = cond_in.clone();
-        for (int64_t b = 0; b < batch; ++b)
-            if (drop.data<float>()[b] < config_.cond_drop_prob)
-                std::memset(
-                    cond.raw() + b * cond.size(1) * static_cast<int64_t>(size_of(cond.dtype())), 0,
-                    static_cast<size_t>(cond.size(1)) * size_of(cond.dtype()));
-    }
+    const Tensor cond = drop_conditions(cond_in, config_.cond_drop_prob, pass, draws);
     const Var all = reshape(logits(step.ids, cond, padding_mask(lengths, n), pass),
                             {batch * n, config_.num_tokens});
     const Tensor labels = step.labels.reshape({batch * n});

@@ -107,16 +107,7 @@ ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
         const Var part = embedding(embedding_table(j), layer_ids);
         h = h.defined() ? h + part : part;
     }
-    Tensor cond = cond_in;
-    if (pass.training && config_.cond_drop_prob > 0) {
-        const Tensor drop = draws.uniform("draw.cond_drop", {batch});
-        cond = cond_in.clone();
-        for (int64_t b = 0; b < batch; ++b)
-            if (drop.data<float>()[b] < config_.cond_drop_prob)
-                std::memset(
-                    cond.raw() + b * cond.size(1) * static_cast<int64_t>(size_of(cond.dtype())), 0,
-                    static_cast<size_t>(cond.size(1)) * size_of(cond.dtype()));
-    }
+    const Tensor cond = drop_conditions(cond_in, config_.cond_drop_prob, pass, draws);
     const int64_t classes = config_.num_tokens + 1;
     const Var all =
         reshape(logits(h, step.layer, cond, padding_mask(lengths, n), pass), {batch * n, classes});

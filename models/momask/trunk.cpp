@@ -91,6 +91,19 @@ Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n) {
     return mask;
 }
 
+Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& pass,
+                       UniformSource& draws) {
+    if (!pass.training || probability <= 0) return cond;
+    const int64_t batch = cond.size(0);
+    const Tensor drop = draws.uniform("draw.cond_drop", {batch});
+    Tensor out = cond.clone();
+    const size_t row = static_cast<size_t>(cond.size(1)) * size_of(cond.dtype());
+    for (int64_t b = 0; b < batch; ++b)
+        if (drop.data<float>()[b] < probability)
+            std::memset(out.raw() + static_cast<size_t>(b) * row, 0, row);
+    return out;
+}
+
 bool is_foreign_key(const std::string& name) {
     return name == "position_enc.pe" || name.starts_with("clip_model.");
 }

@@ -5,6 +5,7 @@
 
 #include "models/momask/config.h"
 #include "nn/transformer.h"
+#include "tensor/uniform_source.h"
 
 namespace mc::momask {
 
@@ -47,6 +48,11 @@ class Trunk : public nn::Module {
 
 // (B, n) bool: true at positions >= length.
 Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n);
+
+// In training, zeroes each row of cond (B, clip_dim) with the given probability (draw.cond_drop,
+// (B)): the unconditional branch of classifier-free guidance. The same tensor otherwise.
+Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& pass,
+                       UniformSource& draws);
 
 // The names a public checkpoint may carry beyond the module's own: the positional buffer and CLIP's
 // weights.

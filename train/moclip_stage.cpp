@@ -10,11 +10,6 @@
 namespace mc::train {
 namespace {
 
-MotionDataOptions split_of(MotionDataOptions options, const std::string& split) {
-    options.split = split;
-    return options;
-}
-
 moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip::TextConfig& text) {
     moclip::MoClipConfig config{text, options.motion, options.matrix_scale};
     config.motion.output_dim = text.embed_dim;
@@ -26,8 +21,8 @@ moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip:
 MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& text_weights,
                          const std::string& vocabulary)
     : options_(options),
-      train_(split_of(options.data, "train")),
-      held_out_(split_of(options.data, "val")),
+      train_(with_split(options.data, "train")),
+      held_out_(with_split(options.data, "val")),
       captions_(options.lexicon, options.reword_share),
       tokenizer_(clip::Tokenizer::from_file(vocabulary)),
       tower_(clip::read_text_tower(text_weights)),
@@ -192,7 +187,7 @@ Metrics MoClipStage::validate() {
 
 MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t repeats) const {
     std::optional<MotionData> read;
-    if (split != "val") read.emplace(split_of(options_.data, split));
+    if (split != "val") read.emplace(with_split(options_.data, split));
     const MotionData& data = read ? *read : held_out_;
     const int64_t count = static_cast<int64_t>(data.samples().size());
     if (count < 2)

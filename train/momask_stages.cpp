@@ -3,11 +3,6 @@
 namespace mc::train {
 namespace {
 
-MotionDataOptions split_of(MotionDataOptions options, const std::string& split) {
-    options.split = split;
-    return options;
-}
-
 Tensor base_layer(const Tensor& ids) {  // (B, n, Q) -> (B, n)
     return ids.slice(2, 0, 1).squeeze(2).contiguous();
 }
@@ -34,8 +29,8 @@ constexpr uint64_t kValidationSeed = 20;
 TokenStage::TokenStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                        TextEncoder& text)
     : options_(options),
-      train_(split_of(options.data, "train")),
-      held_out_(split_of(options.data, "val")),
+      train_(with_split(options.data, "train")),
+      held_out_(with_split(options.data, "val")),
       tokens_(train_, tokenizer, options.padded_frames),
       held_out_tokens_(held_out_, tokenizer, options.padded_frames),
       held_out_batches_(token_batches_of_split(held_out_, held_out_tokens_, options.batch)),

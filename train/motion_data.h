@@ -20,6 +20,12 @@ struct MotionDataOptions {
     int feat_bias_power = 2;  // motion_data.md 6
 };
 
+// The same options for another split.
+inline MotionDataOptions with_split(MotionDataOptions options, const std::string& split) {
+    options.split = split;
+    return options;
+}
+
 class MotionData {
   public:
     explicit MotionData(const MotionDataOptions& options);

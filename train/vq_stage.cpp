@@ -7,11 +7,6 @@
 namespace mc::train {
 namespace {
 
-MotionDataOptions split_of(MotionDataOptions options, const std::string& split) {
-    options.split = split;
-    return options;
-}
-
 motion::JointSequence joints_of(const MotionData& data, const float* normalised, int64_t frames) {
     motion::FeatureSequence features;
     features.frames = frames;
@@ -26,8 +21,8 @@ motion::JointSequence joints_of(const MotionData& data, const float* normalised,
 
 VqStage::VqStage(const VqStageOptions& options)
     : options_(options),
-      train_(split_of(options.data, "train")),
-      held_out_(split_of(options.data, "val")),
+      train_(with_split(options.data, "train")),
+      held_out_(with_split(options.data, "val")),
       init_(options.seed, kInitStream),
       model_(options.model, &init_) {
     if (train_.dims() != options.model.net.dim_pose)

@@ -39,6 +39,8 @@ class Stage {
         (void)step;
         (void)optimizer;
     }
+    // Called once after another run's weights were loaded to begin from (fine-tuning).
+    virtual void weights_loaded() {}
     // What the stage keeps beside weights and moments.
     virtual NamedTensors extra_state() { return {}; }
     virtual void load_extra(const NamedTensors& state) { (void)state; }

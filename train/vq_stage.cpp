@@ -62,10 +62,12 @@ Metrics VqStage::step(int64_t, Generator& generator) {
     return metrics;
 }
 
-ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data) {
+ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data,
+                                         size_t clips) {
     double world = 0, local = 0;
     int64_t counted = 0;
-    for (size_t i = 0; i < data.samples().size(); ++i) {
+    const size_t stride = clips == 0 ? 1 : std::max<size_t>(1, data.samples().size() / clips);
+    for (size_t i = 0; i < data.samples().size(); i += stride) {
         const int64_t frames = data.samples()[i].frames / model.unit() * model.unit();
         if (frames == 0) continue;
         const Tensor motion = data.normalised(i, 0, frames);
@@ -87,13 +89,19 @@ ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionDa
             }
     }
     if (counted == 0) throw Error("[vq] no held-out motion is long enough to be reconstructed");
-    return {1000 * world / static_cast<double>(counted),
-            1000 * local / static_cast<double>(counted)};
+    return {1000 * local / static_cast<double>(counted),
+            1000 * world / static_cast<double>(counted)};
 }
 
 Metrics VqStage::validate() {
     const ReconstructionError error = reconstruction_error(model_, held_out_);
-    return {{"score", error.world_mm}, {"world_mm", error.world_mm}, {"local_mm", error.local_mm}};
+    const ReconstructionError train =
+        reconstruction_error(model_, train_, held_out_.samples().size());
+    return {{"score", error.mpjpe_mm},
+            {"mpjpe_mm", error.mpjpe_mm},
+            {"world_mm", error.world_mm},
+            {"train_mpjpe_mm", train.mpjpe_mm},
+            {"train_world_mm", train.world_mm}};
 }
 
 NamedTensors VqStage::extra_state() {

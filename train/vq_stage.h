@@ -23,9 +23,9 @@ class VqStage : public Stage {
     std::string name() const override { return "vq"; }
     vq::RvqVae& model() override { return model_; }
     Metrics step(int64_t step, Generator& generator) override;
-    // Whole clips of the val split, encoded and decoded at their own length: mean joint error in
-    // millimetres, in the world (root path included) and relative to the root.
+    // Mean joint errors of the val split, and of as many training clips ("train_").
     Metrics validate() override;
+    void weights_loaded() override { model_.quantizer().begin_from_codebooks(); }
     NamedTensors extra_state() override;
     void load_extra(const NamedTensors& state) override;
     const MotionData& data() const { return train_; }
@@ -37,9 +37,13 @@ class VqStage : public Stage {
     vq::RvqVae model_;
 };
 
+// Whole clips, encoded and decoded at their own length: mean over joints and frames of the distance
+// in millimetres, root-aligned as the field reports it (generators.md 10) and with the root's path.
 struct ReconstructionError {
-    double world_mm = 0, local_mm = 0;  // mean over joints and frames
+    double mpjpe_mm = 0, world_mm = 0;
 };
-ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data);
+// Of about `clips` samples spread over the split; 0: of all.
+ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data,
+                                         size_t clips = 0);
 
 }  // namespace mc::train

@@ -54,6 +54,12 @@ ResidualQuantizer::Layer::Layer(const QuantizerConfig& config)
     add_buffer("codebook", codebook);
 }
 
+void ResidualQuantizer::Layer::begin() {
+    code_sum = codebook.clone();
+    code_count = Tensor::full({codebook.size(0)}, 1, codebook.dtype());
+    begun = true;
+}
+
 ResidualQuantizer::ResidualQuantizer(const QuantizerConfig& config) : config_(config) {
     for (int64_t q = 0; q < config.num_quantizers; ++q) {
         layers_.push_back(std::make_unique<Layer>(config));
@@ -194,9 +200,7 @@ Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
         const std::string name = "layer" + std::to_string(q);
         if (!layer.begun) {
             layer.codebook.copy_(at_least_codebook_rows(residual, name + ".init", draws));
-            layer.code_sum = layer.codebook.clone();
-            layer.code_count = Tensor::full({config_.nb_code}, 1, layer.codebook.dtype());
-            layer.begun = true;
+            layer.begin();
         }
         Tensor distance;
         Tensor ids =
@@ -253,6 +257,10 @@ void ResidualQuantizer::load_training_state(const nn::TensorMap& state) {
         layers_[q]->code_sum = sum->second.clone();
         layers_[q]->code_count = count->second.clone();
     }
+}
+
+void ResidualQuantizer::begin_from_codebooks() {
+    for (const auto& layer : layers_) layer->begin();
 }
 
 }  // namespace mc::vq

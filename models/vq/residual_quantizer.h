@@ -47,6 +47,9 @@ class ResidualQuantizer : public nn::Module {
     // which layers are begun.
     nn::TensorMap training_state() const;
     void load_training_state(const nn::TensorMap& state);
+    // For fine-tuning from codebooks alone: every layer begun, sum = codebook, count = 1 (QUIRK
+    // Q12), where the first batch would replace the codes.
+    void begin_from_codebooks();
 
   private:
     struct Layer : nn::Module {
@@ -54,6 +57,7 @@ class ResidualQuantizer : public nn::Module {
         Tensor code_sum, code_count;  // (K, C), (K)
         bool begun = false;
         explicit Layer(const QuantizerConfig& config);
+        void begin();  // averages that say: every code was seen once
     };
     Tensor at_least_codebook_rows(const Tensor& rows, const std::string& name,
                                   UniformSource& draws) const;

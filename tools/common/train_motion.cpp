@@ -51,6 +51,7 @@ int run(train::Stage& stage, const Options& options, const Json& config) {
         const fs::path path = checkpoint_of(options.start);
         stage.model().load(train::checkpoint_model(train::load_checkpoint(path, stage.name())),
                            {{}, path.string()});
+        stage.weights_loaded();
     }
     train::LoopOptions loop = train::loop_options(config, options.out);
     loop.resume = options.resume;

@@ -27,6 +27,7 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
       tokenizer_(clip::Tokenizer::from_file(vocabulary)),
       tower_(clip::read_text_tower(text_weights)),
       init_(options.seed, kInitStream),
+      twins_(train_.mirror_twins()),
       student_(model_config(options, tower_.config), &init_),
       teacher_(tower_.config, nullptr),
       switch_step_(static_cast<int64_t>(
@@ -125,10 +126,10 @@ MoClipStage::Batch MoClipStage::assemble(const MotionData& data,
 }
 
 Metrics MoClipStage::step(int64_t step, Generator& generator) {
-    const std::vector<DrawnClip> clips = draw_batch(train_, options_.batch, options_.seed, step);
-    std::vector<std::string> captions;
-    for (const DrawnClip& clip : clips)
-        captions.push_back(captions_.draw(train_.samples()[clip.sample], generator));
+    const std::vector<DrawnClip> drawn = draw_batch(train_, options_.batch, options_.seed, step);
+    const auto [clips, captions] =
+        options_.mirror_pairs ? with_mirror_pairs(train_, twins_, captions_, drawn, generator)
+                              : with_captions(train_, captions_, drawn, generator);
     const Batch batch = assemble(train_, clips, captions);
     Tape tape;
     Tape::Recording recording(tape);
@@ -330,11 +331,13 @@ Json motion_json(const moclip::MotionEncoderConfig& c) {
 
 const std::vector<Preset>& moclip_presets() {
     static const std::vector<Preset> presets = [] {
-        const Json common = {{"mode", "paper"},        {"frozen_share", 0.7},    {"lambda", 0.4},
-                             {"naive", false},         {"min_frames", 12},       {"balance", 0.5},
-                             {"feat_bias_power", 2},   {"reword_share", 0.5},    {"beta1", 0.9},
-                             {"beta2", 0.999},         {"clip_norm", 1.0},       {"seed", 3407},
-                             {"weight_decay_1", 1e-4}, {"weight_decay_2", 1e-2}, {"log_every", 20}};
+        const Json common = {
+            {"mode", "paper"},      {"frozen_share", 0.7},    {"lambda", 0.4},
+            {"naive", false},       {"min_frames", 12},       {"balance", 0.5},
+            {"feat_bias_power", 2}, {"reword_share", 0.5},    {"mirror_pairs", true},
+            {"beta1", 0.9},         {"beta2", 0.999},         {"clip_norm", 1.0},
+            {"seed", 3407},         {"weight_decay_1", 1e-4}, {"weight_decay_2", 1e-2},
+            {"log_every", 20}};
         Json small = common;
         small.update({{"motion", motion_json(moclip::MotionEncoderConfig::small())},
                       {"batch", 64},
@@ -357,6 +360,7 @@ const std::vector<Preset>& moclip_presets() {
                      {"min_frames", 40},
                      {"balance", 0.0},
                      {"reword_share", 0.0},
+                     {"mirror_pairs", false},
                      {"schedule", "cosine"},
                      {"mode", "reference"}});
         return std::vector<Preset>{
@@ -414,6 +418,7 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
     o.data.balance = config.at("balance");
     o.data.feat_bias_power = config.at("feat_bias_power");
     o.reword_share = config.at("reword_share");
+    o.mirror_pairs = config.at("mirror_pairs");
     o.seed = config.at("seed");
     if (o.frozen_share < 0 || o.frozen_share > 1) throw Error("frozen_share must be 0 to 1");
     return o;

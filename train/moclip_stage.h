@@ -33,6 +33,7 @@ struct MoClipStageOptions {
     MotionDataOptions data;
     std::string lexicon;
     double reword_share = 0.5;
+    bool mirror_pairs = false;  // with_mirror_pairs; not in the paper
     uint64_t seed = 3407;
 };
 
@@ -88,6 +89,7 @@ class MoClipStage : public Stage {
     clip::Tokenizer tokenizer_;
     clip::TextTowerFile tower_;
     Generator init_;
+    std::vector<size_t> twins_;  // of train_'s samples
     moclip::MoClip student_;
     clip::TextTransformer teacher_;
     int64_t switch_step_;

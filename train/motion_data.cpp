@@ -1,7 +1,12 @@
 #include "train/motion_data.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "motion/mirror_text.h"
 
 namespace mc::train {
 namespace {
@@ -27,20 +32,49 @@ MotionData::MotionData(const MotionDataOptions& options) {
         throw Error(options.root + "/Mean.npy: " + std::to_string(normalisation_.dims()) +
                     " columns for motions of " + std::to_string(data_.dims) +
                     "; rebuild the data set");
-    const std::vector<double> weights = motion::balanced_weights(data_.samples, options.balance);
-    cumulative_.resize(weights.size());
-    std::partial_sum(weights.begin(), weights.end(), cumulative_.begin());
-    by_length_.resize(weights.size());
+    weights_ = motion::balanced_weights(data_.samples, options.balance);
+    by_length_.resize(weights_.size());
     std::iota(by_length_.begin(), by_length_.end(), size_t{0});
     std::stable_sort(by_length_.begin(), by_length_.end(), [&](size_t a, size_t b) {
         return data_.samples[a].frames > data_.samples[b].frames;
     });
     double total = 0;
-    for (size_t i : by_length_) cumulative_by_length_.push_back(total += weights[i]);
+    for (size_t i : by_length_) cumulative_by_length_.push_back(total += weights_[i]);
 }
 
-size_t MotionData::draw(double u) const {
-    return pick(cumulative_, cumulative_.size(), u);
+// Weighted draws without replacement are the largest log(u) / weight (Efraimidis and Spirakis
+// 2006).
+std::vector<size_t> MotionData::draw_distinct(int64_t count, Generator& generator) const {
+    const size_t all = weights_.size(), wanted = static_cast<size_t>(count);
+    std::vector<size_t> drawn;
+    std::vector<double> key(all);
+    std::vector<size_t> order(all);
+    while (drawn.size() < wanted) {
+        const Tensor u = generator.uniform({static_cast<int64_t>(all)});  // [0, 1)
+        for (size_t i = 0; i < all; ++i)
+            key[i] = std::log1p(-static_cast<double>(u.data<float>()[i])) / weights_[i];
+        std::iota(order.begin(), order.end(), size_t{0});
+        const size_t taken = std::min(all, wanted - drawn.size());
+        std::partial_sort(
+            order.begin(), order.begin() + static_cast<std::ptrdiff_t>(taken), order.end(),
+            [&](size_t a, size_t b) { return key[a] > key[b] || (key[a] == key[b] && a < b); });
+        drawn.insert(drawn.end(), order.begin(),
+                     order.begin() + static_cast<std::ptrdiff_t>(taken));
+    }
+    return drawn;
+}
+
+std::vector<size_t> MotionData::mirror_twins() const {
+    std::unordered_map<std::string, size_t> by_name;
+    for (size_t i = 0; i < data_.samples.size(); ++i) by_name[data_.samples[i].name] = i;
+    std::vector<size_t> twins(data_.samples.size());
+    for (size_t i = 0; i < twins.size(); ++i) {
+        const motion::MotionSample& sample = data_.samples[i];
+        const auto found =
+            by_name.find(sample.mirrored() ? sample.name.substr(1) : "M" + sample.name);
+        twins[i] = found == by_name.end() ? i : found->second;
+    }
+    return twins;
 }
 
 size_t MotionData::draw_longer(double u, int64_t frames) const {
@@ -69,11 +103,11 @@ std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_
     constexpr int64_t kShared = 4;
     constexpr uint64_t kGroupStream = uint64_t{1} << 61;
     Generator group(seed, kGroupStream + static_cast<uint64_t>(step / kShared) * 8);
-    const Tensor u = group.uniform({kShared * batch, 2});
+    const Tensor u = group.uniform({kShared * batch});
+    const std::vector<size_t> samples = data.draw_distinct(kShared * batch, group);
     std::vector<DrawnClip> drawn;
     for (int64_t i = 0; i < kShared * batch; ++i)
-        drawn.push_back(
-            {data.draw(static_cast<double>(u.data<float>()[2 * i])), u.data<float>()[2 * i + 1]});
+        drawn.push_back({samples[static_cast<size_t>(i)], u.data<float>()[i]});
     std::stable_sort(drawn.begin(), drawn.end(), [&](const DrawnClip& a, const DrawnClip& b) {
         return data.samples()[a.sample].frames < data.samples()[b.sample].frames;
     });
@@ -95,6 +129,40 @@ std::string CaptionSource::draw(const motion::MotionSample& sample, Generator& g
     if (!augmenter_ || generator.uniform() >= reword_share_) return text;
     return augmenter_->reword(text, sample.category,
                               [&](uint32_t n) { return generator.below(n); });
+}
+
+CaptionedClips with_captions(const MotionData& data, const CaptionSource& captions,
+                             const std::vector<DrawnClip>& drawn, Generator& generator) {
+    CaptionedClips chosen{drawn, {}};
+    for (const DrawnClip& clip : drawn)
+        chosen.captions.push_back(captions.draw(data.samples()[clip.sample], generator));
+    return chosen;
+}
+
+CaptionedClips with_mirror_pairs(const MotionData& data, const std::vector<size_t>& twins,
+                                 const CaptionSource& captions, const std::vector<DrawnClip>& drawn,
+                                 Generator& generator) {
+    CaptionedClips chosen;
+    std::unordered_set<size_t> used;
+    std::unordered_set<std::string> said;
+    const auto add = [&](const DrawnClip& clip, const std::string& caption) {
+        if (chosen.clips.size() == drawn.size() || used.count(clip.sample) ||
+            !said.insert(caption).second)
+            return;
+        used.insert(clip.sample);
+        chosen.clips.push_back(clip);
+        chosen.captions.push_back(caption);
+    };
+    // In any order: those that find no place must not be the longest.
+    for (const int64_t i : generator.permutation(static_cast<int64_t>(drawn.size()))) {
+        const DrawnClip& clip = drawn[static_cast<size_t>(i)];
+        const std::string caption = captions.draw(data.samples()[clip.sample], generator);
+        add(clip, caption);
+        const std::string mirrored = motion::mirror_caption(caption);
+        const size_t twin = twins[clip.sample];
+        if (mirrored != caption && twin != clip.sample) add({twin, clip.u}, mirrored);
+    }
+    return chosen;
 }
 
 }  // namespace mc::train

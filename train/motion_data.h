@@ -36,10 +36,12 @@ class MotionData {
     int64_t dims() const { return data_.dims; }
     double fps() const { return data_.fps; }
 
-    // A sample by weight; `u` in [0, 1).
-    size_t draw(double u) const;
-    // The same among samples of at least `frames` rows.
+    // Samples by weight, none twice before all were drawn.
+    std::vector<size_t> draw_distinct(int64_t count, Generator& generator) const;
+    // A sample by weight among those of at least `frames` rows; `u` in [0, 1).
     size_t draw_longer(double u, int64_t frames) const;
+    // For each sample that of the mirrored motion (names X and MX), itself if there is none.
+    std::vector<size_t> mirror_twins() const;
 
     // Rows [start, start + frames) of a sample, z-normalised: (frames, dims).
     void normalised(size_t sample, int64_t start, int64_t frames, float* dst) const;
@@ -48,14 +50,14 @@ class MotionData {
   private:
     motion::Dataset data_;
     motion::Normalisation normalisation_;
-    std::vector<double> cumulative_;            // of all
+    std::vector<double> weights_;
     std::vector<size_t> by_length_;             // sample numbers, longest first
     std::vector<double> cumulative_by_length_;  // weights in that order
 };
 
 // The clips of a step's batch: four steps share one category-balanced draw of 4 `batch` clips,
 // sorted by length and cut into four, so that a batch holds clips of similar length and little
-// padding is computed. A function of (seed, step) alone.
+// padding is computed; no clip twice while there are enough. A function of (seed, step) alone.
 struct DrawnClip {
     size_t sample;
     float u;  // a uniform number to choose a crop with
@@ -75,5 +77,19 @@ class CaptionSource {
     std::unique_ptr<CaptionAugmenter> augmenter_;
     double reword_share_;
 };
+
+struct CaptionedClips {
+    std::vector<DrawnClip> clips;
+    std::vector<std::string> captions;  // one a clip
+};
+CaptionedClips with_captions(const MotionData& data, const CaptionSource& captions,
+                             const std::vector<DrawnClip>& drawn, Generator& generator);
+// For contrastive training. A clip whose caption names a side brings its mirrored twin along, whose
+// caption differs in nothing else: the hardest negative of each other. No caption occurs twice,
+// where each would be the other's wrong answer. At most as many clips as were drawn. `twins` is
+// data.mirror_twins().
+CaptionedClips with_mirror_pairs(const MotionData& data, const std::vector<size_t>& twins,
+                                 const CaptionSource& captions, const std::vector<DrawnClip>& drawn,
+                                 Generator& generator);
 
 }  // namespace mc::train

@@ -50,16 +50,16 @@ TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
                        const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
                        Generator& generator) {
     std::vector<std::pair<size_t, size_t>> items;
-    for (const DrawnClip& clip : draw_batch(data, batch, seed, step)) {
+    const auto [clips, said] =
+        with_captions(data, captions, draw_batch(data, batch, seed, step), generator);
+    for (const DrawnClip& clip : clips) {
         const size_t count = tokens.variants(clip.sample).size();
         items.emplace_back(
             clip.sample,
             std::min(count - 1, static_cast<size_t>(clip.u * static_cast<float>(count))));
     }
     TokenBatch out = assemble(tokens, items);
-    for (int64_t sample : out.samples)
-        out.captions.push_back(
-            captions.draw(data.samples()[static_cast<size_t>(sample)], generator));
+    out.captions = said;
     return out;
 }
 

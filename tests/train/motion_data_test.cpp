@@ -1,0 +1,87 @@
+// What the trainers draw from a data set.
+#include "train/motion_data.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "motion/dataset_build.h"
+#include "motion/mirror_text.h"
+#include "tests/synthetic_motion.h"
+#include "tests/test_paths.h"
+
+using namespace mc;
+using namespace mc::train;
+
+namespace {
+
+struct Mirrored {
+    testing::ScratchDir scratch;
+    Mirrored() {
+        testing::write_synthetic_mocap(scratch.path / "mocap", 40, 26);
+        motion::BuildOptions build;
+        build.mocap = scratch.path / "mocap";
+        build.out = scratch.path / "data";
+        motion::build_dataset(build);
+    }
+    MotionData data() const {
+        MotionDataOptions options;
+        options.root = (scratch.path / "data").string();
+        return MotionData(options);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("motion data: no clip is drawn twice before all were") {
+    const MotionData data = Mirrored().data();
+    const auto all = static_cast<int64_t>(data.samples().size());
+    REQUIRE(all >= 16);
+    Generator generator(5);
+    const std::vector<size_t> drawn = data.draw_distinct(2 * all + 3, generator);
+    REQUIRE(drawn.size() == static_cast<size_t>(2 * all + 3));
+    const auto at = [&](int64_t i) { return drawn.begin() + static_cast<std::ptrdiff_t>(i); };
+    CHECK(std::set<size_t>(at(0), at(all)).size() == static_cast<size_t>(all));
+    CHECK(std::set<size_t>(at(all), at(2 * all)).size() == static_cast<size_t>(all));
+
+    std::set<size_t> four_steps;
+    const int64_t batch = all / 4;
+    for (int64_t step = 0; step < 4; ++step)
+        for (const DrawnClip& clip : draw_batch(data, batch, 1, step))
+            four_steps.insert(clip.sample);
+    CHECK(four_steps.size() == static_cast<size_t>(4 * batch));
+}
+
+TEST_CASE("motion data: a mirrored motion and its original are each other's twins") {
+    const MotionData data = Mirrored().data();
+    const std::vector<size_t> twins = data.mirror_twins();
+    for (size_t i = 0; i < twins.size(); ++i) {
+        REQUIRE(twins[i] != i);
+        CHECK(twins[twins[i]] == i);
+        CHECK(data.samples()[i].mirrored() != data.samples()[twins[i]].mirrored());
+        CHECK(data.samples()[i].frames == data.samples()[twins[i]].frames);
+    }
+}
+
+TEST_CASE("motion data: contrastive batches pair sides and repeat no caption") {
+    const MotionData data = Mirrored().data();
+    const std::vector<size_t> twins = data.mirror_twins();
+    const CaptionSource captions("", 0);
+    int pairs = 0;
+    for (int64_t step = 0; step < 12; ++step) {
+        Generator generator(9, static_cast<uint64_t>(step));
+        const std::vector<DrawnClip> drawn = draw_batch(data, 8, 2, step);
+        const auto [clips, said] = with_mirror_pairs(data, twins, captions, drawn, generator);
+        REQUIRE(clips.size() == said.size());
+        CHECK(clips.size() <= drawn.size());
+        CHECK(std::set<std::string>(said.begin(), said.end()).size() == said.size());
+        std::set<size_t> samples;
+        for (const DrawnClip& clip : clips) samples.insert(clip.sample);
+        CHECK(samples.size() == clips.size());
+        for (size_t i = 0; i + 1 < clips.size(); ++i)
+            if (twins[clips[i].sample] == clips[i + 1].sample &&
+                motion::mirror_caption(said[i]) == said[i + 1] && said[i] != said[i + 1])
+                ++pairs;
+    }
+    CHECK(pairs > 0);
+}

@@ -235,7 +235,8 @@ int main(int argc, char** argv) {
                    "seconds (0.2 to 9.8), or auto: estimated from the text")
         ->capture_default_str();
     app.add_option("--seed", options.seed,
-                   "of the random numbers: the same seed gives the same motion [10107]");
+                   "of the random numbers: the same seed gives the same motion [10107]")
+        ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
     app.add_option("--count", options.count, "takes of each prompt")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();

@@ -194,6 +194,7 @@ TEST_CASE("programs: bad input is one clear line") {
     refuses("generate", "\"a person jumps\" --length 0" + good, 1, "length 0");
     refuses("generate", "\"a person jumps\" --length 60" + good, 1, "length 60");
     refuses("generate", "\"a person jumps\" --format gif" + good, 1, "gif");
+    refuses("generate", "\"a person jumps\" --seed -1" + good, 2, "--seed");
     refuses("generate", "\"$(printf 'a \\377 b')\"" + good, 1, "UTF-8");
     refuses("generate", "\"a person jumps\" --bundle " + p.dir + "/none", 1, "none/bundle.json");
     refuses("generate", "\"a person jumps\" --bundle " + p.bundle + " --out /proc/nowhere", 1,
@@ -252,4 +253,50 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         file.write("\x00\x7e", 2);
     }
     refused("nan");
+}
+
+// A file system of its own, so small that what is written does not fit. Needs unprivileged mounts.
+TEST_CASE("programs: a full disk is one clear line and leaves nothing half written") {
+    Pipeline& p = pipeline();
+    const std::string disk = p.dir + "/disk";
+    fs::create_directories(disk);
+    const auto on_full_disk = [&](const std::string& command) {
+        Ran ran;
+        const std::string inside = "mount -t tmpfs -o size=20k full " + disk + " && { " + command +
+                                   "; echo status $?; find " + disk + " -type f; }";
+        std::FILE* pipe = popen(("unshare -rm sh -c '" + inside + "' 2>&1").c_str(), "r");
+        std::array<char, 4096> buffer;
+        while (size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
+            ran.text.append(buffer.data(), n);
+        ran.status = pclose(pipe);
+        return ran;
+    };
+    if (on_full_disk("true").status != 0) {
+        MESSAGE("SKIPPED: no mounts without privileges here");
+        return;
+    }
+    const std::string bin = std::string(MOCLIP_BINARY_DIR) + "/bin/";
+    const auto refused = [&](const std::string& command, const std::string& kept) {
+        const Ran ran = on_full_disk(bin + command);
+        INFO(command << "\n" << ran.text);
+        const size_t end = ran.text.find('\n');
+        CHECK(ran.text.substr(0, end).find("No space left on device; free some space") !=
+              std::string::npos);
+        CHECK(ran.text.substr(end + 1).starts_with("status 1\n" + kept));
+        CHECK(ran.text.find(".tmp") == ran.text.rfind(".tmp", end));  // none but in the message
+    };
+    refused("generate \"a person waves\" --format html --bundle " + p.bundle + " --out " + disk +
+                "/out",
+            "");
+    refused("motion dataset build --mocap " + p.dir + "/mocap --out " + disk + "/data", "");
+    refused("train vq --out " + disk + "/vq" + p.vq_options, disk + "/vq/log.jsonl");
+    refused("train bundle --data " + p.data + p.text + "--vq " + p.dir + "/vq --masked " + p.dir +
+                "/masked --residual " + p.dir + "/residual --length " + p.dir +
+                "/length --provenance made-up --out " + disk + "/bundle",
+            "");
+    refused("moclip_train --quiet --data " + p.data + " --text " + p.dir +
+                "/text/text_encoder.safetensors --vocab " + p.dir + "/vocab.txt.gz --out " + disk +
+                "/moclip --set steps=1 batch=8 motion.width=32 motion.heads=2 motion.layers=1 "
+                "motion.part_dim=16 motion.hidden_dim=16",
+            disk + "/moclip/log.jsonl");
 }

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <limits>
 
 #include "models/bundle.h"
 #include "models/clip/text_cleaning.h"

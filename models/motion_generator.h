@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "motion/joints.h"
@@ -19,10 +20,17 @@ struct GenerationOptions {
     uint64_t seed = 10107;
 };
 
+// A motion of which some frames are to be made anew, to fit the prompt and the frames around them.
+struct MotionEdit {
+    motion::FeatureSequence source;
+    std::vector<std::pair<int64_t, int64_t>> ranges;  // frames [from, to)
+};
+
 struct GenerationRequest {
     std::string prompt;
     std::optional<int64_t>
         frames;  // a multiple of 4 is used (floor); none: the length estimator decides
+    std::optional<MotionEdit> edit = {};  // then the length is the source's; other rows keep their bits
 };
 
 class MotionGenerator {

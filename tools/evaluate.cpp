@@ -14,11 +14,11 @@
 #include "motion/fact_checks.h"
 #include "motion/facts.h"
 #include "motion/features.h"
-#include "motion/motion_file.h"
 #include "motion/strip.h"
 #include "tensor/formats/atomic_file.h"
 #include "tensor/formats/npy.h"
 #include "tools/common/cli.h"
+#include "tools/common/motion_input.h"
 #include "tools/common/paths.h"
 #include "train/fact_score.h"
 #include "train/progress.h"
@@ -31,12 +31,6 @@ using motion::FactCase;
 using motion::JointSequence;
 
 // Joints (N, 22, 3) as they are, or the joints of feature rows (N, 263).
-JointSequence read_motion(const fs::path& path) {
-    const NpyArray array = read_npy(path);
-    if (array.shape.size() != 2) return motion::joints_of_array(array);
-    return motion::joints_from_features(motion::features_of_array(array));
-}
-
 std::string motion_name(const FactCase& fact_case, uint64_t seed, const char* extension) {
     return fmt::format("{}_{}{}", fact_case.line, seed, extension);
 }

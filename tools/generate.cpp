@@ -3,12 +3,15 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cinttypes>
 #include <cmath>
+#include <cstdio>
 #include <fstream>
 #include <limits>
 
 #include "models/bundle.h"
 #include "models/clip/text_cleaning.h"
+#include "models/motion_edit.h"
 #include "motion/features.h"
 #include "motion/foot_lock.h"
 #include "motion/gltf.h"
@@ -17,6 +20,7 @@
 #include "motion/motion_file.h"
 #include "motion/strip.h"
 #include "tools/common/cli.h"
+#include "tools/common/motion_input.h"
 #include "tools/common/paths.h"
 
 namespace mc::tools {
@@ -27,6 +31,8 @@ namespace fs = std::filesystem;
 struct Options {
     std::vector<std::string> prompts;
     std::string prompts_file, bundle, out = "out", length = "auto", formats = "bvh,html,npy";
+    std::string edit;                 // motion to edit
+    std::vector<std::string> frames;  // of it, "A:B"
     int64_t count = 1;
     std::optional<uint64_t> seed;
     std::optional<int64_t> steps;
@@ -94,14 +100,32 @@ std::string file_stem(const std::string& prompt) {
     return stem.empty() ? "motion" : stem;
 }
 
+// The motion to edit and its frames that are to be made anew.
+MotionEdit edit_of(const Options& options) {
+    MotionEdit edit;
+    edit.source = read_motion_features(options.edit);
+    for (const std::string& text : options.frames) {
+        int64_t from = 0, to = 0;
+        int read = 0;
+        if (std::sscanf(text.c_str(), "%" SCNd64 ":%" SCNd64 "%n", &from, &to, &read) != 2 ||
+            static_cast<size_t>(read) != text.size())
+            throw Error(
+                fmt::format("--frames {}: want A:B, the first frame to make anew and the "
+                            "first to keep again",
+                            text));
+        edit.ranges.emplace_back(from, to);
+    }
+    return edit;
+}
+
 std::vector<std::string> split(const std::string& list) {
-    static const std::vector<std::string> known = {"bvh", "html", "npy", "glb", "png"};
+    static const std::vector<std::string> known = {"bvh", "html", "npy", "glb", "png", "features"};
     std::vector<std::string> parts;
     std::stringstream stream(list);
     for (std::string part; std::getline(stream, part, ',');) {
         if (std::find(known.begin(), known.end(), part) == known.end())
-            throw Error(
-                fmt::format("--format {}: \"{}\" is none of bvh, html, npy, glb, png", list, part));
+            throw Error(fmt::format(
+                "--format {}: \"{}\" is none of bvh, html, npy, glb, png, features", list, part));
         parts.push_back(part);
     }
     if (parts.empty()) throw Error("--format: names no format");
@@ -140,6 +164,11 @@ int run(const Options& options) {
         read_prompts(options.prompts_file, options, generator, requests);
     if (requests.empty())
         throw Error("no prompt; write one as an argument, or name a file with --prompts");
+    if (!options.edit.empty()) {
+        const MotionEdit edit = edit_of(options);
+        check_edit(edit, generator.unit(), generator.max_frames() / generator.unit());
+        for (GenerationRequest& request : requests) request.edit = edit;
+    }
     std::error_code failed;
     fs::create_directories(options.out, failed);
     if (failed)
@@ -183,6 +212,10 @@ int run(const Options& options) {
             if (wants("npy")) {
                 motion::write_joints(path + ".npy", joints);
                 written.push_back(path + ".npy");
+            }
+            if (wants("features")) {
+                motion::write_features(path + "_features.npy", takes[take]);
+                written.push_back(path + "_features.npy");
             }
             if (wants("bvh") || wants("glb")) {
                 const motion::RigMotion rig = motion::fit_rig(joints);
@@ -235,6 +268,16 @@ int main(int argc, char** argv) {
     app.add_option("--length", options.length,
                    "seconds (0.2 to 9.8), or auto: estimated from the text")
         ->capture_default_str();
+    CLI::Option* edit =
+        app.add_option(
+               "--edit", options.edit,
+               "motion to make a part of anew: features or joints (.npy), or a BVH made here")
+            ->check(CLI::ExistingFile);
+    CLI::Option* frames = app.add_option("--frames", options.frames,
+                                         "which frames of it, A:B without B; several are possible")
+                              ->delimiter(',')
+                              ->needs(edit);
+    edit->needs(frames)->excludes("--length");
     app.add_option("--seed", options.seed,
                    "of the random numbers: the same seed gives the same motion [10107]")
         ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
@@ -250,8 +293,10 @@ int main(int argc, char** argv) {
     app.add_option("--top-k", options.top_k, "share of unlikely tokens never drawn, 0 to 1")
         ->check(CLI::Range(0.0, 1.0));
     app.add_option("--out", options.out, "folder for what is written")->capture_default_str();
-    app.add_option("--format", options.formats,
-                   "any of bvh,html,npy,glb,png (png: a strip of poses)")
+    app.add_option(
+           "--format", options.formats,
+           "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "
+           "from; png: a strip of poses)")
         ->capture_default_str();
     app.add_flag("--lock-feet", options.lock_feet, "hold standing feet in place");
     add_common_options(app, options.common);
@@ -259,6 +304,7 @@ int main(int argc, char** argv) {
         "Examples:\n"
         "  generate \"a person jumps\"\n"
         "  generate \"someone walks in a circle\" --length 6 --count 4 --seed 7 --format bvh,glb\n"
-        "  generate --prompts prompts.txt --out takes");
+        "  generate --prompts prompts.txt --out takes\n"
+        "  generate \"a person jumps\" --edit takes/walk.npy --frames 40:80");
     return run_program(app, argc, argv, [&] { return run(options); });
 }

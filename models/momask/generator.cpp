@@ -2,8 +2,12 @@
 
 #include <algorithm>
 
+#include "models/motion_edit.h"
+
 namespace mc::momask {
 namespace {
+
+constexpr double kEditResidualGuidance = 2;  // generators.md 3.7
 
 class StageClock {
   public:
@@ -49,6 +53,38 @@ MoMaskGenerator::MoMaskGenerator(Parts parts) : parts_(std::move(parts)) {
                     std::to_string(parts_.tokenizer->config().net.dim_pose));
 }
 
+int64_t MoMaskGenerator::tokens_of(const GenerationRequest& request, const Tensor& cond,
+                                   UniformSource& draws) {
+    const Tensor length_draw = draws.uniform("length", {1});
+    if (request.edit) return request.edit->source.frames / unit();
+    if (request.frames) {
+        const int64_t tokens = *request.frames / unit();
+        if (tokens < 1 || tokens > kMaxTokens)
+            throw Error("[momask] " + std::to_string(*request.frames) + " frames, want " +
+                        std::to_string(unit()) + " to " + std::to_string(max_frames()));
+        return tokens;
+    }
+    if (!parts_.length) throw Error("[momask] this model has no length estimator; name a length");
+    return std::min(kMaxTokens, parts_.length->sample(cond, length_draw)[0]);
+}
+
+Tensor MoMaskGenerator::kept_ids(const MotionEdit& edit) const {
+    check_edit(edit, unit(), kMaxTokens);
+    if (edit.source.dims != parts_.normalisation.dims())
+        throw Error("[momask] the motion has " + std::to_string(edit.source.dims) +
+                    " features a frame, this model " + std::to_string(parts_.normalisation.dims()));
+    const std::vector<bool> edited = edited_tokens(edit, unit());
+    const int64_t n = static_cast<int64_t>(edited.size()), frames = n * unit();
+    Tensor motion = Tensor::empty({1, frames, edit.source.dims});
+    parts_.normalisation.normalise(edit.source.rows.data(), motion.data<float>(), frames);
+    Tensor ids = parts_.tokenizer->encode(motion);  // (1, n, Q)
+    const int64_t layers = ids.size(2);
+    for (int64_t i = 0; i < n; ++i)
+        if (edited[static_cast<size_t>(i)])
+            std::fill_n(ids.data<int64_t>() + i * layers, layers, int64_t{-1});
+    return ids;
+}
+
 std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
     Tape::Pause no_tape;
@@ -59,27 +95,25 @@ std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
     clock.add("text");
     std::vector<motion::FeatureSequence> motions;
     for (size_t i = 0; i < requests.size(); ++i) {
+        const std::optional<MotionEdit>& edit = requests[i].edit;
         Generator generator(options.seed, static_cast<uint64_t>(i) << 32);
         GeneratorSource draws(generator);
         const Tensor cond =
             text.slice(0, static_cast<int64_t>(i), static_cast<int64_t>(i) + 1).contiguous();
-        const Tensor length_draw = draws.uniform("length", {1});
-        int64_t tokens = 0;
-        if (requests[i].frames) {
-            tokens = *requests[i].frames / unit();
-            if (tokens < 1 || tokens > kMaxTokens)
-                throw Error("[momask] " + std::to_string(*requests[i].frames) + " frames, want " +
-                            std::to_string(unit()) + " to " + std::to_string(max_frames()));
-        } else if (parts_.length) {
-            tokens = std::min(kMaxTokens, parts_.length->sample(cond, length_draw)[0]);
-        } else {
-            throw Error("[momask] this model has no length estimator; name a length");
+        Tensor kept, kept_base;
+        GenerationOptions how = options;
+        if (edit) {
+            kept = kept_ids(*edit);
+            kept_base = kept.slice(2, 0, 1).squeeze(2).contiguous();
+            how.residual_guidance = kEditResidualGuidance;
+            clock.add("encode");
         }
+        const int64_t tokens = tokens_of(requests[i], cond, draws);
         clock.add("length");
-        Tensor ids = parts_.masked->generate(cond, {tokens}, options, draws);  // (1, n)
+        Tensor ids = parts_.masked->generate(cond, {tokens}, how, draws, kept_base);  // (1, n)
         clock.add("tokens");
         if (parts_.residual)
-            ids = parts_.residual->generate(ids, cond, {tokens}, options, draws);  // (1, n, Q)
+            ids = parts_.residual->generate(ids, cond, {tokens}, how, draws, kept);  // (1, n, Q)
         else
             ids = ids.unsqueeze(2);
         clock.add("residual");
@@ -90,7 +124,7 @@ std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
         out.fps = parts_.fps;
         out.rows.resize(static_cast<size_t>(out.frames * out.dims));
         parts_.normalisation.denormalise(features.data<float>(), out.rows.data(), out.frames);
-        motions.push_back(std::move(out));
+        motions.push_back(edit ? splice(*edit, out) : std::move(out));
         clock.add("decode");
     }
     return motions;

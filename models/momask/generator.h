@@ -43,6 +43,9 @@ class MoMaskGenerator : public MotionGenerator {
     TextEncoder& text() { return *parts_.text; }
 
   private:
+    int64_t tokens_of(const GenerationRequest& request, const Tensor& cond, UniformSource& draws);
+    Tensor kept_ids(const MotionEdit& edit) const;  // (1, n, Q), -1 where tokens are made
+
     Parts parts_;
     std::vector<std::pair<std::string, double>> seconds_;
 };

@@ -142,7 +142,8 @@ Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& co
 
 Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
                                      const std::vector<int64_t>& lengths,
-                                     const GenerationOptions& options, UniformSource& draws) const {
+                                     const GenerationOptions& options, UniformSource& draws,
+                                     const Tensor& keep) const {
     const int64_t batch = base.size(0), n = base.size(1), q_count = config_.num_quantizers;
     const int64_t classes = config_.num_tokens + 1, k = top_k_count(options.top_k, classes);
     const Tensor padding = padding_mask(lengths, n);
@@ -166,6 +167,10 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
         const std::vector<int64_t> drawn =
             sample_gumbel(scores, k, 1.0, u.defined() ? u.data<float>() : nullptr);
         std::copy(drawn.begin(), drawn.end(), below.data<int64_t>());
+        if (keep.defined())
+            for (int64_t at = 0; at < batch * n; ++at)
+                if (const int64_t kept = keep.data<int64_t>()[at * q_count + j]; kept >= 0)
+                    below.data<int64_t>()[at] = kept;
         settle(j);
     }
     return all;

@@ -29,9 +29,11 @@ class ResidualTransformer : public Trunk {
                     const nn::Pass& pass, UniformSource& draws) const;
 
     // base ids (B, n) -> all layers (B, n, Q), -1 beyond the lengths and where the pad class was
-    // drawn (QUIRK Q18). Draws "noise.res.step{j}" (B, n, num_tokens + 1).
+    // drawn (QUIRK Q18). Draws "noise.res.step{j}" (B, n, num_tokens + 1). With `keep` (B, n, Q; -1
+    // = generate) the given ids of the upper layers stay.
     Tensor generate(const Tensor& base, const Tensor& cond, const std::vector<int64_t>& lengths,
-                    const GenerationOptions& options, UniformSource& draws) const;
+                    const GenerationOptions& options, UniformSource& draws,
+                    const Tensor& keep = {}) const;
 
   private:
     // Table that embeds layer j (0..Q-2), table that scores layer j (1..Q-1): the middle ones are

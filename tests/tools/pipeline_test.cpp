@@ -151,6 +151,41 @@ TEST_CASE("programs: from a mocap folder to motions that read back") {
           bytes_of(p.dir + "/out1/a_person_waves_2.npy"));
 }
 
+TEST_CASE("programs: an edit leaves every other row as it was") {
+    Pipeline& p = pipeline();
+    const std::string how = " --bundle " + p.bundle + " --format features,npy,bvh ";
+    must("generate", "\"a person walks\" --length 4 --seed 3 --out " + p.dir + "/source" + how);
+    const std::string source = p.dir + "/source/a_person_walks";
+    must("generate", "\"a person jumps\" --edit " + source + "_features.npy --frames 18:40,60:64 " +
+                         "--out " + p.dir + "/edited" + how);
+    const auto before = mc::motion::read_features(source + "_features.npy");
+    const auto after = mc::motion::read_features(p.dir + "/edited/a_person_jumps_features.npy");
+    REQUIRE(before.frames == 80);
+    REQUIRE(after.frames == 80);
+    for (int64_t t = 0; t < before.frames; ++t) {
+        const bool made = (t >= 18 && t < 40) || (t >= 60 && t < 64);
+        CAPTURE(t);
+        CHECK(std::equal(before.at(t), before.at(t) + before.dims, after.at(t)) == !made);
+    }
+    // What was made keeps its bits too when the same edit is asked for again, from joints or BVH it
+    // is another motion (one row less), but it works.
+    must("generate", "\"a person jumps\" --edit " + source + ".npy --frames 18:40 --out " + p.dir +
+                         "/edited_joints" + how);
+    must("generate", "\"a person jumps\" --edit " + source + ".bvh --frames 18:40 --out " + p.dir +
+                         "/edited_bvh" + how);
+    const std::string edit =
+        "x --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + source + "_features.npy ";
+    refuses("generate", edit, 2, "--frames");
+    refuses("generate", edit + "--frames 30", 1, "want A:B");
+    refuses("generate", edit + "--frames 30:20", 1, "30:20");
+    refuses("generate", edit + "--frames 70:90", 1, "70:90");
+    refuses("generate", edit + "--frames 3:9 --length 4", 2, "--length");
+    refuses("generate",
+            "x --frames 3:9 --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + p.dir +
+                "/vocab.txt.gz",
+            1, "vocab.txt.gz");
+}
+
 TEST_CASE("programs: prompts from a file, with and without lengths") {
     Pipeline& p = pipeline();
     std::ofstream(p.dir + "/prompts.txt") << "a person walks#2.5\n\na person jumps\r\n";

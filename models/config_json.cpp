@@ -22,6 +22,7 @@ void fields(Config& c, const Visit& visit) requires
     visit("reference_gain", c.quantizer.reference_gain);
     visit("commit", c.commit);
     visit("loss_vel", c.loss_vel);
+    visit("loss_root", c.loss_root);
 }
 
 template <class Config, class Visit>

@@ -52,6 +52,9 @@ vq::RvqConfig small_rvq() {
     c.quantizer.code_dim = 192;
     c.quantizer.nb_code = 256;
     c.quantizer.reference_gain = false;
+    c.quantizer.sample_temperature = 0;
+    c.loss_vel = 2;
+    c.loss_root = 0.0015;
     return c;
 }
 

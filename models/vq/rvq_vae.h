@@ -13,6 +13,9 @@ struct RvqConfig {
     double commit = 0.02;  // weight of the commitment loss
     double loss_vel =
         0.5;  // weight of the joint-position term (called "velocity" by the reference)
+    // Weight of the root term: smooth L1 of the running sums of the root's velocities, whose small
+    // errors add up to a wrong heading and place. 0 in the reference.
+    double loss_root = 0;
     int64_t joints() const { return (net.dim_pose + 1) / 12; }  // 263 -> 22, 251 -> 21
 };
 
@@ -31,7 +34,8 @@ class RvqVae : public nn::Module {
     Tensor decode(const Tensor& ids) const;     // (B, n, q), -1 = nothing -> (B, 4n, dim_pose)
     RvqOutput operator()(const Var& motion) const;                                   // evaluation
     RvqOutput train(const Var& motion, const nn::Pass& pass, UniformSource& draws);  // training
-    // smooth L1 + loss_vel * smooth L1 of the joint positions + commit * commitment
+    // smooth L1 + loss_vel * smooth L1 of the joint positions + loss_root * smooth L1 of the summed
+    // root velocities + commit * commitment
     Var loss(const RvqOutput& output, const Var& motion) const;
 
     int64_t unit() const { return int64_t{1} << config_.net.down_t; }  // frames a token

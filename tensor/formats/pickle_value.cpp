@@ -298,8 +298,9 @@ void PickleTree::check_nesting() const {
     }
 }
 
-void PyWalkBudget::visit() {
-    if (left_-- > 0) return;
+void PyWalkBudget::visit(size_t cost) {
+    left_ -= static_cast<int64_t>(cost);
+    if (left_ > 0) return;
     throw Error(
         fmt::format("{}: its values, shared ones counted each time, are too many to walk; the file "
                     "is damaged or "

@@ -10,6 +10,7 @@
 #include <unordered_set>
 
 #include "tensor/formats/atomic_file.h"
+#include "tensor/formats/element_type.h"
 
 namespace mc {
 namespace {
@@ -22,34 +23,35 @@ constexpr uint64_t kMaxHeader = 100'000'000;  // bytes; the reference implementa
 constexpr const char* kMetadata = "__metadata__";
 constexpr const char* kDamaged = "the file is damaged or not safetensors; fetch or save it again";
 
-struct DTypeName {
-    DType dtype;
+struct TypeName {
+    ElementType type;
     const char* name;
 };
-constexpr DTypeName kDTypes[] = {
-    {DType::f32, "F32"}, {DType::f64, "F64"}, {DType::f16, "F16"},      {DType::bf16, "BF16"},
-    {DType::i64, "I64"}, {DType::i32, "I32"}, {DType::boolean, "BOOL"},
+constexpr TypeName kTypes[] = {
+    {ElementType::f32, "F32"},      {ElementType::f64, "F64"}, {ElementType::f16, "F16"},
+    {ElementType::i64, "I64"},      {ElementType::i32, "I32"}, {ElementType::bf16, "BF16"},
+    {ElementType::i16, "I16"},      {ElementType::i8, "I8"},   {ElementType::u8, "U8"},
+    {ElementType::u16, "U16"},      {ElementType::u32, "U32"}, {ElementType::u64, "U64"},
+    {ElementType::boolean, "BOOL"},
 };
 
-std::optional<DType> dtype_of(std::string_view name) {
-    for (const auto& d : kDTypes)
-        if (name == d.name) return d.dtype;
+std::optional<ElementType> element_of_name(std::string_view name) {
+    for (const auto& t : kTypes)
+        if (name == t.name) return t.type;
     return std::nullopt;
 }
 
 const char* safetensors_name(DType dtype) {
-    for (const auto& d : kDTypes)
-        if (dtype == d.dtype) return d.name;
+    for (const auto& t : kTypes)
+        if (element_of(dtype) == t.type) return t.name;
     return "?";
 }
 
 // Bytes an element of every type of whole bytes that the format knows; 0 for others.
-uint64_t item_size(std::string_view dtype) {
-    if (const auto known = dtype_of(dtype)) return size_of(*known);
-    if (dtype == "U8" || dtype == "I8" || dtype.starts_with("F8_")) return 1;
-    if (dtype == "U16" || dtype == "I16") return 2;
-    if (dtype == "U32") return 4;
-    if (dtype == "U64" || dtype == "C64") return 8;
+uint64_t item_size(std::string_view name) {
+    if (const auto known = element_of_name(name)) return size_of(*known);
+    if (name.starts_with("F8_")) return 1;
+    if (name == "C64") return 8;
     return 0;
 }
 
@@ -184,28 +186,20 @@ Tensor SafetensorsFile::get(std::string_view name) const {
 }
 
 Tensor SafetensorsFile::load(const SafetensorsEntry& entry) const {
-    const auto bad = [&](const std::string& what) {
-        throw Error(fmt::format("{}: tensor '{}': {}", path().string(), entry.name, what));
+    const auto error = [&](const std::string& what) {
+        return Error(fmt::format("{}: tensor '{}': {}", path().string(), entry.name, what));
     };
-    const auto dtype = dtype_of(entry.dtype);
-    if (!dtype)
-        bad(fmt::format(
+    const auto type = element_of_name(entry.dtype);
+    if (!type)
+        throw error(fmt::format(
             "element type {} is not supported; convert to F32 F64 F16 BF16 I64 I32 or BOOL",
             entry.dtype));
-    if (entry.shape.size() > static_cast<size_t>(kMaxDims))
-        bad(fmt::format("{} dimensions, at most {} are supported", entry.shape.size(), kMaxDims));
-    const Shape shape(entry.shape.begin(), entry.shape.end());
-    const std::byte* data = data_.data() + entry.begin;
-    const size_t bytes = entry.end - entry.begin;
-    if (*dtype == DType::boolean)
-        for (size_t i = 0; i < bytes; ++i)
-            if (std::to_integer<unsigned>(data[i]) > 1)
-                bad(fmt::format("element {} is neither 0 nor 1", i));
-    if (reinterpret_cast<uintptr_t>(data) % size_of(*dtype) == 0)
-        return Tensor::borrow(data, shape, *dtype, file_);
-    Tensor copy = Tensor::empty(shape, *dtype);
-    if (bytes > 0) std::memcpy(copy.raw(), data, bytes);
-    return copy;
+    try {
+        return load_elements(data_.subspan(entry.begin, entry.end - entry.begin), *type,
+                             ElementLayout::contiguous(entry.shape), false, file_);
+    } catch (const Error& e) {
+        throw error(e.what());
+    }
 }
 
 NamedTensors SafetensorsFile::all() const {

@@ -6,10 +6,10 @@
 //     Tensor w = file.get("proj.weight");             // borrows the mapped file
 //     write_safetensors("out.safetensors", {{"proj.weight", w}}, {{"licence", "MIT"}});
 //
-// Read: F32 F64 F16 BF16 I64 I32 BOOL. Files with other element types open, and only `get` of such
-// a tensor is an error. The whole header is checked before anything is used: lengths, JSON,
-// duplicate names, dtypes, shapes, offsets, overlaps, gaps, overflow. All failures are Error in one
-// line: file, tensor, what, remedy.
+// Read: F32 F64 F16 BF16 I64 I32 BOOL, and small integers widened (element_type.h). Files with
+// other element types open, and only `get` of such a tensor is an error. The whole header is
+// checked before anything is used: lengths, JSON, duplicate names, dtypes, shapes, offsets,
+// overlaps, gaps, overflow. All failures are Error in one line: file, tensor, what, remedy.
 #pragma once
 
 #include <filesystem>

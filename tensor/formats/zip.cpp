@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/error.h"
+#include "tensor/formats/utf8.h"
 
 namespace mc {
 
@@ -48,110 +49,142 @@ uint32_t crc_of(const void* data, uint64_t size) {
 
 }  // namespace
 
-ZipReader::ZipReader(std::filesystem::path path) : path_(std::move(path)) {
-    file_.open(path_, std::ios::binary);
-    if (!file_) throw Error(fmt::format("{}: cannot open", path_.string()));
-    file_.seekg(0, std::ios::end);
-    const auto end_position = file_.tellg();
-    if (end_position < 0) throw Error(fmt::format("{}: cannot read", path_.string()));
-    file_size_ = static_cast<uint64_t>(end_position);
-    auto fail = [&](const std::string& what) -> Error {
-        return Error(fmt::format("{}: not a usable zip archive: {}", path_.string(), what));
-    };
-    if (file_size_ < kEndSize) throw fail("too short; it may be truncated");
+void ZipReader::fail(const std::string& what) const {
+    throw Error(fmt::format("{}: not a usable zip archive: {}", path().string(), what));
+}
 
-    // The end record is the last thing in the file but for a comment of at most 65535 bytes.
-    const uint64_t tail_size = std::min<uint64_t>(file_size_, kEndSize + 65535 + kLocatorSize);
-    std::vector<std::byte> tail(tail_size);
-    read_at(file_size_ - tail_size, tail.data(), tail_size, "end record");
-    size_t at = tail_size - kEndSize + 1;
-    bool found = false;
-    while (at-- > 0) {
-        if (little<uint32_t>(&tail[at]) != kEndMagic) continue;
-        if (at + kEndSize + little<uint16_t>(&tail[at + 20]) > tail_size) continue;
-        found = true;
-        break;
-    }
-    if (!found) throw fail("no end record; it may be truncated");
-    if (little<uint16_t>(&tail[at + 4]) != 0 || little<uint16_t>(&tail[at + 6]) != 0)
-        throw fail("it is one of several volumes");
-    uint64_t count = little<uint16_t>(&tail[at + 10]);
-    uint64_t directory_size = little<uint32_t>(&tail[at + 12]);
-    uint64_t directory_offset = little<uint32_t>(&tail[at + 16]);
-    const uint64_t end_offset = file_size_ - tail_size + at;
-    if (at >= kLocatorSize && little<uint32_t>(&tail[at - kLocatorSize]) == kEnd64LocatorMagic) {
-        const uint64_t end64 = little<uint64_t>(&tail[at - kLocatorSize + 8]);
-        if (end64 > file_size_ || file_size_ - end64 < kEnd64Size) throw fail("bad Zip64 locator");
-        std::byte record[kEnd64Size];
-        read_at(end64, record, kEnd64Size, "Zip64 end record");
-        if (little<uint32_t>(record) != kEnd64Magic) throw fail("bad Zip64 end record");
-        count = little<uint64_t>(record + 32);
-        directory_size = little<uint64_t>(record + 40);
-        directory_offset = little<uint64_t>(record + 48);
-    }
-    if (directory_offset > end_offset || directory_size > end_offset - directory_offset)
-        throw fail("its directory lies outside the file");
-    if (count > kMaxEntries || count * kCentralSize > directory_size)
-        throw fail(
-            fmt::format("its directory of {} bytes cannot hold {} entries", directory_size, count));
-
-    std::vector<std::byte> directory(directory_size);
-    read_at(directory_offset, directory.data(), directory_size, "directory");
-    size_t p = 0;
-    entries_.reserve(count);
-    for (uint64_t i = 0; i < count; ++i) {
-        if (directory_size - p < kCentralSize || little<uint32_t>(&directory[p]) != kCentralMagic)
-            throw fail(fmt::format("bad directory entry {}", i));
-        const std::byte* d = &directory[p];
-        ZipEntry entry;
-        const uint16_t flags = little<uint16_t>(d + 8);
-        entry.method = little<uint16_t>(d + 10);
-        entry.crc = little<uint32_t>(d + 16);
-        entry.compressed_size = little<uint32_t>(d + 20);
-        entry.size = little<uint32_t>(d + 24);
-        const size_t name_size = little<uint16_t>(d + 28), extra_size = little<uint16_t>(d + 30);
-        const size_t comment_size = little<uint16_t>(d + 32);
-        entry.header_offset = little<uint32_t>(d + 42);
-        if (directory_size - p - kCentralSize < name_size + extra_size + comment_size)
-            throw fail(fmt::format("directory entry {} runs out of the directory", i));
-        entry.name.assign(reinterpret_cast<const char*>(d + kCentralSize), name_size);
-        // Zip64 extra field: 64-bit values for those of the three that read 0xffffffff, in this
-        // order.
-        const std::byte* extra = d + kCentralSize + name_size;
-        for (size_t e = 0; e + 4 <= extra_size;) {
-            const size_t id = little<uint16_t>(extra + e), size = little<uint16_t>(extra + e + 2);
-            if (size > extra_size - e - 4) break;
-            if (id == 1) {
-                size_t q = e + 4;
-                const size_t stop = q + size;
-                for (uint64_t* value : {&entry.size, &entry.compressed_size, &entry.header_offset})
-                    if (*value == 0xffffffffu) {
-                        if (stop - q < 8)
-                            throw fail(fmt::format("entry '{}': bad Zip64 field", entry.name));
-                        *value = little<uint64_t>(extra + q);
-                        q += 8;
-                    }
-            }
-            e += 4 + size;
-        }
-        if (flags & 1) throw fail(fmt::format("entry '{}' is encrypted", entry.name));
-        if (entry.method != 0 && entry.method != 8)
-            throw fail(fmt::format(
-                "entry '{}': compression method {} is not supported (stored and deflated are)",
-                entry.name, entry.method));
-        if (entry.header_offset > file_size_ || entry.compressed_size > file_size_ ||
-            file_size_ - entry.header_offset < kLocalSize + entry.compressed_size)
-            throw fail(fmt::format("entry '{}' lies outside the file", entry.name));
-        if (entry.method == 0 && entry.size != entry.compressed_size)
-            throw fail(fmt::format("stored entry '{}' has two sizes, {} and {}", entry.name,
-                                   entry.compressed_size, entry.size));
-        if (entry.method == 8 && entry.size / kMaxExpansion > entry.compressed_size)
-            throw fail(fmt::format("entry '{}': {} bytes cannot inflate to {}", entry.name,
-                                   entry.compressed_size, entry.size));
+ZipReader::ZipReader(const std::filesystem::path& path) : file_(MappedFile::open(path)) {
+    const Directory where = find_directory();
+    const auto directory = file_->bytes().subspan(where.offset, where.size);
+    entries_.reserve(where.count);
+    size_t at = 0;
+    for (uint64_t i = 0; i < where.count; ++i) {
+        ZipEntry entry = parse_entry(directory, i, at);
         if (!index_.emplace(entry.name, entries_.size()).second)
-            throw fail(fmt::format("entry '{}' is there twice", entry.name));
+            fail(fmt::format("entry '{}' is there twice", printable(entry.name)));
         entries_.push_back(std::move(entry));
-        p += kCentralSize + name_size + extra_size + comment_size;
+    }
+    check_overlaps(where.offset);
+}
+
+// The end record is the last thing in the file but for a comment of at most 65535 bytes, which
+// reaches to the end exactly.
+ZipReader::Directory ZipReader::find_directory() const {
+    const auto bytes = file_->bytes();
+    if (bytes.size() < kEndSize) fail("too short; it may be truncated");
+    const size_t first = bytes.size() - std::min<size_t>(bytes.size(), kEndSize + 65535);
+    size_t at = bytes.size() - kEndSize;
+    const auto is_end = [&](size_t i) {
+        return little<uint32_t>(&bytes[i]) == kEndMagic &&
+               i + kEndSize + little<uint16_t>(&bytes[i + 20]) == bytes.size();
+    };
+    while (!is_end(at)) {
+        if (at == first) fail("no end record; it may be truncated");
+        --at;
+    }
+    if (little<uint16_t>(&bytes[at + 4]) != 0 || little<uint16_t>(&bytes[at + 6]) != 0)
+        fail("it is one of several volumes");
+    Directory where{little<uint32_t>(&bytes[at + 16]), little<uint32_t>(&bytes[at + 12]),
+                    little<uint16_t>(&bytes[at + 10])};
+    if (at >= kLocatorSize && little<uint32_t>(&bytes[at - kLocatorSize]) == kEnd64LocatorMagic) {
+        const uint64_t end64 = little<uint64_t>(&bytes[at - kLocatorSize + 8]);
+        if (end64 > bytes.size() || bytes.size() - end64 < kEnd64Size) fail("bad Zip64 locator");
+        const std::byte* record = &bytes[end64];
+        if (little<uint32_t>(record) != kEnd64Magic) fail("bad Zip64 end record");
+        if (little<uint32_t>(record + 16) != 0 || little<uint32_t>(record + 20) != 0)
+            fail("it is one of several volumes");
+        where = {little<uint64_t>(record + 48), little<uint64_t>(record + 40),
+                 little<uint64_t>(record + 32)};
+    }
+    if (where.offset > at || where.size > at - where.offset)
+        fail("its directory lies outside the file");
+    if (where.count > kMaxEntries || where.count * kCentralSize > where.size)
+        fail(fmt::format("its directory of {} bytes cannot hold {} entries", where.size,
+                         where.count));
+    return where;
+}
+
+ZipEntry ZipReader::parse_entry(std::span<const std::byte> directory, uint64_t number,
+                                size_t& at) const {
+    const uint64_t file_size = file_->bytes().size();
+    if (directory.size() - at < kCentralSize || little<uint32_t>(&directory[at]) != kCentralMagic)
+        fail(fmt::format("bad directory entry {}", number));
+    const std::byte* d = &directory[at];
+    ZipEntry entry;
+    const uint16_t flags = little<uint16_t>(d + 8);
+    entry.method = little<uint16_t>(d + 10);
+    entry.crc = little<uint32_t>(d + 16);
+    entry.compressed_size = little<uint32_t>(d + 20);
+    entry.size = little<uint32_t>(d + 24);
+    const size_t name_size = little<uint16_t>(d + 28), extra_size = little<uint16_t>(d + 30);
+    const size_t comment_size = little<uint16_t>(d + 32);
+    entry.header_offset = little<uint32_t>(d + 42);
+    if (directory.size() - at - kCentralSize < name_size + extra_size + comment_size)
+        fail(fmt::format("directory entry {} runs out of the directory", number));
+    entry.name.assign(reinterpret_cast<const char*>(d + kCentralSize), name_size);
+    check_name(entry.name);
+    const std::string name = printable(entry.name);
+    // Zip64 extra field: 64-bit values for those of the three that read 0xffffffff, in this order.
+    const std::byte* extra = d + kCentralSize + name_size;
+    for (size_t e = 0; e + 4 <= extra_size;) {
+        const size_t id = little<uint16_t>(extra + e), size = little<uint16_t>(extra + e + 2);
+        if (size > extra_size - e - 4) fail(fmt::format("entry '{}': bad extra field", name));
+        if (id == 1) {
+            size_t q = e + 4;
+            const size_t stop = q + size;
+            for (uint64_t* value : {&entry.size, &entry.compressed_size, &entry.header_offset})
+                if (*value == 0xffffffffu) {
+                    if (stop - q < 8) fail(fmt::format("entry '{}': bad Zip64 field", name));
+                    *value = little<uint64_t>(extra + q);
+                    q += 8;
+                }
+        }
+        e += 4 + size;
+    }
+    if (flags & 1) fail(fmt::format("entry '{}' is encrypted", name));
+    if (entry.method != 0 && entry.method != 8)
+        fail(
+            fmt::format("entry '{}': compression method {} is not supported (stored and deflated "
+                        "are)",
+                        name, entry.method));
+    if (entry.header_offset > file_size || entry.compressed_size > file_size ||
+        file_size - entry.header_offset < kLocalSize + entry.compressed_size)
+        fail(fmt::format("entry '{}' lies outside the file", name));
+    if (entry.method == 0 && entry.size != entry.compressed_size)
+        fail(fmt::format("stored entry '{}' has two sizes, {} and {}", name, entry.compressed_size,
+                         entry.size));
+    if (entry.method == 8 && entry.size / kMaxExpansion > entry.compressed_size)
+        fail(fmt::format("entry '{}': {} bytes cannot inflate to {}", name, entry.compressed_size,
+                         entry.size));
+    at += kCentralSize + name_size + extra_size + comment_size;
+    return entry;
+}
+
+// We never unpack, but whoever does would write where such a name points.
+void ZipReader::check_name(const std::string& name) const {
+    bool bad = name.empty() || name[0] == '/' || name.find('\0') != name.npos ||
+               name.find('\\') != name.npos;
+    for (size_t from = 0; from <= name.size();) {
+        const size_t to = std::min(name.find('/', from), name.size());
+        bad |= name.compare(from, to - from, "..") == 0;
+        from = to + 1;
+    }
+    if (bad) fail(fmt::format("an entry is called '{}'", printable(name)));
+}
+
+// Between two entries lies what belongs to the first: header, bytes, and perhaps their sizes again.
+void ZipReader::check_overlaps(uint64_t directory_offset) {
+    std::vector<ZipEntry*> order;
+    for (ZipEntry& entry : entries_) order.push_back(&entry);
+    std::sort(order.begin(), order.end(),
+              [](auto* a, auto* b) { return a->header_offset < b->header_offset; });
+    for (size_t i = 0; i < order.size(); ++i) {
+        ZipEntry& entry = *order[i];
+        entry.limit = i + 1 < order.size() ? order[i + 1]->header_offset : directory_offset;
+        if (entry.limit < entry.header_offset ||
+            entry.limit - entry.header_offset <
+                kLocalSize + entry.name.size() + entry.compressed_size)
+            fail(fmt::format("entry '{}' overlaps what follows it", printable(entry.name)));
     }
 }
 
@@ -160,73 +193,81 @@ const ZipEntry* ZipReader::find(std::string_view name) const {
     return it == index_.end() ? nullptr : &entries_[it->second];
 }
 
-void ZipReader::read_at(uint64_t offset, void* to, size_t size, std::string_view what) const {
-    const std::lock_guard lock(mutex_);
-    file_.clear();
-    file_.seekg(static_cast<std::streamoff>(offset));
-    file_.read(static_cast<char*>(to), static_cast<std::streamsize>(size));
-    if (!file_ || static_cast<size_t>(file_.gcount()) != size)
+uint64_t ZipReader::data_offset(const ZipEntry& entry) const {
+    const auto bad = [&](const char* what) {
         throw Error(
-            fmt::format("{}: {}: cannot read {} bytes at offset {}; the file may be truncated",
-                        path_.string(), what, size, offset));
+            fmt::format("{}: entry '{}': {}", path().string(), printable(entry.name), what));
+    };
+    const std::byte* local = &file_->bytes()[entry.header_offset];  // there is room for it
+    if (little<uint32_t>(local) != kLocalMagic) bad("bad local header");
+    const size_t name_size = little<uint16_t>(local + 26),
+                 extra_size = little<uint16_t>(local + 28);
+    const uint64_t room = entry.limit - entry.header_offset;
+    if (room < kLocalSize + name_size + extra_size + entry.compressed_size)
+        bad("runs into what follows it; the file may be truncated");
+    if (std::string_view(reinterpret_cast<const char*>(local) + kLocalSize, name_size) !=
+        entry.name)
+        bad("its local header has another name");
+    return entry.header_offset + kLocalSize + name_size + extra_size;
 }
 
-uint64_t ZipReader::data_offset(const ZipEntry& entry) const {
-    std::byte local[kLocalSize];
-    read_at(entry.header_offset, local, kLocalSize, entry.name);
-    if (little<uint32_t>(local) != kLocalMagic)
-        throw Error(fmt::format("{}: entry '{}': bad local header", path_.string(), entry.name));
-    const uint64_t offset = entry.header_offset + kLocalSize + little<uint16_t>(local + 26) +
-                            little<uint16_t>(local + 28);
-    if (offset > file_size_ || entry.compressed_size > file_size_ - offset)
-        throw Error(fmt::format("{}: entry '{}' runs out of the file; it may be truncated",
-                                path_.string(), entry.name));
-    return offset;
+std::span<const std::byte> ZipReader::stored(const ZipEntry& entry) const {
+    return file_->bytes().subspan(data_offset(entry), entry.compressed_size);
+}
+
+void ZipReader::check_crc(const ZipEntry& entry, std::span<const std::byte> bytes) const {
+    if (crc_of(bytes.data(), bytes.size()) != entry.crc)
+        throw Error(
+            fmt::format("{}: entry '{}': checksum differs, the data are damaged; fetch the "
+                        "file again",
+                        path().string(), printable(entry.name)));
+}
+
+std::vector<std::byte> ZipReader::inflate_entry(const ZipEntry& entry,
+                                                std::span<const std::byte> packed) const {
+    std::vector<std::byte> inflated(entry.size);
+    z_stream stream{};
+    if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw Error("[zip] zlib cannot start");
+    uint64_t in = 0, out = 0;
+    int status = Z_OK;
+    std::byte spare{};  // inflate wants a non-null output even for an empty entry
+    while (status == Z_OK) {
+        const auto in_part = static_cast<uInt>(std::min<uint64_t>(packed.size() - in, 1u << 30));
+        const auto out_part =
+            static_cast<uInt>(std::min<uint64_t>(inflated.size() - out, 1u << 30));
+        stream.next_in =
+            reinterpret_cast<Bytef*>(const_cast<std::byte*>(packed.data() + in));  // zlib reads it
+        stream.avail_in = in_part;
+        stream.next_out = reinterpret_cast<Bytef*>(out_part ? inflated.data() + out : &spare);
+        stream.avail_out = out_part;
+        status = inflate(&stream, Z_NO_FLUSH);
+        in += in_part - stream.avail_in;
+        out += out_part - stream.avail_out;
+    }
+    inflateEnd(&stream);
+    if (status != Z_STREAM_END || out != entry.size)
+        throw Error(fmt::format("{}: entry '{}': damaged compressed data", path().string(),
+                                printable(entry.name)));
+    return inflated;
 }
 
 std::vector<std::byte> ZipReader::read(const ZipEntry& entry) const {
-    const uint64_t offset = data_offset(entry);
-    std::vector<std::byte> bytes(entry.compressed_size);
-    read_at(offset, bytes.data(), bytes.size(), entry.name);
-    if (entry.method == 8) {
-        std::vector<std::byte> inflated(entry.size);
-        z_stream stream{};
-        if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw Error("[zip] zlib cannot start");
-        uint64_t in = 0, out = 0;
-        int status = Z_OK;
-        std::byte spare{};  // inflate wants a non-null output even for an empty entry
-        while (status == Z_OK) {
-            const auto in_part = static_cast<uInt>(std::min<uint64_t>(bytes.size() - in, 1u << 30));
-            const auto out_part =
-                static_cast<uInt>(std::min<uint64_t>(inflated.size() - out, 1u << 30));
-            stream.next_in = reinterpret_cast<Bytef*>(bytes.data() + in);
-            stream.avail_in = in_part;
-            stream.next_out = reinterpret_cast<Bytef*>(out_part ? inflated.data() + out : &spare);
-            stream.avail_out = out_part;
-            status = inflate(&stream, Z_NO_FLUSH);
-            in += in_part - stream.avail_in;
-            out += out_part - stream.avail_out;
-        }
-        inflateEnd(&stream);
-        if (status != Z_STREAM_END || out != entry.size)
-            throw Error(
-                fmt::format("{}: entry '{}': damaged compressed data", path_.string(), entry.name));
-        bytes = std::move(inflated);
-    }
-    if (crc_of(bytes.data(), bytes.size()) != entry.crc)
-        throw Error(fmt::format("{}: entry '{}': checksum differs, the data are damaged",
-                                path_.string(), entry.name));
+    const auto raw = stored(entry);
+    std::vector<std::byte> bytes = entry.method == 8
+                                       ? inflate_entry(entry, raw)
+                                       : std::vector<std::byte>(raw.begin(), raw.end());
+    check_crc(entry, bytes);
     return bytes;
 }
 
 ZipWriter::ZipWriter(std::filesystem::path path) : path_(path), file_(std::move(path)) {}
 
-void ZipWriter::add(const std::string& name, const void* data, size_t size, bool deflate) {
-    for (const ZipEntry& other : entries_)
-        if (other.name == name)
-            throw Error(fmt::format("{}: entry '{}' is there already", path_.string(), name));
+void ZipWriter::add(const std::string& name, const void* data, size_t size, bool deflate,
+                    size_t alignment) {
+    if (!names_.insert(name).second)
+        throw Error(fmt::format("{}: entry '{}' is there already", path_.string(), name));
     if (name.size() > 0xffff) throw Error(fmt::format("{}: entry name too long", path_.string()));
-    ZipEntry entry{name, 0, crc_of(data, size), size, size, file_.size()};
+    ZipEntry entry{name, 0, crc_of(data, size), size, size, file_.size(), 0};
     std::vector<std::byte> packed;
     if (deflate && size > 0 && size < (1u << 30)) {
         z_stream stream{};
@@ -246,6 +287,21 @@ void ZipWriter::add(const std::string& name, const void* data, size_t size, bool
         }
     }
     const bool big = entry.size >= 0xffffffffu;
+    std::string extra;
+    if (big) {
+        append<uint16_t>(extra, 1);
+        append<uint16_t>(extra, 16);
+        append<uint64_t>(extra, entry.size);
+        append<uint64_t>(extra, entry.compressed_size);
+    }
+    // Padding is an extra field of its own, as PyTorch has it.
+    const size_t before = file_.size() + kLocalSize + name.size() + extra.size();
+    if (before % alignment != 0) {
+        const size_t padding = (alignment - (before + 4) % alignment) % alignment;
+        extra += "FB";
+        append<uint16_t>(extra, static_cast<uint16_t>(padding));
+        extra.append(padding, 'Z');
+    }
     std::string header;
     append<uint32_t>(header, kLocalMagic);
     append<uint16_t>(header, big ? 45 : 20);
@@ -257,14 +313,9 @@ void ZipWriter::add(const std::string& name, const void* data, size_t size, bool
     append<uint32_t>(header, big ? 0xffffffffu : static_cast<uint32_t>(entry.compressed_size));
     append<uint32_t>(header, big ? 0xffffffffu : static_cast<uint32_t>(entry.size));
     append<uint16_t>(header, static_cast<uint16_t>(name.size()));
-    append<uint16_t>(header, big ? 20 : 0);
+    append<uint16_t>(header, static_cast<uint16_t>(extra.size()));
     header += name;
-    if (big) {
-        append<uint16_t>(header, 1);
-        append<uint16_t>(header, 16);
-        append<uint64_t>(header, entry.size);
-        append<uint64_t>(header, entry.compressed_size);
-    }
+    header += extra;
     file_.write(header);
     file_.write(entry.method ? packed.data() : data, entry.compressed_size);
     entries_.push_back(std::move(entry));

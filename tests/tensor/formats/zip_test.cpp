@@ -128,6 +128,18 @@ TEST_CASE("zip: damaged directories are refused") {
     CHECK(broken(packed + 24, ff4).find("cannot inflate") != std::string::npos);
     CHECK(broken(packed + 28, ff2).find("runs out") != std::string::npos);  // name length
     CHECK(broken(packed + 42, ff4).find("outside") != std::string::npos);   // header offset
+    CHECK(broken(packed + 42, std::string(4, '\0')).find("overlaps") != std::string::npos);
+    CHECK(broken(stored + 42, "\x02").find("overlaps") != std::string::npos);
+    for (const std::string& name : std::vector<std::string>{"/acked", "../../", "a/..ed", "pac\\ed",
+                                                            std::string("pac\0ed", 6)}) {
+        const bool harmless = name == "a/..ed";
+        CHECK((broken(packed + 46, name).find("an entry is called") == std::string::npos) ==
+              harmless);
+    }
+    CHECK(broken(good.find("packed"), "Packed").find("another name") != std::string::npos);
+    CHECK(broken(good.find("packed") - 2, "\xff\xff").find("runs into") != std::string::npos);
+    CHECK(broken(good.find("packed") - 4, "\x05").find("another name") != std::string::npos);
+    CHECK(broken(end + 20, "\x01").find("no end record") != std::string::npos);  // comment length
     CHECK(broken(packed + 46, "stored").find("twice") != std::string::npos);
     CHECK(broken(stored + 24, "\x09").find("two sizes") != std::string::npos);
     CHECK(broken(0, "QK").find("local header") != std::string::npos);
@@ -148,4 +160,32 @@ TEST_CASE("zip: no single changed byte crashes the reader") {
             const std::string what = error_of(scratch.path / "b.zip");
             CHECK(what.find('\n') == std::string::npos);
         }
+}
+
+TEST_CASE("zip: of two end records the one whose comment reaches the end counts") {
+    testing::ScratchDir scratch;
+    write_sample(scratch.path / "a.zip");
+    const std::string good = slurp(scratch.path / "a.zip");
+    // A comment that looks like the end of an empty archive, but not at its own end.
+    std::string bytes = good;
+    const std::string decoy = "PK\x05\x06" + std::string(18, '\0') + "tail";
+    bytes[bytes.size() - 2] = static_cast<char>(decoy.size());
+    spit(scratch.path / "b.zip", bytes + decoy);
+    CHECK(ZipReader(scratch.path / "b.zip").entries().size() == 3);
+}
+
+TEST_CASE("zip: aligned entries") {
+    testing::ScratchDir scratch;
+    {
+        ZipWriter zip(scratch.path / "a.zip");
+        for (int i = 0; i < 70; ++i)
+            zip.add(std::string(static_cast<size_t>(i + 1), 'n'), "abc", 3, false, 64);
+        zip.commit();
+    }
+    const ZipReader zip(scratch.path / "a.zip");
+    for (const ZipEntry& entry : zip.entries()) {
+        CHECK(zip.data_offset(entry) % 64 == 0);
+        CHECK(text(zip.read(entry)) == "abc");
+        CHECK(zip.stored(entry).size() == 3);
+    }
 }

@@ -38,13 +38,7 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
                     "; name the vocabulary it was trained with");
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
-    if (const SafetensorsFile file(text_weights); file.find("logit_scale")) {
-        const Tensor scale = file.get("logit_scale");
-        if (scale.numel() != 1)
-            throw Error(text_weights + ": logit_scale is " + scale.shape().str() +
-                        ", want one number");
-        student_.set_scale(scale.to(DType::f64).reshape({}).item<double>());
-    }
+    if (tower_.logit_scale) student_.set_scale(*tower_.logit_scale);
     teacher_.load(tower_.state, {{}, text_weights});
     teacher_.set_requires_grad(false);
     student_.text.set_requires_grad(false);

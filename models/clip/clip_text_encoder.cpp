@@ -3,27 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <numeric>
 #include <unordered_map>
-
-#include "tensor/finite.h"
-#include "tensor/formats/safetensors.h"
 
 namespace mc::clip {
 namespace {
 
 // A batch ends at so many prompts: memory stays bounded whatever the number of prompts.
 constexpr size_t kBatch = 64;
-
-// A name of the text tower (clip_text.md 3), which leaves out visual.*, logit_scale, motion.* and
-// the three integers of OpenAI's files.
-bool is_text_tower(std::string_view name) {
-    return name == "positional_embedding" || name == "text_projection" ||
-           name.starts_with("token_embedding.") || name.starts_with("transformer.") ||
-           name.starts_with("ln_final.");
-}
 
 std::string shortened(const std::string& prompt) {
     constexpr size_t kMost = 60;
@@ -34,28 +22,6 @@ std::string shortened(const std::string& prompt) {
 }
 
 }  // namespace
-
-TextTowerFile read_text_tower(const std::filesystem::path& path) {
-    const SafetensorsFile file(path);
-    TextTowerFile tower;
-    for (const SafetensorsEntry& entry : file.entries())
-        if (is_text_tower(entry.name)) tower.state[entry.name] = file.get(entry.name);
-    tower.config = TextConfig::from_state(tower.state, path.string());
-    if (const auto heads = file.metadata().find("heads"); heads != file.metadata().end()) {
-        const std::string& text = heads->second;
-        const auto parsed =
-            std::from_chars(text.data(), text.data() + text.size(), tower.config.heads);
-        if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size())
-            throw Error(fmt::format("{}: metadata 'heads' is '{}', want a whole number",
-                                    path.string(), text));
-    }
-    try {
-        for (const auto& [name, tensor] : tower.state) check_finite(name, tensor);
-    } catch (const Error& e) {
-        throw Error(fmt::format("{}: {}; get the file anew", path.string(), e.what()));
-    }
-    return tower;
-}
 
 std::vector<int32_t> framed_ids(const Tokenizer& tokenizer, const std::string& prompt,
                                 int64_t context, bool* truncated) {

@@ -5,31 +5,19 @@
 //     Tensor e = encoder.encode({"a person waves", ""});   // (2, encoder.width())
 //     for (const auto& line : encoder.warnings()) ...      // prompts that were cut, if any
 //
-// The weights have OpenAI's names (clip_text.md 3), f16 or f32; sizes are read from their shapes,
-// and the number of heads from the metadata `heads` if it is there (else width / 64). What a whole
-// CLIP has beside its text tower (visual.*, logit_scale, ...) or MoCLIP beside CLIP (motion.*) is
-// passed over.
+// Weights are whatever text_tower_file.h reads. What a whole CLIP has beside its text tower
+// (visual.*, logit_scale, ...) or MoCLIP beside CLIP (motion.*) is passed over.
 #pragma once
 
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "models/clip/text_transformer.h"
+#include "models/clip/text_tower_file.h"
 #include "models/clip/tokenizer.h"
 #include "models/text_encoder.h"
 
 namespace mc::clip {
-
-// What a file holds of a text tower.
-struct TextTowerFile {
-    TextConfig config;
-    nn::TensorMap state;  // the text tower's tensors alone, as stored
-};
-
-// Throws Error in one line: no safetensors file, not a text tower, sizes that disagree, a tensor
-// with NaN or infinity.
-TextTowerFile read_text_tower(const std::filesystem::path& path);
 
 class ClipTextEncoder : public TextEncoder {
   public:

@@ -94,7 +94,7 @@ NamedTensors halved(const nn::TensorMap& weights) {
 
 }  // namespace
 
-Bundle load_bundle(const fs::path& folder) {
+Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     const fs::path path = folder / "bundle.json";
     Bundle bundle;
     bundle.info = read_info(path);
@@ -105,8 +105,13 @@ Bundle load_bundle(const fs::path& folder) {
                         " is not one that this program knows (momask)");
         momask::Parts parts;
         const Json& text = section(info, "text", path);
-        parts.text = std::make_shared<clip::ClipTextEncoder>(member(folder, text, "weights"),
-                                                             member(folder, text, "vocabulary"));
+        const fs::path vocabulary = member(folder, text, "vocabulary");
+        parts.text =
+            choice.weights.empty()
+                ? std::make_shared<clip::ClipTextEncoder>(member(folder, text, "weights"),
+                                                          vocabulary)
+                : std::make_shared<clip::ClipTextEncoder>(
+                      choice.weights, choice.vocabulary.empty() ? vocabulary : choice.vocabulary);
         const Json& vq = section(info, "vq", path);
         parts.tokenizer = std::make_unique<vq::RvqVae>(
             rvq_config(section(vq, "config", path), path.string()), nullptr);
@@ -138,6 +143,15 @@ Bundle load_bundle(const fs::path& folder) {
         throw Error(path.string() + ": a value has the wrong type (" + e.what() +
                     "); restore the file");
     }
+    return bundle;
+}
+
+Bundle load_public_checkpoints(const momask::PublicLayout& layout, const TextChoice& text) {
+    momask::Parts parts = momask::load_public_momask(layout);
+    parts.text = std::make_shared<clip::ClipTextEncoder>(text.weights, text.vocabulary);
+    Bundle bundle;
+    bundle.info = {{"generator", "momask"}, {"source", layout.checkpoints.string()}};
+    bundle.generator = std::make_unique<momask::MoMaskGenerator>(std::move(parts));
     return bundle;
 }
 

@@ -13,6 +13,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "models/momask/public_layout.h"
 #include "models/motion_generator.h"
 #include "nn/module.h"
 
@@ -26,7 +27,16 @@ struct Bundle {
     GenerationOptions defaults;  // the options this bundle was tuned with
 };
 
-Bundle load_bundle(const std::filesystem::path& folder);
+// A text encoder in place of the one that belongs to a model: CLIP for MoCLIP, or the other way.
+struct TextChoice {
+    std::filesystem::path weights, vocabulary;  // empty weights: the model's own
+};
+
+Bundle load_bundle(const std::filesystem::path& folder, const TextChoice& text = {});
+
+// MoMask's public checkpoints (momask/public_layout.h), which bring no text encoder: `text` names
+// CLIP's or MoCLIP's, the options are the originals'.
+Bundle load_public_checkpoints(const momask::PublicLayout& layout, const TextChoice& text);
 
 // What a bundle is written from.
 struct BundleParts {

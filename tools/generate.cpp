@@ -30,7 +30,8 @@ namespace fs = std::filesystem;
 
 struct Options {
     std::vector<std::string> prompts;
-    std::string prompts_file, bundle, out = "out", length = "auto", formats = "bvh,html,npy";
+    std::string bundle, checkpoints, text_encoder, vocab, masked_name, residual_name;
+    std::string prompts_file, out = "out", length = "auto", formats = "bvh,html,npy";
     std::string edit;                 // motion to edit
     std::vector<std::string> frames;  // of it, "A:B"
     int64_t count = 1;
@@ -132,6 +133,17 @@ std::vector<std::string> split(const std::string& list) {
     return parts;
 }
 
+// The bundle or the public checkpoints that the options name.
+Bundle open_bundle(const Options& options) {
+    TextChoice text{options.text_encoder, options.vocab};
+    if (options.checkpoints.empty())
+        return load_bundle(options.bundle.empty() ? default_bundle() : fs::path(options.bundle),
+                           text);
+    if (text.vocabulary.empty()) text.vocabulary = clip_vocabulary();
+    return load_public_checkpoints(
+        {options.checkpoints, options.masked_name, options.residual_name}, text);
+}
+
 class Stopwatch {
   public:
     double lap() {
@@ -152,8 +164,7 @@ int run(const Options& options) {
     auto wants = [&](const char* format) {
         return std::find(formats.begin(), formats.end(), format) != formats.end();
     };
-    const fs::path folder = options.bundle.empty() ? default_bundle() : fs::path(options.bundle);
-    Bundle bundle = load_bundle(folder);
+    Bundle bundle = open_bundle(options);
     MotionGenerator& generator = *bundle.generator;
     std::vector<GenerationRequest> requests;
     for (const std::string& prompt : options.prompts) {
@@ -264,7 +275,28 @@ int main(int argc, char** argv) {
                    "what the person does, in English; several are several motions");
     app.add_option("--prompts", options.prompts_file,
                    "file with one prompt a line, \"text\" or \"text#seconds\"");
-    app.add_option("--bundle", options.bundle, "model bundle [pretrained/default]");
+    CLI::Option* bundle =
+        app.add_option("--bundle", options.bundle, "model bundle [pretrained/default]");
+    CLI::Option* text = app.add_option("--text-encoder", options.text_encoder,
+                                       "CLIP's or MoCLIP's weights in place of the model's own "
+                                       "(.safetensors, .pt, .pth)")
+                            ->check(CLI::ExistingFile);
+    CLI::Option* checkpoints =
+        app.add_option("--checkpoints", options.checkpoints,
+                       "MoMask's public checkpoints folder instead of a bundle")
+            ->check(CLI::ExistingDirectory)
+            ->excludes(bundle)
+            ->needs(text);
+    app.add_option("--masked-name", options.masked_name,
+                   "run of the masked transformer, where there are several")
+        ->needs(checkpoints);
+    app.add_option("--residual-name", options.residual_name, "run of the residual transformer")
+        ->needs(checkpoints);
+    app.add_option("--vocab", options.vocab,
+                   "the text encoder's merge file [the bundle's; for checkpoints CLIP's, in "
+                   "build/clip]")
+        ->check(CLI::ExistingFile)
+        ->needs(text);
     app.add_option("--length", options.length,
                    "seconds (0.2 to 9.8), or auto: estimated from the text")
         ->capture_default_str();

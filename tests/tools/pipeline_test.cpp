@@ -151,6 +151,21 @@ TEST_CASE("programs: from a mocap folder to motions that read back") {
           bytes_of(p.dir + "/out1/a_person_waves_2.npy"));
 }
 
+TEST_CASE("programs: another text encoder drops in") {
+    Pipeline& p = pipeline();
+    const std::string how = "\"a person waves\" --length 3 --format npy --bundle " + p.bundle;
+    must("generate", how + " --out " + p.dir + "/swapped --text-encoder " + p.dir +
+                         "/text/text_encoder.safetensors");
+    CHECK(fs::exists(p.dir + "/swapped/a_person_waves.npy"));
+    refuses("generate", how + " --text-encoder " + p.bundle + "/vq.safetensors", 1,
+            "is it a CLIP text encoder?");
+    refuses("generate", "x --checkpoints " + p.dir, 2, "--text-encoder");
+    refuses("generate",
+            "x --checkpoints " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --text-encoder " +
+                p.dir + "/text/text_encoder.safetensors",
+            1, "has no masked transformer");
+}
+
 TEST_CASE("programs: an edit leaves every other row as it was") {
     Pipeline& p = pipeline();
     const std::string how = " --bundle " + p.bundle + " --format features,npy,bvh ";

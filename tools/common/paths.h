@@ -9,4 +9,8 @@ namespace mc::tools {
 // folder.
 std::filesystem::path default_bundle();
 
+// CLIP's vocabulary as tools/clip_vocabulary.sh puts it into the build folder. Error that says how
+// to get it if it is not there.
+std::filesystem::path clip_vocabulary();
+
 }  // namespace mc::tools

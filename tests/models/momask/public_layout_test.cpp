@@ -6,6 +6,10 @@
 #include <cmath>
 #include <fstream>
 
+#include "models/bundle.h"
+#include "models/clip/merge_file.h"
+#include "models/clip/text_transformer.h"
+#include "models/clip/tokenizer.h"
 #include "tensor/formats/load_tensors.h"
 #include "tests/test_paths.h"
 
@@ -153,4 +157,32 @@ TEST_CASE("public MoMask: what is missing or belongs elsewhere is one line") {
         }
     write_pytorch(masked, {{"t2m_transformer", weights}});
     CHECK(says(folder.refusal(layout), "cond_emb.bias"));
+}
+
+TEST_CASE("public MoMask: with a text encoder of its width it generates") {
+    const PublicFolder folder;
+    const fs::path vocabulary = folder.scratch.path / "vocab.txt", text = folder.scratch.path / "t";
+    clip::write_maybe_gzip(vocabulary.string(), "#version: 0.2\nt h\nth e</w>\n");
+    const auto write_text = [&](int64_t width) {
+        clip::TextConfig config;
+        config.vocab = clip::Tokenizer::from_file(vocabulary.string()).vocab_size();
+        config.context = 20;
+        config.width = 64;
+        config.heads = 1;
+        config.layers = 1;
+        config.embed_dim = width;
+        Generator init(2);
+        clip::TextTransformer tower(config, &init);
+        write_pytorch(text, state_of(tower));
+    };
+    write_text(512);
+    const Bundle bundle = load_public_checkpoints({folder.t2m, "", ""}, {text, vocabulary});
+    GenerationOptions options;
+    options.steps = 2;
+    const auto motions = bundle.generator->generate({{"the", 12}}, options);
+    REQUIRE(motions.size() == 1);
+    CHECK(motions[0].frames == 12);
+    CHECK(motions[0].dims == 263);
+    write_text(256);
+    CHECK_THROWS_AS(load_public_checkpoints({folder.t2m, "", ""}, {text, vocabulary}), Error);
 }

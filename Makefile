@@ -25,7 +25,7 @@ setup-tests:
 
 # The sanitizer builds leave out what has no threads or memory of its own to prove: the programs.
 asan:                   ## the tests under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory sanitized PRESET=asan FOLDERS="kernels tensor autograd nn motion models train"
+	@$(MAKE) --no-print-directory sanitized PRESET=asan FOLDERS="kernels tensor autograd nn motion models train fuzz"
 
 tsan:                   ## the tests of what runs on threads under ThreadSanitizer
 	@$(MAKE) --no-print-directory sanitized PRESET=tsan FOLDERS="kernels autograd train"
@@ -34,6 +34,16 @@ tsan:                   ## the tests of what runs on threads under ThreadSanitiz
 sanitized: setup configure
 	@cmake --build --preset $(PRESET) --target $(addprefix test_,$(FOLDERS))
 	@tests/run.sh $(PRESET) $(FOLDERS)
+
+# Not part of the tests: those run the seeds and simple damage to them (tests/fuzz/fuzz_test.cpp).
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+.PHONY: fuzz
+fuzz:                   ## libFuzzer (clang) on every reader, FUZZ_SECONDS each; FUZZ_TARGETS="zip bvh" for some
+	@tools/setup.sh fuzz
+	@test -f build/fuzz/build.ninja || cmake --preset fuzz >/dev/null
+	@cmake --build --preset fuzz --target fuzzers
+	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 clean:
 	rm -rf build bin

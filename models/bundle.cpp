@@ -8,6 +8,7 @@
 #include "models/momask/generator.h"
 #include "tensor/finite.h"
 #include "tensor/formats/atomic_file.h"
+#include "tensor/formats/json_limit.h"
 #include "tensor/formats/safetensors.h"
 
 namespace mc {
@@ -24,13 +25,19 @@ Json read_info(const fs::path& path) {
                     "pretrained/default");
     std::stringstream text;
     text << file.rdbuf();
-    Json info = Json::parse(text.str(), nullptr, false);
+    Json info;
+    try {
+        info = Json::parse(text.str(), json_depth_limit(), false);
+    } catch (const Error& e) {
+        throw Error(path.string() + ": " + e.what() + "; restore the file");
+    }
     if (info.is_discarded() || !info.is_object())
         throw Error(path.string() + ": is not a JSON object; restore the file");
-    if (info.value("format", "") != "moclip-bundle")
+    const auto format = info.find("format"), version = info.find("version");
+    if (format == info.end() || *format != "moclip-bundle")
         throw Error(path.string() + ": is no model bundle (format is missing)");
-    if (info.value("version", 0) > kBundleVersion)
-        throw Error(path.string() + ": is of version " + info["version"].dump() +
+    if (version != info.end() && version->is_number() && *version > kBundleVersion)
+        throw Error(path.string() + ": is of version " + version->dump() +
                     ", this program reads up to " + std::to_string(kBundleVersion) +
                     "; update the program");
     return info;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build needs from Debian's packages, and with the argument "tests" what the tests drive besides.
+# Installs what the build needs from Debian's packages, with the argument "tests" what the tests drive besides, and with
+# "fuzz" what the fuzzers need.
 # Quiet and quick when nothing is missing.
 set -euo pipefail
 packages=(
@@ -15,6 +16,9 @@ packages=(
 )
 if [ "${1:-}" = tests ]; then
   packages+=(chromium)                         # opens the HTML page
+fi
+if [ "${1:-}" = fuzz ]; then
+  packages+=(clang libclang-rt-14-dev)         # libFuzzer
 fi
 missing=()
 for package in "${packages[@]}"; do

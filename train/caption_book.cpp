@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "kernels/error.h"
+#include "tensor/formats/json_limit.h"
 
 namespace mc::train {
 namespace {
@@ -26,7 +27,7 @@ void for_each_line(const std::string& path, const std::function<void(const json&
         ++number;
         if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
         try {
-            use(json::parse(line));
+            use(json::parse(line, json_depth_limit()));
         } catch (const json::exception& error) {
             throw Error("[" + path + "] line " + std::to_string(number) + ": " + error.what());
         } catch (const Error& error) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
+#include "tensor/formats/json_limit.h"
 
 namespace mc::train {
 namespace {
@@ -78,7 +79,7 @@ CaptionLexicon CaptionLexicon::from_file(const std::string& path) {
     std::ifstream in(path);
     if (!in) throw Error("[" + path + "] cannot be opened: " + std::strerror(errno));
     try {
-        return lexicon_of(json::parse(in));
+        return lexicon_of(json::parse(in, json_depth_limit()));
     } catch (const json::exception& error) {
         throw Error("[" + path + "] " + error.what());
     } catch (const Error& error) {

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "kernels/error.h"
+#include "tensor/formats/json_limit.h"
 
 namespace mc::train {
 namespace {
@@ -55,7 +56,9 @@ const char* type_name(const Json& value) {
 
 [[noreturn]] void wrong_type(const std::string& source, const std::string& key, const Json& value,
                              const Json& like) {
-    throw Error(fmt::format("{}: '{}' got {}, want {} (such as {})", source, key, value.dump(),
+    // A text from the command line may be no UTF-8.
+    const std::string got = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    throw Error(fmt::format("{}: '{}' got {}, want {} (such as {})", source, key, got,
                             type_name(like), like.dump()));
 }
 
@@ -105,7 +108,7 @@ Json parse_text(const std::string& text, const Json& like) {
         if (result.ec == std::errc() && result.ptr == end && std::isfinite(number)) return number;
         return text;
     }
-    const Json parsed = Json::parse(text, nullptr, false);
+    const Json parsed = Json::parse(text, json_depth_limit(), false);
     return parsed.is_discarded() ? Json(text) : parsed;
 }
 
@@ -141,11 +144,13 @@ Json read_json(const std::filesystem::path& path) {
             fmt::format("{}: cannot read the configuration; check the path", path.string()));
     const std::string text{std::istreambuf_iterator<char>(in), {}};
     try {
-        return Json::parse(text, nullptr, true, true);  // comments are welcome
+        return Json::parse(text, json_depth_limit(), true, true);  // comments are welcome
     } catch (const Json::parse_error& e) {
         const std::string before = text.substr(0, e.byte);
         throw Error(fmt::format("{}: line {} is not JSON; look for a missing comma or quote",
                                 path.string(), 1 + std::count(before.begin(), before.end(), '\n')));
+    } catch (const Error& e) {
+        throw Error(fmt::format("{}: {}; no configuration is", path.string(), e.what()));
     }
 }
 

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "kernels/error.h"
+#include "tensor/formats/utf8.h"
 
 namespace mc {
 
@@ -47,7 +48,7 @@ class HeaderParser {
                 array.shape = tuple();
                 shape = true;
             } else {
-                fail(fmt::format("bad header: unexpected key '{}'", key));
+                fail(fmt::format("bad header: unexpected key '{}'", printable(key)));
             }
             if (!accept(',')) {
                 want('}');
@@ -287,7 +288,7 @@ NpyArray parse_npy(std::span<const std::byte> bytes, const std::string& source) 
     if (std::find(std::begin(kKnown), std::end(kKnown), type) == std::end(kKnown) ||
         std::string_view("<>|=").find(array.descr[0]) == std::string_view::npos)
         parser.fail(fmt::format("type '{}' is not supported (b1, i1..i8, u1..u8, f2, f4, f8 are)",
-                                array.descr));
+                                printable(array.descr)));
     int64_t want = static_cast<int64_t>(array.item_size());
     bool empty = false;
     for (int64_t d : array.shape) empty |= d == 0;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -15,7 +16,7 @@
 namespace mc {
 namespace {
 
-constexpr size_t kMaxPickle = size_t{1} << 30;  // bytes; tables of weights have kilobytes
+constexpr size_t kMaxPickle = size_t{1} << 28;  // bytes; tables of weights have kilobytes
 constexpr size_t kMaxNodes = 5'000'000;         // values; about half a gigabyte of them
 constexpr size_t kMaxLong = 1024;               // bytes of one integer
 constexpr size_t kMaxName = 1000;               // bytes of a module and a name in it
@@ -39,6 +40,7 @@ class PickleMachine {
     }
 
     void run() {
+        if (!options_.whole) bytes_ = bytes_.first(std::min(bytes_.size(), kMaxPickle));
         if (bytes_.size() > kMaxPickle)
             fail(fmt::format("a pickle of {} bytes, at most {} are read", bytes_.size(),
                              kMaxPickle));

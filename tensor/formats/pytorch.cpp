@@ -17,6 +17,7 @@ namespace {
 constexpr std::string_view kLegacyMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 constexpr int64_t kLegacyVersion = 1001;
 constexpr uint64_t kSmallFile = 64'000'000;  // bytes; larger ones are not read just to check them
+constexpr uint64_t kMaxPickle = uint64_t{1} << 28;    // bytes
 constexpr uint64_t kMaxInflated = uint64_t{1} << 30;  // bytes of all deflated storages
 constexpr uint64_t kFreeBytes = uint64_t{1} << 30;    // that tensors may take beyond their storages
 
@@ -93,16 +94,22 @@ void PyTorchFile::open_zip(const PyTorchOptions& options) {
         fail(
             "a zip archive without FOLDER/data.pkl, so not PyTorch's; name a file that torch.save "
             "or torch.jit.save wrote");
-    const auto read = [&](const std::string& name) { return zip_->read(*zip_->find(name)); };
+    const auto read = [&](const std::string& name, uint64_t limit) {
+        const ZipEntry& entry = *zip_->find(name);
+        if (entry.size > limit)
+            fail(fmt::format("member {} of {} bytes, at most {} are read; the file is damaged",
+                             printable(name), entry.size, limit));
+        return zip_->read(entry);
+    };
     if (zip_->find(folder + "/constants.pkl")) kind_ = PyTorchKind::script;
     if (zip_->find(folder + "/byteorder")) {
-        const auto order = read(folder + "/byteorder");
+        const auto order = read(folder + "/byteorder", 16);
         swap_bytes_ = begins_with(order, "big");
         if (!swap_bytes_ && !begins_with(order, "little"))
             fail(fmt::format("byteorder says '{}', want little or big; the file is damaged",
                              printable(chars(order), 20)));
     }
-    const auto pickle = read(folder + "/data.pkl");
+    const auto pickle = read(folder + "/data.pkl", kMaxPickle);
     PickleTree::Options pickle_options;
     pickle_options.keep_unknown = options.keep_unknown;
     values_ = interpret_pytorch(PickleTree::parse(

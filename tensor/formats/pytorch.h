@@ -89,7 +89,8 @@ class PyTorchFile {
 // Writes a zip that torch.load(path, weights_only=True) reads: a dict of these entries, or an
 // OrderedDict of tensors alone, as model.state_dict() is. Tensors of one storage that are the same
 // elements are stored once. Atomic. Error for a name that stands twice, an undefined tensor, text
-// that is not UTF-8.
+// that is not UTF-8. (A double needs PyTorch 2: the weights-only loader of 1.13 does not know
+// them.)
 using PyTorchEntry = std::variant<Tensor, bool, int64_t, double, std::string, NamedTensors>;
 void write_pytorch(const std::filesystem::path& path,
                    const std::vector<std::pair<std::string, PyTorchEntry>>& entries);

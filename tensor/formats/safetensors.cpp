@@ -11,6 +11,7 @@
 
 #include "tensor/formats/atomic_file.h"
 #include "tensor/formats/element_type.h"
+#include "tensor/formats/utf8.h"
 
 namespace mc {
 namespace {
@@ -71,7 +72,7 @@ Json parse_json(std::string_view text) {
         if (depth > 4) throw Error("too deeply nested");
         if (event == Json::parse_event_t::key && depth == 1 &&
             !names.insert(value.get<std::string>()).second)
-            throw Error(fmt::format("'{}' stands twice", value.get<std::string>()));
+            throw Error(fmt::format("'{}' stands twice", printable(value.get<std::string>())));
         return true;
     };
     try {
@@ -119,7 +120,8 @@ void SafetensorsFile::parse_header(std::string_view text) {
         }
         if (!value.is_object()) fail("__metadata__: not an object");
         for (const auto& [key, text_value] : value.items()) {
-            if (!text_value.is_string()) fail(fmt::format("__metadata__ '{}': not a string", key));
+            if (!text_value.is_string())
+                fail(fmt::format("__metadata__ '{}': not a string", printable(key)));
             metadata_[key] = text_value.get<std::string>();
         }
     }
@@ -127,7 +129,7 @@ void SafetensorsFile::parse_header(std::string_view text) {
 
 void SafetensorsFile::add_entry(std::string name, const Json& value) {
     const auto bad = [&](const std::string& what) {
-        fail(fmt::format("tensor '{}': {}", name, what));
+        fail(fmt::format("tensor '{}': {}", printable(name), what));
     };
     if (!value.is_object()) bad("not an object");
     const auto dtype = value.find("dtype"), shape = value.find("shape"),
@@ -163,9 +165,10 @@ void SafetensorsFile::check_layout() const {
     uint64_t at = 0;
     for (const auto& entry : entries_) {
         if (entry.begin != at)
-            fail(fmt::format(
-                "tensor '{}' begins at byte {} of the data, {} byte {}", entry.name, entry.begin,
-                entry.begin < at ? "overlapping what ends at" : "after a gap from", at));
+            fail(fmt::format("tensor '{}' begins at byte {} of the data, {} byte {}",
+                             printable(entry.name), entry.begin,
+                             entry.begin < at ? "overlapping what ends at" : "after a gap from",
+                             at));
         at = entry.end;
     }
     if (at != data_.size())
@@ -187,13 +190,14 @@ Tensor SafetensorsFile::get(std::string_view name) const {
 
 Tensor SafetensorsFile::load(const SafetensorsEntry& entry) const {
     const auto error = [&](const std::string& what) {
-        return Error(fmt::format("{}: tensor '{}': {}", path().string(), entry.name, what));
+        return Error(
+            fmt::format("{}: tensor '{}': {}", path().string(), printable(entry.name), what));
     };
     const auto type = element_of_name(entry.dtype);
     if (!type)
         throw error(fmt::format(
             "element type {} is not supported; convert to F32 F64 F16 BF16 I64 I32 or BOOL",
-            entry.dtype));
+            printable(entry.dtype)));
     try {
         return load_elements(data_.subspan(entry.begin, entry.end - entry.begin), *type,
                              ElementLayout::contiguous(entry.shape), false, file_);

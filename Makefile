@@ -2,7 +2,7 @@
 # The programs are linked as bin/NAME and, where no source folder has that name, as ./NAME.
 PRESET ?= release
 
-.PHONY: build demo test asan tsan setup setup-tests clean configure
+.PHONY: build demo test asan tsan check-gpu setup setup-tests clean configure
 build: setup configure  ## builds everything and links the programs into this folder
 	@cmake --build --preset $(PRESET)
 	@mkdir -p bin
@@ -34,6 +34,9 @@ tsan:                   ## the tests of what runs on threads under ThreadSanitiz
 sanitized: setup configure
 	@cmake --build --preset $(PRESET) --target $(addprefix test_,$(FOLDERS))
 	@tests/run.sh $(PRESET) $(FOLDERS)
+
+check-gpu: setup-tests setup configure  ## every CUDA kernel on this machine's GPU; the report is check-gpu.txt
+	@tests/check_gpu.sh $(PRESET)
 
 clean:
 	rm -rf build bin

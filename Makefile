@@ -2,7 +2,7 @@
 # The programs are linked as bin/NAME and, where no source folder has that name, as ./NAME.
 PRESET ?= release
 
-.PHONY: build demo test asan tsan setup setup-tests clean configure
+.PHONY: build demo test asan tsan check-gpu setup setup-tests clean configure
 build: setup configure  ## builds everything and links the programs into this folder
 	@cmake --build --preset $(PRESET)
 	@mkdir -p bin
@@ -44,6 +44,9 @@ fuzz:                   ## libFuzzer (clang) on every reader, FUZZ_SECONDS each;
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz >/dev/null
 	@cmake --build --preset fuzz --target fuzzers
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+check-gpu: setup-tests setup configure  ## every CUDA kernel on this machine's GPU; the report is check-gpu.txt
+	@tests/check_gpu.sh $(PRESET)
 
 clean:
 	rm -rf build bin

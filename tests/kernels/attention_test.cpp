@@ -4,7 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/cpu/fill.h"
 #include "kernels/random.h"
 #include "tests/kernels/kernel_test_util.h"
 
@@ -17,7 +16,7 @@ template <class T>
 KernelTable<T>& table() {
     static Backend backend = [] {
         Backend b;
-        fill_attention(b);
+        testing::attention_kernels(b);
         return b;
     }();
     return backend.table<T>();

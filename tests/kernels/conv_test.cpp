@@ -3,7 +3,6 @@
 
 #include <vector>
 
-#include "kernels/cpu/fill.h"
 #include "tests/kernels/kernel_test_util.h"
 
 namespace mc {
@@ -15,7 +14,7 @@ template <class T>
 KernelTable<T>& table() {
     static Backend backend = [] {
         Backend b;
-        fill_conv(b);
+        testing::conv_kernels(b);
         return b;
     }();
     return backend.table<T>();

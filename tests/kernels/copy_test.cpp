@@ -58,7 +58,7 @@ StridedLoop loop_of(const Strided& s) {
 template <class F>
 void with_copy_kernels(F&& f) {
     Backend b;
-    fill_copy(b);
+    copy_kernels(b);
     for (int threads : {1, 3}) {
         TestContext context(threads);
         f(b.copy, context.context);
@@ -108,7 +108,7 @@ TEST_CASE("gather_strided broadcasts with stride 0 and goes backwards") {
 template <class To, class From>
 std::vector<To> cast_all(DType to, DType from, const std::vector<From>& src) {
     Backend b;
-    fill_copy(b);
+    copy_kernels(b);
     TestContext context(2);
     GuardedBuffer<From> in(static_cast<int64_t>(src.size()), 1);
     GuardedBuffer<To> out(static_cast<int64_t>(src.size()), 1);

@@ -84,7 +84,7 @@ std::vector<StridedLoop> loops() {
 }
 
 TEST_CASE_TEMPLATE("binary over every kind of broadcast", T, float, double) {
-    for_each_table<T>(fill_elementwise, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         for (const StridedLoop& loop : loops()) {
             const Offsets at = offsets_of(loop);
             const auto extent = [](const std::vector<int64_t>& offsets) {
@@ -107,7 +107,7 @@ TEST_CASE_TEMPLATE("binary over every kind of broadcast", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("binary in place on either side", T, float, double) {
-    for_each_table<T>(fill_elementwise, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         const int64_t rows = 5, cols = 19;
         const StridedLoop loop = make_loop({rows, cols}, {cols, 1}, {0, 1});
         const StridedLoop mirrored = make_loop({rows, cols}, {0, 1}, {cols, 1});
@@ -168,7 +168,7 @@ bool positive_only(UnaryOp op) {
 }
 
 TEST_CASE_TEMPLATE("unary and its derivative, every op, in place too", T, float, double) {
-    for_each_table<T>(fill_elementwise, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         for (UnaryOp op : kUnary) {
             for (int64_t n : vector_sizes()) {
                 const T param = T(0.2);
@@ -203,7 +203,7 @@ TEST_CASE_TEMPLATE("unary and its derivative, every op, in place too", T, float,
 }
 
 TEST_CASE_TEMPLATE("unary lets NaN through and knows the limits", T, float, double) {
-    for_each_table<T>(fill_elementwise, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         const T nan = std::numeric_limits<T>::quiet_NaN(), inf = std::numeric_limits<T>::infinity();
         for (UnaryOp op : kUnary) {
             T x[3] = {nan, 1, nan}, y[3];
@@ -232,7 +232,7 @@ TEST_CASE_TEMPLATE("unary lets NaN through and knows the limits", T, float, doub
 }
 
 TEST_CASE_TEMPLATE("affine, axpy, fill, select", T, float, double) {
-    for_each_table<T>(fill_elementwise, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         std::vector<int64_t> sizes = vector_sizes();
         sizes.push_back(40001);
         for (int64_t n : sizes) {
@@ -264,7 +264,7 @@ TEST_CASE_TEMPLATE("affine, axpy, fill, select", T, float, double) {
 
 TEST_CASE_TEMPLATE("dropout drops where the stream's draw is below p", T, float, double) {
     const RandomStream stream{99, 3};
-    for_each_table<T>(fill_elementwise, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         for (double p : {0.0, 0.1, 0.5, 0.999}) {
             for (int64_t n : {0, 1, 3, 9, 16, 17, 1023, 1025, 40001}) {
                 GuardedBuffer<T> src(n, 1), dst(n, 2);
@@ -290,7 +290,7 @@ TEST_CASE_TEMPLATE("dropout drops where the stream's draw is below p", T, float,
 
 TEST_CASE("dropout keeps the mean and drops the share it should") {
     Backend b;
-    fill_elementwise(b);
+    elementwise_kernels(b);
     TestContext context(2);
     constexpr int64_t n = 1000000;
     std::vector<float> x(n, 1.0f);
@@ -307,7 +307,7 @@ TEST_CASE("dropout keeps the mean and drops the share it should") {
 }
 
 TEST_CASE_TEMPLATE("bias_act adds a row, then applies the op", T, float, double) {
-    for_each_table<T>(fill_elementwise, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {0, 1, 7, 8, 9, 33, 700}) {
             const int64_t rows = 30;
             GuardedBuffer<T> src(rows * cols, 1), dst(rows * cols), bias(cols, 1);
@@ -330,7 +330,7 @@ TEST_CASE_TEMPLATE("bias_act adds a row, then applies the op", T, float, double)
 
 TEST_CASE("elementwise kernels do not depend on the number of threads") {
     Backend b;
-    fill_elementwise(b);
+    elementwise_kernels(b);
     constexpr int64_t n = 100003;
     std::vector<float> src(n);
     fill_random(src.data(), n, 3);

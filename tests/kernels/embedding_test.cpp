@@ -6,7 +6,7 @@ namespace mc::testing {
 namespace {
 
 TEST_CASE_TEMPLATE("gather_rows; a negative id gives zeros", T, float, double) {
-    for_each_table<T>(fill_embedding, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(embedding_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {0, 1, 3, 8, 17, 600}) {
             const int64_t rows = 50, entries = 7;
             GuardedBuffer<T> source(entries * cols, 1), dst(rows * cols, 1);
@@ -24,7 +24,7 @@ TEST_CASE_TEMPLATE("gather_rows; a negative id gives zeros", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("scatter_add_rows adds in order of the rows, bit for bit", T, float, double) {
-    for_each_table<T>(fill_embedding, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(embedding_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {0, 1, 3, 8, 17, 64, 65, 200}) {
             for (int64_t rows : {0, 1, 40, 300}) {
                 const int64_t entries = 7;
@@ -46,7 +46,7 @@ TEST_CASE_TEMPLATE("scatter_add_rows adds in order of the rows, bit for bit", T,
 }
 
 TEST_CASE_TEMPLATE("nearest_code finds the nearest, with and without distances", T, float, double) {
-    for_each_table<T>(fill_embedding, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(embedding_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t codes : {1, 2, 7, 16, 33, 512}) {
             for (int64_t cols : {1, 5, 64}) {
                 const int64_t rows = codes == 512 ? 1100 : 9;
@@ -85,7 +85,7 @@ TEST_CASE_TEMPLATE("nearest_code finds the nearest, with and without distances",
 }
 
 TEST_CASE_TEMPLATE("nearest_code: ties to the first, NaN rows to 0", T, float, double) {
-    for_each_table<T>(fill_embedding, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(embedding_kernels, [&](KernelTable<T>& table, Context& context) {
         const int64_t codes = 20, cols = 3;
         std::vector<T> code(static_cast<size_t>(codes * cols), T(5)), x(2 * cols, T(1));
         for (int64_t c = 0; c < cols; ++c)
@@ -100,7 +100,7 @@ TEST_CASE_TEMPLATE("nearest_code: ties to the first, NaN rows to 0", T, float, d
 
 TEST_CASE("scatter_add_rows and nearest_code do not depend on the number of threads") {
     Backend b;
-    fill_embedding(b);
+    embedding_kernels(b);
     constexpr int64_t rows = 700, cols = 300, codes = 90;
     std::vector<float> src(rows * cols), code(codes * cols);
     std::vector<int64_t> id(rows);

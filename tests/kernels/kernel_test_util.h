@@ -20,6 +20,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cpu/workspace.h"
+#include "tests/kernels/device_under_test.h"
 
 namespace mc::testing {
 
@@ -135,9 +136,10 @@ struct TestContext {
 };
 
 // f() once for every instruction set that is compiled in and runs here; the last call is the usual
-// one.
+// one. Once alone where the CPU is not the device under test.
 template <class F>
 void for_each_target(F&& f) {
+    if (device_under_test().type != DeviceType::cpu) return f();
     for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0; left &= left - 1) {
         hwy::SetSupportedTargetsForTest(left & -left);
         hwy::GetChosenTarget().Update(left & -left);

@@ -33,7 +33,7 @@ NormReference reference_layer_norm(const std::vector<double>& x, const std::vect
 }
 
 TEST_CASE_TEMPLATE("layer_norm is the textbook's at every width and alignment", T, float, double) {
-    for_each_table<T>(fill_norm, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(norm_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : vector_sizes()) {
             if (cols == 0) continue;
             const int64_t rows = 3, shift = cols % 3;
@@ -78,7 +78,7 @@ TEST_CASE_TEMPLATE("layer_norm is the textbook's at every width and alignment", 
 
 TEST_CASE("layer_norm keeps its digits under a large offset") {
     // E[x^2] - E[x]^2 would lose everything here.
-    for_each_table<float>(fill_norm, [](KernelTable<float>& table, Context& context) {
+    for_each_table<float>(norm_kernels, [](KernelTable<float>& table, Context& context) {
         constexpr int64_t cols = 384;
         GuardedBuffer<float> x(cols), y(cols);
         for (int64_t c = 0; c < cols; ++c) x[c] = 10000.0f + static_cast<float>(c % 7);
@@ -90,7 +90,7 @@ TEST_CASE("layer_norm keeps its digits under a large offset") {
 }
 
 TEST_CASE("layer_norm keeps a NaN in its row") {
-    for_each_table<float>(fill_norm, [](KernelTable<float>& table, Context& context) {
+    for_each_table<float>(norm_kernels, [](KernelTable<float>& table, Context& context) {
         GuardedBuffer<float> x(3 * 20), y(3 * 20);
         fill_random(x, 5);
         x[25] = std::nanf("");
@@ -101,7 +101,7 @@ TEST_CASE("layer_norm keeps a NaN in its row") {
 }
 
 TEST_CASE_TEMPLATE("layer_norm_backward is the derivative of layer_norm", T, float, double) {
-    for_each_table<T>(fill_norm, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(norm_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {1, 2, 5, 8, 9, 17, 33}) {
             for (bool weighted : {true, false}) {
                 const int64_t rows = 4;
@@ -150,7 +150,7 @@ TEST_CASE_TEMPLATE("layer_norm_backward is the derivative of layer_norm", T, flo
 
 TEST_CASE("layer_norm_backward adds partial sums in order, whatever the threads") {
     Backend b;
-    fill_norm(b);
+    norm_kernels(b);
     constexpr int64_t rows = 3001, cols = 65;
     std::vector<float> x(rows * cols), dy(rows * cols), w(cols), y(rows * cols), mean(rows),
         rstd(rows);
@@ -181,7 +181,7 @@ TEST_CASE("layer_norm_backward adds partial sums in order, whatever the threads"
 }
 
 TEST_CASE_TEMPLATE("l2_normalize and its derivative", T, float, double) {
-    for_each_table<T>(fill_norm, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(norm_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : vector_sizes()) {
             const int64_t rows = 3;
             const double eps = 0.01;
@@ -222,7 +222,7 @@ TEST_CASE_TEMPLATE("l2_normalize and its derivative", T, float, double) {
 
 TEST_CASE("norms of nothing") {
     Backend b;
-    fill_norm(b);
+    norm_kernels(b);
     TestContext context(1);
     float dw[2] = {1, 2}, db[2] = {3, 4};
     b.f32.layer_norm(context, {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,

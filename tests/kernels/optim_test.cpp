@@ -23,7 +23,7 @@ Moments step_of(Moments s, double g, double lr, double beta1, double beta2, doub
 }
 
 TEST_CASE_TEMPLATE("adamw follows the formula over several steps", T, float, double) {
-    for_each_table<T>(fill_optim, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(optim_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t n : vector_sizes()) {
             for (int64_t shift : {0, 1}) {
                 GuardedBuffer<T> p(n, shift), m(n, shift), v(n), g(n, shift);
@@ -57,7 +57,7 @@ TEST_CASE_TEMPLATE("adamw follows the formula over several steps", T, float, dou
 
 TEST_CASE("adamw's first step has the size of the learning rate") {
     Backend b;
-    fill_optim(b);
+    optim_kernels(b);
     TestContext context(1);
     double p[2] = {1, 1}, m[2] = {}, v[2] = {}, g[2] = {3, -1e-3};
     b.f64.adamw(context, {p, m, v, g, 2, 0.01, 0.9, 0.999, 1e-12, 0, 1, 1});
@@ -67,7 +67,7 @@ TEST_CASE("adamw's first step has the size of the learning rate") {
 
 TEST_CASE("adamw lets a NaN gradient through") {
     Backend b;
-    fill_optim(b);
+    optim_kernels(b);
     TestContext context(1);
     float p[3] = {1, 1, 1}, m[3] = {}, v[3] = {}, g[3] = {1, std::nanf(""), 1};
     b.f32.adamw(context, {p, m, v, g, 3, 0.01, 0.9, 0.999, 1e-8, 0, 1, 1});
@@ -78,7 +78,7 @@ TEST_CASE("adamw lets a NaN gradient through") {
 
 TEST_CASE("adamw does not depend on the number of threads") {
     Backend b;
-    fill_optim(b);
+    optim_kernels(b);
     constexpr int64_t n = 70001;
     std::vector<float> g(n);
     fill_random(g.data(), n, 3);

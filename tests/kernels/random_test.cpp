@@ -31,7 +31,7 @@ double draw(const RandomStream& r, int64_t i) {
 
 TEST_CASE_TEMPLATE("uniform draws are the definition's, bit for bit", T, float, double) {
     const RandomStream random{0x123456789abcdef0u, 0xfedcba9876543210u};
-    for_each_table<T>(mc::fill_random, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(random_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t n : {0, 1, 3, 4, 5, 31, 1023, 1025, 40003}) {
             GuardedBuffer<T> dst(n, 1);
             table.uniform(context, dst.data(), T(-2), T(3), random, n);
@@ -45,7 +45,7 @@ TEST_CASE_TEMPLATE("uniform draws are the definition's, bit for bit", T, float, 
 
 TEST_CASE_TEMPLATE("normal draws are Box-Muller on draws 2i and 2i + 1", T, float, double) {
     const RandomStream random{7, 11};
-    for_each_table<T>(mc::fill_random, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(random_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t n : {0, 1, 2, 3, 511, 513, 9001}) {
             GuardedBuffer<T> dst(n, 1);
             table.normal(context, dst.data(), T(0.5), T(2), random, n);
@@ -60,7 +60,7 @@ TEST_CASE_TEMPLATE("normal draws are Box-Muller on draws 2i and 2i + 1", T, floa
 
 TEST_CASE("draws have the moments of their distributions") {
     Backend b;
-    mc::fill_random(b);
+    random_kernels(b);
     TestContext context(2);
     constexpr int64_t n = 1000000;
     std::vector<double> x(n);
@@ -86,7 +86,7 @@ TEST_CASE("draws have the moments of their distributions") {
 
 TEST_CASE("random draws do not depend on the number of threads") {
     Backend b;
-    mc::fill_random(b);
+    random_kernels(b);
     check_thread_counts<float>(100001, [&](Context& context, float* out) {
         b.f32.uniform(context, out, 0.0f, 1.0f, {1, 2}, 100001);
     });

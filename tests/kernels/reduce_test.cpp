@@ -26,7 +26,7 @@ std::vector<Shape> shapes() {
 }
 
 TEST_CASE_TEMPLATE("sum over any axis", T, float, double) {
-    for_each_table<T>(fill_reduce, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
         for (const auto& [outer, n, inner] : shapes()) {
             GuardedBuffer<T> src(outer * n * inner, 1), dst(outer * inner, 1);
             fill_random(src, 1);
@@ -46,7 +46,7 @@ TEST_CASE_TEMPLATE("sum over any axis", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("max over any axis, first position", T, float, double) {
-    for_each_table<T>(fill_reduce, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
         for (const auto& [outer, n, inner] : shapes()) {
             if (n == 0) continue;
             GuardedBuffer<T> src(outer * n * inner, 1), dst(outer * inner, 1);
@@ -74,7 +74,7 @@ TEST_CASE_TEMPLATE("max over any axis, first position", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("max: NaN wins, the first of several", T, float, double) {
-    for_each_table<T>(fill_reduce, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
         const T nan = std::numeric_limits<T>::quiet_NaN(), inf = std::numeric_limits<T>::infinity();
         const T src[6] = {1, inf, nan, inf, nan, 2};
         T dst;
@@ -90,7 +90,7 @@ TEST_CASE_TEMPLATE("max: NaN wins, the first of several", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("sum_of_squares", T, float, double) {
-    for_each_table<T>(fill_reduce, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t n : {0, 1, 15, 16, 17, 33, 16384, 16385, 70001}) {
             GuardedBuffer<T> src(n, 1);
             fill_random(src, 1);
@@ -104,7 +104,7 @@ TEST_CASE_TEMPLATE("sum_of_squares", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("find_non_finite gives the first, or -1", T, float, double) {
-    for_each_table<T>(fill_reduce, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t n : {0, 1, 5, 8, 17, 255, 257, 16384, 40001}) {
             GuardedBuffer<T> src(n, 1);
             fill_random(src, 1);
@@ -124,7 +124,7 @@ TEST_CASE_TEMPLATE("find_non_finite gives the first, or -1", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("top_k is a stable descending sort's beginning", T, float, double) {
-    for_each_table<T>(fill_reduce, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t n : {1, 2, 7, 40, 1000}) {
             for (int64_t k : {int64_t{1}, int64_t{5}, n}) {
                 if (k > n) continue;
@@ -158,7 +158,7 @@ TEST_CASE_TEMPLATE("top_k is a stable descending sort's beginning", T, float, do
 
 TEST_CASE("reductions do not depend on the number of threads") {
     Backend b;
-    fill_reduce(b);
+    reduce_kernels(b);
     constexpr int64_t n = 1500 * 65;
     std::vector<float> src(n);
     fill_random(src.data(), n, 3);

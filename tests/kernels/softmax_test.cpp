@@ -34,7 +34,7 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 }
 
 TEST_CASE_TEMPLATE("softmax and log_softmax at every width and alignment", T, float, double) {
-    for_each_table<T>(fill_softmax, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(softmax_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : vector_sizes()) {
             const int64_t rows = 3;
             GuardedBuffer<T> x(rows * cols, cols % 3), y(rows * cols, 1);
@@ -54,7 +54,7 @@ TEST_CASE_TEMPLATE("softmax and log_softmax at every width and alignment", T, fl
 }
 
 TEST_CASE_TEMPLATE("softmax of masked, infinite and NaN rows", T, float, double) {
-    for_each_table<T>(fill_softmax, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(softmax_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {1, 7, 8, 20}) {
             GuardedBuffer<T> x(3 * cols), y(3 * cols);
             for (int64_t c = 0; c < cols; ++c) {
@@ -80,7 +80,7 @@ TEST_CASE_TEMPLATE("softmax of masked, infinite and NaN rows", T, float, double)
 }
 
 TEST_CASE_TEMPLATE("softmax derivatives", T, float, double) {
-    for_each_table<T>(fill_softmax, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(softmax_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {1, 2, 7, 8, 9, 19}) {
             const int64_t rows = 2;
             GuardedBuffer<T> x(rows * cols, 1), y(rows * cols), dy(rows * cols, 2),
@@ -111,7 +111,7 @@ TEST_CASE_TEMPLATE("softmax derivatives", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("cross_entropy, its smoothing, ignored rows and derivative", T, float, double) {
-    for_each_table<T>(fill_softmax, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(softmax_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t cols : {1, 2, 7, 8, 9, 19, 33}) {
             for (double smoothing : {0.0, 0.1}) {
                 const int64_t rows = 5, ignore = -100;
@@ -153,7 +153,7 @@ TEST_CASE_TEMPLATE("cross_entropy, its smoothing, ignored rows and derivative", 
 }
 
 TEST_CASE("cross_entropy keeps its digits at large logits") {
-    for_each_table<float>(fill_softmax, [](KernelTable<float>& table, Context& context) {
+    for_each_table<float>(softmax_kernels, [](KernelTable<float>& table, Context& context) {
         float x[3] = {10000, 10000, 9990}, loss = 0, lse = 0;
         int64_t label = 0;
         table.cross_entropy(context, {&loss, &lse, x, &label, 1, 3, -1, 0});
@@ -162,7 +162,7 @@ TEST_CASE("cross_entropy keeps its digits at large logits") {
 }
 
 TEST_CASE_TEMPLATE("smooth_l1 and its derivative", T, float, double) {
-    for_each_table<T>(fill_softmax, [&](KernelTable<T>& table, Context& context) {
+    for_each_table<T>(softmax_kernels, [&](KernelTable<T>& table, Context& context) {
         for (int64_t n : vector_sizes()) {
             GuardedBuffer<T> a(n, 1), b(n), dst(n, 1), grad(n);
             fill_random(a, 1, -2, 2);
@@ -200,7 +200,7 @@ TEST_CASE_TEMPLATE("smooth_l1 and its derivative", T, float, double) {
 
 TEST_CASE("softmax does not depend on the number of threads") {
     Backend b;
-    fill_softmax(b);
+    softmax_kernels(b);
     constexpr int64_t rows = 301, cols = 513;
     std::vector<float> x(rows * cols);
     fill_random(x.data(), rows * cols, 3, -9, 9);

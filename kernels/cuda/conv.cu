@@ -1,0 +1,247 @@
+// 1-D convolution as a product whose operand is read in place: element (b, t), (tap, channel) of
+// the columns that the CPU lays out is looked up in x when a slice is loaded, so no column is ever
+// stored. The weight is repacked once a call, so that neighbours in k are neighbours in memory.
+#include "kernels/conv.h"
+
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/gemm_tile.h"
+#include "kernels/cuda/map.h"
+
+namespace mc::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+// The shape in 32 bits: divisions by it are what a lookup costs.
+struct Taps {
+    uint32_t t_in, t_out, c_in, c_out;
+    int32_t stride, padding, dilation;
+
+    explicit Taps(const ConvShape& s)
+        : t_in(static_cast<uint32_t>(s.t_in)),
+          t_out(static_cast<uint32_t>(s.t_out())),
+          c_in(static_cast<uint32_t>(s.c_in)),
+          c_out(static_cast<uint32_t>(s.c_out)),
+          stride(static_cast<int32_t>(s.stride)),
+          padding(static_cast<int32_t>(s.padding)),
+          dilation(static_cast<int32_t>(s.dilation)) {}
+};
+
+// What output frame `row` (b, t) sees at `column` (tap, channel): zero in the padding.
+template <class T>
+__device__ inline T column_value(const T* x, const Taps& taps, int64_t row, int64_t column) {
+    const uint32_t r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(column);
+    const uint32_t sample = r / taps.t_out, tap = c / taps.c_in;
+    const int32_t at = static_cast<int32_t>(r - sample * taps.t_out) * taps.stride - taps.padding +
+                       static_cast<int32_t>(tap) * taps.dilation;
+    if (at < 0 || at >= static_cast<int32_t>(taps.t_in)) return T{0};
+    return x[(static_cast<int64_t>(sample) * taps.t_in + at) * taps.c_in + (c - tap * taps.c_in)];
+}
+
+template <class T>
+struct Columns {  // operand (row, column)
+    const T* x;
+    Taps taps;
+    bool along_k = true;
+    __device__ T operator()(int64_t, int64_t row, int64_t column) const {
+        return column_value(x, taps, row, column);
+    }
+};
+
+template <class T>
+struct ColumnsAcross {  // operand (column, row): k runs over the rows
+    const T* x;
+    Taps taps;
+    bool along_k = false;
+    __device__ T operator()(int64_t, int64_t column, int64_t row) const {
+        return column_value(x, taps, row, column);
+    }
+};
+
+// What input frame (b, t) gave to, at (tap, output channel): the output frame's gradient, or zero
+// where that tap of no output frame looked at it.
+template <class T>
+struct OutputGradients {
+    const T* dy;
+    Taps taps;
+    bool along_k = true;
+    __device__ T operator()(int64_t, int64_t row, int64_t column) const {
+        const uint32_t r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(column);
+        const uint32_t sample = r / taps.t_in, tap = c / taps.c_out;
+        const int32_t at = static_cast<int32_t>(r - sample * taps.t_in) + taps.padding -
+                           static_cast<int32_t>(tap) * taps.dilation;
+        const int32_t frame = at / taps.stride;
+        if (at < 0 || frame * taps.stride != at || frame >= static_cast<int32_t>(taps.t_out))
+            return T{0};
+        return dy[(static_cast<int64_t>(sample) * taps.t_out + frame) * taps.c_out +
+                  (c - tap * taps.c_out)];
+    }
+};
+
+template <class T>
+struct OutputStore {
+    T* y;
+    const T* bias;
+    int64_t c_out;
+    bool relu;
+    __device__ void operator()(int64_t, int64_t row, int64_t col, T sum) const {
+        const T v = bias ? sum + bias[col] : sum;
+        y[row * c_out + col] = relu && v < T{0} ? T{0} : v;
+    }
+};
+
+template <class T>
+struct PlainStore {
+    T* dst;
+    int64_t cols;
+    __device__ void operator()(int64_t, int64_t row, int64_t col, T sum) const {
+        dst[row * cols + col] = sum;
+    }
+};
+
+// dw (Cout, Cin, K) += element (co, (tap, ci)).
+template <class T>
+struct WeightStore {
+    T* dw;
+    int64_t c_in, kernel;
+    __device__ void operator()(int64_t, int64_t co, int64_t column, T sum) const {
+        const int64_t tap = column / c_in, ci = column - tap * c_in;
+        dw[(co * c_in + ci) * kernel + tap] += sum;
+    }
+};
+
+// packed <- w (Cout, Cin, K): element (co, ci, tap) to co * stride_co + tap * stride_tap + ci.
+template <class T>
+__global__ void pack_weight_kernel(T* packed, const T* w, int64_t c_out, int64_t c_in,
+                                   int64_t kernel, int64_t stride_co, int64_t stride_tap) {
+    const int64_t count = c_out * c_in * kernel;
+    for (int64_t i = global_thread(); i < count; i += all_threads()) {
+        const int64_t ci = i % c_in, tap = i / c_in % kernel, co = i / c_in / kernel;
+        packed[co * stride_co + tap * stride_tap + ci] = w[(co * c_in + ci) * kernel + tap];
+    }
+}
+
+template <class T>
+void pack_weight(const char* op, Context& context, T* packed, const T* w, const ConvShape& s,
+                 int64_t stride_co, int64_t stride_tap) {
+    const int64_t count = s.c_out * s.c_in * s.kernel;
+    if (count == 0) return;
+    launch(op, context, {walking_blocks(count, kThreads), kThreads}, pack_weight_kernel<T>, packed,
+           w, s.c_out, s.c_in, s.kernel, stride_co, stride_tap);
+}
+
+void check_size(const char* op, const ConvShape& s) {
+    const int64_t longest = s.t_in > s.t_out() ? s.t_in : s.t_out();
+    const int64_t reach = longest * s.stride + s.padding + s.kernel * s.dilation;
+    if (s.batch * longest >= int64_t{1} << 32 || reach >= int64_t{1} << 31)
+        throw Error(std::string("[") + op + "] size: batch " + std::to_string(s.batch) + " of " +
+                    std::to_string(longest) +
+                    " frames is beyond 2^32 rows; cut the batch into smaller ones");
+}
+
+template <class T>
+void conv1d(Context& context, T* y, const T* x, const T* w, const T* bias, bool relu,
+            const ConvShape& s) {
+    const int64_t t_out = s.t_out(), width = s.kernel * s.c_in;
+    if (s.batch <= 0 || t_out <= 0 || s.c_out <= 0) return;
+    check_size("conv1d", s);
+    const DeviceLoan<T> packed("conv1d", context, s.c_out * width);  // (Cout, K, Cin)
+    pack_weight("conv1d", context, packed.data(), w, s, width, s.c_in);
+    product<T>("conv1d", context, s.batch * t_out, s.c_out, width, 1, Columns<T>{x, Taps(s)},
+               MatrixOperand<T>{packed.data(), width, 1, 0, true},
+               OutputStore<T>{y, bias, s.c_out, relu});
+}
+
+template <class T>
+struct Added {
+    __device__ T operator()(T a, T b) const { return a + b; }
+};
+
+template <class T>
+void conv1d_backward(Context& context, T* dx, T* dw, T* dbias, const T* dy, const T* x, const T* w,
+                     const ConvShape& s) {
+    const char* op = "conv1d_backward";
+    const int64_t t_out = s.t_out(), width = s.kernel * s.c_in;
+    if (s.batch <= 0) return;
+    if (t_out <= 0 || s.c_out <= 0) {
+        if (dx && s.t_in * s.c_in > 0)
+            MC_CUDA(op, cudaMemsetAsync(dx, 0,
+                                        static_cast<size_t>(s.batch * s.t_in * s.c_in) * sizeof(T),
+                                        stream_of(context)));
+        return;
+    }
+    check_size(op, s);
+    const int64_t rows = s.batch * t_out;
+    if (dbias) {
+        const DeviceLoan<T> total(op, context, s.c_out);
+        sum(context, total.data(), dy, T{1}, 1, rows, s.c_out);
+        map(op, context, Added<T>{}, s.c_out, dbias, static_cast<const T*>(dbias),
+            static_cast<const T*>(total.data()));
+    }
+    if (dw)
+        product<T>(op, context, s.c_out, width, rows, 1, MatrixOperand<T>{dy, 1, s.c_out, 0, false},
+                   ColumnsAcross<T>{x, Taps(s)}, WeightStore<T>{dw, s.c_in, s.kernel});
+    if (dx) {
+        const DeviceLoan<T> packed(op, context, s.c_out * width);  // (K, Cout, Cin)
+        pack_weight(op, context, packed.data(), w, s, s.c_in, s.c_out * s.c_in);
+        product<T>(op, context, s.batch * s.t_in, s.c_in, s.kernel * s.c_out, 1,
+                   OutputGradients<T>{dy, Taps(s)},
+                   MatrixOperand<T>{packed.data(), 1, s.c_in, 0, false}, PlainStore<T>{dx, s.c_in});
+    }
+}
+
+// ---- Upsampling --------------------------------------------------------------------------------
+
+template <class T>
+__global__ void upsample2_kernel(T* y, const T* x, int64_t count, int64_t channels) {
+    for (int64_t i = global_thread(); i < count; i += all_threads()) {
+        const int64_t frame = i / channels;
+        const T v = x[i];
+        y[i + frame * channels] = v;
+        y[i + (frame + 1) * channels] = v;
+    }
+}
+
+template <class T>
+__global__ void upsample2_backward_kernel(T* dx, const T* dy, int64_t count, int64_t channels) {
+    for (int64_t i = global_thread(); i < count; i += all_threads()) {
+        const int64_t frame = i / channels;
+        dx[i] = dy[i + frame * channels] + dy[i + (frame + 1) * channels];
+    }
+}
+
+template <class T>
+void upsample2(Context& context, T* y, const T* x, int64_t batch, int64_t frames,
+               int64_t channels) {
+    const int64_t count = batch * frames * channels;
+    if (count <= 0) return;
+    launch("upsample2", context, {walking_blocks(count, kThreads), kThreads}, upsample2_kernel<T>,
+           y, x, count, channels);
+}
+
+template <class T>
+void upsample2_backward(Context& context, T* dx, const T* dy, int64_t batch, int64_t frames,
+                        int64_t channels) {
+    const int64_t count = batch * frames * channels;
+    if (count <= 0) return;
+    launch("upsample2_backward", context, {walking_blocks(count, kThreads), kThreads},
+           upsample2_backward_kernel<T>, dx, dy, count, channels);
+}
+
+template <class T>
+void fill_table(ConvKernels<T>& table) {
+    table.conv1d = conv1d<T>;
+    table.conv1d_backward = conv1d_backward<T>;
+    table.upsample2 = upsample2<T>;
+    table.upsample2_backward = upsample2_backward<T>;
+}
+
+}  // namespace
+
+void fill_conv(Backend& backend) {
+    fill_table(backend.f32);
+    fill_table(backend.f64);
+}
+
+}  // namespace mc::cuda

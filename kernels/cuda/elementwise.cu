@@ -1,0 +1,205 @@
+// Element by element: every entry is bounded by memory, so all that matters is that each byte moves
+// once and in wide, neighbouring accesses.
+#include "kernels/elementwise.h"
+
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/map.h"
+#include "kernels/cuda/math.h"
+#include "kernels/cuda/philox.h"
+#include "kernels/cuda/strided.h"
+
+namespace mc::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+// ---- Functions of map() ------------------------------------------------------------------------
+
+template <class T>
+struct Binary {
+    BinaryOp op;
+    __device__ T operator()(T a, T b) const {
+        switch (op) {
+            case BinaryOp::add:
+                return a + b;
+            case BinaryOp::sub:
+                return a - b;
+            case BinaryOp::mul:
+                return a * b;
+            case BinaryOp::div:
+                return a / b;
+        }
+        return a;
+    }
+};
+
+template <class T>
+struct Unary {
+    UnaryOp op;
+    T param;
+    __device__ T operator()(T x) const { return unary_value(op, x, param); }
+};
+
+template <class T>
+struct UnaryGradient {
+    UnaryOp op;
+    T param;
+    __device__ T operator()(T g, T x) const { return unary_gradient(op, g, x, param); }
+};
+
+template <class T>
+struct Affine {
+    T alpha, beta;
+    __device__ T operator()(T x) const { return multiply_add(alpha, x, beta); }
+};
+
+template <class T>
+struct Axpy {
+    T alpha;
+    __device__ T operator()(T sum, T x) const { return multiply_add(alpha, x, sum); }
+};
+
+template <class T>
+struct Constant {
+    T value;
+    __device__ T operator()() const { return value; }
+};
+
+template <class T>
+struct Select {
+    __device__ T operator()(bool condition, T a, T b) const { return condition ? a : b; }
+};
+
+// ---- Kernels -----------------------------------------------------------------------------------
+
+template <class T, class Index>
+__global__ void binary_kernel(Binary<T> f, T* dst, const T* a, const T* b, LoopIndex<Index> loop,
+                              int64_t count) {
+    for (int64_t i = global_thread(); i < count; i += all_threads()) {
+        int64_t at_a, at_b;
+        loop.offsets(i, at_a, at_b);
+        dst[i] = f(a[at_a], b[at_b]);
+    }
+}
+
+// A Philox block, 4 elements, a thread and step.
+template <class T>
+__global__ void dropout_kernel(T* dst, const T* src, uint32_t limit, T scale, RandomStream random,
+                               int64_t count) {
+    const int64_t blocks = ceil_div(count, 4);
+    for (int64_t block = global_thread(); block < blocks; block += all_threads()) {
+        const Draws draws = draws_of(random, static_cast<uint64_t>(block));
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const int64_t i = 4 * block + j;
+            if (i < count) dst[i] = dropped(draws.word[j], limit) ? T{0} : src[i] * scale;
+        }
+    }
+}
+
+// A warp along the columns; blocks walk the rows, so a thread's bias stays in its register.
+template <class T>
+__global__ void bias_act_kernel(T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
+                                int64_t rows, int64_t cols) {
+    const int64_t col = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (col >= cols) return;
+    const T b = bias[col];
+    const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.y;
+    for (int64_t row = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < rows;
+         row += step) {
+        const T v = src[row * cols + col] + b;
+        dst[row * cols + col] = activate ? unary_value(op, v, T(0.01)) : v;
+    }
+}
+
+// ---- Launchers ---------------------------------------------------------------------------------
+
+template <class T>
+void binary(Context& context, BinaryOp op, T* dst, const T* a, const T* b,
+            const StridedLoop& full_loop) {
+    const int64_t count = element_count(full_loop);
+    if (count == 0) return;
+    const StridedLoop loop = collapse(full_loop);
+    if (loop.dims == 1 && loop.stride_a[0] == 1 && loop.stride_b[0] == 1)
+        return map("binary", context, Binary<T>{op}, count, dst, a, b);
+    with_loop_index(loop, [&](auto index) {
+        launch("binary", context, {walking_blocks(count, kThreads), kThreads},
+               binary_kernel<T, std::remove_reference_t<decltype(index.size[0])>>, Binary<T>{op},
+               dst, a, b, index, count);
+    });
+}
+
+template <class T>
+void unary(Context& context, UnaryOp op, T param, T* dst, const T* src, int64_t n) {
+    map("unary", context, Unary<T>{op, param}, n, dst, src);
+}
+
+template <class T>
+void unary_backward(Context& context, UnaryOp op, T param, T* dst, const T* grad, const T* x,
+                    int64_t n) {
+    map("unary_backward", context, UnaryGradient<T>{op, param}, n, dst, grad, x);
+}
+
+template <class T>
+void affine(Context& context, T* dst, const T* src, T alpha, T beta, int64_t n) {
+    map("affine", context, Affine<T>{alpha, beta}, n, dst, src);
+}
+
+template <class T>
+void axpy(Context& context, T* dst, const T* src, T alpha, int64_t n) {
+    map("axpy", context, Axpy<T>{alpha}, n, dst, static_cast<const T*>(dst), src);
+}
+
+template <class T>
+void fill_with(Context& context, T* dst, T value, int64_t n) {
+    map("fill", context, Constant<T>{value}, n, dst);
+}
+
+template <class T>
+void select(Context& context, T* dst, const bool* cond, const T* a, const T* b, int64_t n) {
+    map("select", context, Select<T>{}, n, dst, cond, a, b);
+}
+
+template <class T>
+void dropout(Context& context, T* dst, const T* src, double p, RandomStream random, int64_t n) {
+    if (n <= 0) return;
+    launch("dropout", context, {walking_blocks(n, 4 * kThreads), kThreads}, dropout_kernel<T>, dst,
+           src, drop_limit(p), static_cast<T>(1 / (1 - p)), random, n);
+}
+
+template <class T>
+void bias_act(Context& context, T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
+              int64_t rows, int64_t cols) {
+    if (rows <= 0 || cols <= 0) return;
+    const dim3 block(32, 8);
+    const int64_t across = ceil_div(cols, block.x);
+    const int64_t down = ceil_div(kMaxWalkingBlocks, across);
+    const int64_t needed = ceil_div(rows, block.y);
+    const dim3 grid(grid_size("bias_act", across),
+                    static_cast<unsigned>(needed < down ? needed : down));
+    launch("bias_act", context, {grid, block}, bias_act_kernel<T>, dst, src, bias, activate, op,
+           rows, cols);
+}
+
+template <class T>
+void fill_table(ElementwiseKernels<T>& table) {
+    table.binary = binary<T>;
+    table.unary = unary<T>;
+    table.unary_backward = unary_backward<T>;
+    table.affine = affine<T>;
+    table.axpy = axpy<T>;
+    table.fill = fill_with<T>;
+    table.select = select<T>;
+    table.dropout = dropout<T>;
+    table.bias_act = bias_act<T>;
+}
+
+}  // namespace
+
+void fill_elementwise(Backend& backend) {
+    fill_table(backend.f32);
+    fill_table(backend.f64);
+}
+
+}  // namespace mc::cuda

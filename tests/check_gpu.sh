@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Builds the operator suite with nvcc and runs it on this machine's GPU: tests/check_gpu.sh PRESET. The report, with the
+# device in its first lines, is check-gpu.txt. Exit status 1 if there is no nvcc, no GPU, or a kernel that fails.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+preset=$1
+report=check-gpu.txt
+fail() { echo "check-gpu: $*" >&2; exit 1; }
+
+cmake --preset "$preset" -DMOCLIP_CUDA=ON | grep -q '^-- CUDA: [0-9]' ||
+  fail "no CUDA compiler found; install the CUDA toolkit, or name it with CUDACXX=/path/to/nvcc"
+cmake --build --preset "$preset" --target test_gpu || fail "the CUDA kernels do not build"
+program=build/$preset/gpu/test_gpu
+"$program" --test-case='the device under test' >"$report" 2>&1 ||
+  { cat "$report"; fail "no GPU can be used here; is its driver loaded (nvidia-smi)?"; }
+{
+  grep -a 'MESSAGE: cuda' "$report" | sed 's/.*MESSAGE: /device: /'
+  command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+  git log -1 --format='commit %H' 2>/dev/null
+  "$program" --duration=true
+} >"$report.part" 2>&1
+status=$?
+mv "$report.part" "$report"
+cat "$report"
+[ "$status" -eq 0 ]

@@ -1,0 +1,282 @@
+// CUDA as the device under test: every entry stages the host memory that it is handed. What a call
+// reads and writes follows from the entry's contract alone (kernels/*.h). Layers:
+// device_cuda_layers.cpp.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <string>
+
+#include "tests/kernels/device_under_test.h"
+#include "tests/simt/device_cuda.h"
+
+namespace mc::testing {
+
+const DeviceUnderTest& device_under_test() {
+    static const DeviceUnderTest device = [] {
+        if (!cuda_available()) return DeviceUnderTest{DeviceType::cuda, "cuda: no device"};
+        cudaDeviceProp properties;
+        if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess)
+            return DeviceUnderTest{DeviceType::cuda, "cuda: unknown device"};
+        return DeviceUnderTest{DeviceType::cuda, "cuda: " + std::string(properties.name) +
+                                                     ", compute capability " +
+                                                     std::to_string(properties.major) + "." +
+                                                     std::to_string(properties.minor)};
+    }();
+    return device;
+}
+
+namespace {
+
+template <class T>
+void elementwise(ElementwiseKernels<T>& table) {
+    table.binary = [](Context&, BinaryOp op, T* dst, const T* a, const T* b,
+                      const StridedLoop& loop) {
+        Staging s;
+        int64_t count = 1;
+        for (int i = 0; i < loop.dims; ++i) count *= loop.size[i];
+        s.write(dst, count);
+        s.strided(a, loop, loop.stride_a, sizeof(T), false);
+        s.strided(b, loop, loop.stride_b, sizeof(T), false);
+        s.upload();
+        cuda_table<T>().binary(context(), op, s(dst), s(a), s(b), loop);
+        s.download();
+    };
+    table.unary = [](Context&, UnaryOp op, T param, T* dst, const T* src, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.read(src, n);
+        s.upload();
+        cuda_table<T>().unary(context(), op, param, s(dst), s(src), n);
+        s.download();
+    };
+    table.unary_backward = [](Context&, UnaryOp op, T param, T* dst, const T* grad, const T* x,
+                              int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.read(grad, n);
+        s.read(x, n);
+        s.upload();
+        cuda_table<T>().unary_backward(context(), op, param, s(dst), s(grad), s(x), n);
+        s.download();
+    };
+    table.affine = [](Context&, T* dst, const T* src, T alpha, T beta, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.read(src, n);
+        s.upload();
+        cuda_table<T>().affine(context(), s(dst), s(src), alpha, beta, n);
+        s.download();
+    };
+    table.axpy = [](Context&, T* dst, const T* src, T alpha, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.read(src, n);
+        s.upload();
+        cuda_table<T>().axpy(context(), s(dst), s(src), alpha, n);
+        s.download();
+    };
+    table.fill = [](Context&, T* dst, T value, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.upload();
+        cuda_table<T>().fill(context(), s(dst), value, n);
+        s.download();
+    };
+    table.select = [](Context&, T* dst, const bool* cond, const T* a, const T* b, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.read(cond, n);
+        s.read(a, n);
+        s.read(b, n);
+        s.upload();
+        cuda_table<T>().select(context(), s(dst), s(cond), s(a), s(b), n);
+        s.download();
+    };
+    table.dropout = [](Context&, T* dst, const T* src, double p, RandomStream random, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.read(src, n);
+        s.upload();
+        cuda_table<T>().dropout(context(), s(dst), s(src), p, random, n);
+        s.download();
+    };
+    table.bias_act = [](Context&, T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
+                        int64_t rows, int64_t cols) {
+        Staging s;
+        s.write(dst, rows * cols);
+        s.read(src, rows * cols);
+        s.read(bias, cols);
+        s.upload();
+        cuda_table<T>().bias_act(context(), s(dst), s(src), s(bias), activate, op, rows, cols);
+        s.download();
+    };
+}
+
+template <class T>
+void reduce(ReduceKernels<T>& table) {
+    table.sum = [](Context&, T* dst, const T* src, T scale, int64_t outer, int64_t n,
+                   int64_t inner) {
+        Staging s;
+        s.write(dst, outer * inner);
+        s.read(src, outer * n * inner);
+        s.upload();
+        cuda_table<T>().sum(context(), s(dst), s(src), scale, outer, n, inner);
+        s.download();
+    };
+    table.max = [](Context&, T* dst, int64_t* index, const T* src, int64_t outer, int64_t n,
+                   int64_t inner) {
+        Staging s;
+        s.write(dst, outer * inner);
+        s.write(index, outer * inner);
+        s.read(src, outer * n * inner);
+        s.upload();
+        cuda_table<T>().max(context(), s(dst), s(index), s(src), outer, n, inner);
+        s.download();
+    };
+    table.sum_of_squares = [](Context&, double* dst, const T* src, int64_t n) {
+        Staging s;
+        s.write(dst, 1);
+        s.read(src, n);
+        s.upload();
+        cuda_table<T>().sum_of_squares(context(), s(dst), s(src), n);
+        s.download();
+    };
+    table.find_non_finite = [](Context&, int64_t* dst, const T* src, int64_t n) {
+        Staging s;
+        s.write(dst, 1);
+        s.read(src, n);
+        s.upload();
+        cuda_table<T>().find_non_finite(context(), s(dst), s(src), n);
+        s.download();
+    };
+    table.top_k = [](Context&, int64_t* index, const T* src, int64_t rows, int64_t n, int64_t k) {
+        Staging s;
+        s.write(index, rows * k);
+        s.read(src, rows * n);
+        s.upload();
+        cuda_table<T>().top_k(context(), s(index), s(src), rows, n, k);
+        s.download();
+    };
+}
+
+template <class T>
+void matmul(MatmulKernels<T>& table) {
+    table.matmul = [](Context&, const MatmulArgs<T>& host) {
+        Staging s;
+        MatmulArgs<T> a = host;
+        const auto matrix = [&](int64_t stride, int64_t rows, int64_t cols, int64_t ld) {
+            const int64_t one = extent(rows, cols, ld);
+            return a.batch > 0 && one > 0 ? (a.batch - 1) * stride + one : 0;
+        };
+        const int64_t c = matrix(a.stride_c, a.m, a.n, a.ldc);
+        s.write(a.c, c);
+        s.write(a.epilogue.before_activation, c);
+        s.read(a.epilogue.bias, a.n);
+        s.read(a.a, a.trans_a ? matrix(a.stride_a, a.k, a.m, a.lda)
+                              : matrix(a.stride_a, a.m, a.k, a.lda));
+        s.read(a.b, a.trans_b ? matrix(a.stride_b, a.n, a.k, a.ldb)
+                              : matrix(a.stride_b, a.k, a.n, a.ldb));
+        s.upload();
+        a.c = s(a.c);
+        a.a = s(a.a);
+        a.b = s(a.b);
+        a.epilogue.bias = s(a.epilogue.bias);
+        a.epilogue.before_activation = s(a.epilogue.before_activation);
+        cuda_table<T>().matmul(context(), a);
+        s.download();
+    };
+}
+
+template <class T>
+void optim(OptimKernels<T>& table) {
+    table.adamw = [](Context&, const typename OptimKernels<T>::AdamWArgs& host) {
+        auto a = host;
+        Staging s;
+        s.write(a.param, a.n);
+        s.write(a.m, a.n);
+        s.write(a.v, a.n);
+        s.read(a.grad, a.n);
+        s.upload();
+        a.param = s(a.param);
+        a.m = s(a.m);
+        a.v = s(a.v);
+        a.grad = s(a.grad);
+        cuda_table<T>().adamw(context(), a);
+        s.download();
+    };
+}
+
+template <class T>
+void random(RandomKernels<T>& table) {
+    table.uniform = [](Context&, T* dst, T low, T high, RandomStream stream, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.upload();
+        cuda_table<T>().uniform(context(), s(dst), low, high, stream, n);
+        s.download();
+    };
+    table.normal = [](Context&, T* dst, T mean, T deviation, RandomStream stream, int64_t n) {
+        Staging s;
+        s.write(dst, n);
+        s.upload();
+        cuda_table<T>().normal(context(), s(dst), mean, deviation, stream, n);
+        s.download();
+    };
+}
+
+}  // namespace
+
+void elementwise_kernels(Backend& b) {
+    elementwise(b.f32);
+    elementwise(b.f64);
+}
+void reduce_kernels(Backend& b) {
+    reduce(b.f32);
+    reduce(b.f64);
+}
+void matmul_kernels(Backend& b) {
+    matmul(b.f32);
+    matmul(b.f64);
+}
+void optim_kernels(Backend& b) {
+    optim(b.f32);
+    optim(b.f64);
+}
+void random_kernels(Backend& b) {
+    random(b.f32);
+    random(b.f64);
+}
+void copy_kernels(Backend& b) {
+    b.copy.gather_strided = [](Context&, void* dst, const void* src, const StridedLoop& loop,
+                               size_t size) {
+        Staging s;
+        int64_t count = 1;
+        for (int i = 0; i < loop.dims; ++i) count *= loop.size[i];
+        s.write(static_cast<unsigned char*>(dst), count * static_cast<int64_t>(size));
+        s.strided(src, loop, loop.stride_a, size, false);
+        s.upload();
+        cuda_backend().copy.gather_strided(context(), s(dst), s(src), loop, size);
+        s.download();
+    };
+    b.copy.scatter_strided = [](Context&, void* dst, const void* src, const StridedLoop& loop,
+                                size_t size) {
+        Staging s;
+        int64_t count = 1;
+        for (int i = 0; i < loop.dims; ++i) count *= loop.size[i];
+        s.strided(dst, loop, loop.stride_a, size, true);
+        s.read(static_cast<const unsigned char*>(src), count * static_cast<int64_t>(size));
+        s.upload();
+        cuda_backend().copy.scatter_strided(context(), s(dst), s(src), loop, size);
+        s.download();
+    };
+    b.copy.cast = [](Context&, void* dst, DType to, const void* src, DType from, int64_t n) {
+        Staging s;
+        s.write(static_cast<unsigned char*>(dst), n * static_cast<int64_t>(size_of(to)));
+        s.read(static_cast<const unsigned char*>(src), n * static_cast<int64_t>(size_of(from)));
+        s.upload();
+        cuda_backend().copy.cast(context(), s(dst), to, s(src), from, n);
+        s.download();
+    };
+}
+
+}  // namespace mc::testing

@@ -1,0 +1,125 @@
+// What CUDA's side of the table promises besides the contracts that the operator suite checks.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <string>
+
+#include "kernels/cuda.h"
+#include "kernels/cuda/shared_kernels.h"
+#include "tests/kernels/kernel_test_util.h"
+#include "tests/simt/staging.h"
+
+namespace mc::testing {
+namespace {
+
+template <class T>
+std::vector<T> product(const MatmulArgs<T>& host, cuda::Tile tile) {
+    std::vector<T> c(static_cast<size_t>(host.m * host.n));
+    MatmulArgs<T> args = host;
+    args.c = c.data();
+    Staging s;
+    s.write(args.c, host.m * host.n);
+    s.read(args.a, host.m * host.k);
+    s.read(args.b, host.k * host.n);
+    s.upload();
+    args.c = s(args.c);
+    args.a = s(args.a);
+    args.b = s(args.b);
+    cuda::gemm(cuda_default_context(), args, tile);
+    s.download();
+    return c;
+}
+
+TEST_CASE("the device under test") {
+    MESSAGE(device_under_test().description);
+    REQUIRE_MESSAGE(cuda_available(), "no CUDA device can be used here");
+    CHECK(device_available(DeviceType::cuda));
+    CHECK(&backend(DeviceType::cuda) == &cuda_backend());
+    CHECK(cuda_default_context().pool == nullptr);
+    CHECK(cuda_default_context().workspace != nullptr);
+}
+
+TEST_CASE_TEMPLATE("matmul: every tile gives the same bits", T, float, double) {
+    for (auto [m, n, k] : {std::array<int64_t, 3>{150, 137, 70}, {33, 129, 16}, {64, 64, 1}})
+        for (bool trans_a : {false, true})
+            for (bool trans_b : {false, true}) {
+                std::vector<T> a(static_cast<size_t>(m * k)), b(static_cast<size_t>(k * n));
+                fill_random(a.data(), m * k, 1);
+                fill_random(b.data(), k * n, 2);
+                MatmulArgs<T> args;
+                args.a = a.data();
+                args.b = b.data();
+                args.m = m;
+                args.n = args.ldc = n;
+                args.k = k;
+                args.trans_a = trans_a;
+                args.trans_b = trans_b;
+                args.lda = trans_a ? m : k;
+                args.ldb = trans_b ? k : n;
+                const std::vector<T> small = product(args, cuda::Tile::of_32);
+                CHECK(small == product(args, cuda::Tile::of_64));
+                CHECK(small == product(args, cuda::Tile::of_128));
+                std::vector<double> want, bound;
+                for (int64_t i = 0; i < m; ++i)
+                    for (int64_t j = 0; j < n; ++j) {
+                        double sum = 0, size = 0;
+                        for (int64_t p = 0; p < k; ++p) {
+                            const size_t at_a =
+                                static_cast<size_t>(trans_a ? p * m + i : i * k + p);
+                            const size_t at_b =
+                                static_cast<size_t>(trans_b ? j * k + p : p * n + j);
+                            const double v =
+                                static_cast<double>(a[at_a]) * static_cast<double>(b[at_b]);
+                            sum += v;
+                            size += std::fabs(v);
+                        }
+                        want.push_back(sum);
+                        bound.push_back(static_cast<double>(k) * epsilon<T>() * size);
+                    }
+                CHECK_NEAR(small.data(), want, bound);
+            }
+}
+
+TEST_CASE("what CUDA cannot do is an error that names operation, value and remedy") {
+    AttentionArgs<double> a;
+    a.batch = a.heads = a.lq = a.lk = 1;
+    a.head_dim = 300;
+    std::string what;
+    try {
+        cuda_backend().f64.attention(cuda_default_context(), a);
+    } catch (const Error& e) {
+        what = e.what();
+    }
+    CHECK(what ==
+          "[attention] head_dim: got 300, want at most 128 for f64 on cuda; use more heads or the "
+          "device cpu");
+}
+
+TEST_CASE("top_k of rows too long to be sorted in shared memory") {
+    constexpr int64_t rows = 2, n = 3000, k = 7;
+    std::vector<float> src(rows * n);
+    std::vector<int64_t> index(rows * k);
+    fill_random(src.data(), rows * n, 5);
+    for (float& v : src) v = std::floor(50 * v);  // ties
+    src[40] = std::nanf("");
+    Backend b;
+    reduce_kernels(b);
+    TestContext context(1);
+    b.f32.top_k(context, index.data(), src.data(), rows, n, k);
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = r == 0 ? 1 : 0; i < k; ++i) {
+            // Nothing that is not listed before it goes before it.
+            const int64_t at = index[static_cast<size_t>(r * k + i)];
+            const float value = src[static_cast<size_t>(r * n + at)];
+            int64_t before = 0;
+            for (int64_t j = 0; j < n; ++j) {
+                const float v = src[static_cast<size_t>(r * n + j)];
+                before += v > value || (v == value && j < at) || std::isnan(v);
+            }
+            CHECK(before == i);
+        }
+    CHECK(index[0] == 40);
+}
+
+}  // namespace
+}  // namespace mc::testing

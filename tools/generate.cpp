@@ -25,7 +25,8 @@ namespace fs = std::filesystem;
 
 struct Options {
     std::vector<std::string> prompts;
-    std::string prompts_file, bundle, out = "out", length = "auto", formats = "bvh,html,npy";
+    std::string prompts_file, bundle, generator, out = "out", length = "auto",
+                                                 formats = "bvh,html,npy";
     int64_t count = 1;
     std::optional<uint64_t> seed;
     std::optional<int64_t> steps;
@@ -120,6 +121,13 @@ class Stopwatch {
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
+// The bundle named, or the one in the tree of the generator asked for.
+fs::path bundle_folder(const Options& options) {
+    if (!options.bundle.empty()) return options.bundle;
+    if (options.generator.empty() || options.generator == "momask") return default_bundle();
+    return default_bundle().parent_path() / options.generator;
+}
+
 int run(const Options& options) {
     Stopwatch watch;
     apply(options.common);
@@ -127,8 +135,12 @@ int run(const Options& options) {
     auto wants = [&](const char* format) {
         return std::find(formats.begin(), formats.end(), format) != formats.end();
     };
-    const fs::path folder = options.bundle.empty() ? default_bundle() : fs::path(options.bundle);
+    const fs::path folder = bundle_folder(options);
     Bundle bundle = load_bundle(folder);
+    const std::string kind = bundle.info.at("generator");
+    if (!options.generator.empty() && options.generator != kind)
+        throw Error(fmt::format("{}: is a bundle of {}, not of {}; name another with --bundle",
+                                folder.string(), kind, options.generator));
     MotionGenerator& generator = *bundle.generator;
     std::vector<GenerationRequest> requests;
     for (const std::string& prompt : options.prompts) {
@@ -231,6 +243,11 @@ int main(int argc, char** argv) {
     app.add_option("--prompts", options.prompts_file,
                    "file with one prompt a line, \"text\" or \"text#seconds\"");
     app.add_option("--bundle", options.bundle, "model bundle [pretrained/default]");
+    app.add_option(
+           "--generator", options.generator,
+           "momask, bamm or bad [what the bundle is of]; bamm and bad stand for the bundles "
+           "pretrained/bamm and pretrained/bad unless --bundle names one")
+        ->check(CLI::IsMember({"momask", "bamm", "bad"}));
     app.add_option("--length", options.length,
                    "seconds (0.2 to 9.8), or auto: estimated from the text")
         ->capture_default_str();
@@ -239,7 +256,7 @@ int main(int argc, char** argv) {
     app.add_option("--count", options.count, "takes of each prompt")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    app.add_option("--steps", options.steps, "refinement steps of the masked transformer")
+    app.add_option("--steps", options.steps, "refinement steps (BAMM has none)")
         ->check(CLI::Range(1, 1000));
     app.add_option("--guidance", options.guidance, "how strictly the text is followed (1: off)")
         ->check(CLI::Range(0.0, 100.0));

@@ -198,8 +198,10 @@ Tensor Transformer::kept_half(const Draft& draft, UniformSource& draws) const {
 Transformer::Sweep Transformer::refine(const Draft& draft, const Tensor& known, const Tensor& cond,
                                        const GenerationOptions& options,
                                        UniformSource& draws) const {
-    const double guidance =
-        own_config_.reference_sampling ? kSecondGuidance : std::min(options.guidance, 3.0);
+    // The original's is fixed (QUIRK Q25); otherwise it is never stronger than the draft's.
+    const double guidance = own_config_.reference_sampling
+                                ? kSecondGuidance
+                                : std::min(options.guidance, kSecondGuidance);
     return sweep(draft.ids, cond, known, guidance, false, draft.ids.size(1) - 1, options, draws);
 }
 

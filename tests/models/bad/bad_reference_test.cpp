@@ -223,6 +223,34 @@ TEST_CASE("bad: recorded training of the quantizer, its reset included") {
         check_quantizer_training(*recorded);
 }
 
+TEST_CASE("bad: a quantiser that is saved and loaded goes on as one that was not") {
+    vq::QuantizerConfig config;
+    config.num_quantizers = 1;
+    config.nb_code = 8;
+    config.code_dim = 3;
+    config.quantize_dropout = config.sample_temperature = 0;
+    config.periodic_reset = true;
+    vq::ResidualQuantizer whole(config), resumed(config);
+    auto train = [](vq::ResidualQuantizer& quantizer, int64_t step) {
+        Generator generator(7, static_cast<uint64_t>(step) << 32);
+        GeneratorSource draws(generator);
+        quantizer.train(Var(generator.normal({1, 5, 3}, 0, 1)), draws);  // fewer rows than codes
+    };
+    for (int64_t step = 0; step < 15; ++step) train(whole, step);
+    resumed.load(whole.state());
+    resumed.load_training_state(whole.training_state());
+    for (int64_t step = 15; step < 45; ++step) {  // over two resets
+        train(whole, step);
+        train(resumed, step);
+        CHECK(whole.codebook().to_vector<float>() == resumed.codebook().to_vector<float>());
+    }
+    nn::TensorMap state = whole.training_state();
+    state.erase("used.0");
+    CHECK_THROWS_AS(resumed.load_training_state(state), Error);
+    config.num_quantizers = 2;
+    CHECK_THROWS_AS(vq::ResidualQuantizer{config}, Error);
+}
+
 TEST_CASE("bad: recorded logits and training step") {
     if (const auto recorded = recorded_case("bad_transformer")) check_transformer(*recorded, 14);
 }

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "models/bad/generator.h"
+#include "models/bamm/generator.h"
 #include "models/clip/clip_text_encoder.h"
 #include "models/config_json.h"
 #include "models/momask/generator.h"
@@ -58,6 +60,10 @@ fs::path member(const fs::path& folder, const Json& part, const char* key) {
     return folder / name;
 }
 
+bool is_foreign_key(const std::string& name) {
+    return momask::is_foreign_key(name) || bad::is_foreign_key(name);
+}
+
 void load_weights(nn::Module& module, const fs::path& path) {
     const SafetensorsFile file(path);
     nn::TensorMap state;
@@ -65,7 +71,7 @@ void load_weights(nn::Module& module, const fs::path& path) {
         check_finite(path.string() + ": " + name, tensor);
         state[name] = tensor;
     }
-    module.load(state, {momask::is_foreign_key, path.string()});
+    module.load(state, {is_foreign_key, path.string()});
     module.set_requires_grad(false);
 }
 
@@ -86,8 +92,109 @@ GenerationOptions options_of(const Json& json) {
     o.residual_guidance = json.value("residual_guidance", o.residual_guidance);
     o.temperature = json.value("temperature", o.temperature);
     o.top_k = json.value("top_k", o.top_k);
+    o.order_agnostic = json.value("order_agnostic", o.order_agnostic);
     return o;
 }
+
+// The section of a generator's base transformer in bundle.json.
+std::string base_section(const std::string& generator) {
+    return generator == "momask" ? "masked" : generator;
+}
+
+// Reads the parts of a bundle that its generator is made of.
+class BundleReader {
+  public:
+    BundleReader(const fs::path& folder, const Json& info, const TextChoice& text)
+        : folder_(folder), path_(folder / "bundle.json"), info_(info), text_(text) {}
+
+    std::unique_ptr<MotionGenerator> generator() const {
+        const std::string name = section(info_, "generator", path_).get<std::string>();
+        if (name == "momask") return momask_generator();
+        if (name == "bamm") return bamm_generator();
+        if (name == "bad") return bad_generator();
+        throw Error(path_.string() + ": generator \"" + name +
+                    "\" is not one that this program knows (momask, bamm, bad)");
+    }
+
+  private:
+    std::unique_ptr<MotionGenerator> momask_generator() const {
+        momask::Parts parts;
+        common(parts);
+        const Json& masked = section(info_, "masked", path_);
+        parts.masked = std::make_unique<momask::MaskTransformer>(
+            transformer_config(section(masked, "config", path_), path_.string()), nullptr);
+        load_weights(*parts.masked, member(folder_, masked, "weights"));
+        parts.residual = residual();
+        parts.length = length();
+        return std::make_unique<momask::MoMaskGenerator>(std::move(parts));
+    }
+
+    std::unique_ptr<MotionGenerator> bamm_generator() const {
+        bamm::Parts parts;
+        common(parts);
+        const Json& base = section(info_, "bamm", path_);
+        parts.base = std::make_unique<bamm::Transformer>(
+            bamm_config(section(base, "config", path_), path_.string()), nullptr);
+        load_weights(*parts.base, member(folder_, base, "weights"));
+        parts.residual = residual();
+        return std::make_unique<bamm::BammGenerator>(std::move(parts));
+    }
+
+    std::unique_ptr<MotionGenerator> bad_generator() const {
+        bad::Parts parts;
+        common(parts);
+        const Json& base = section(info_, "bad", path_);
+        parts.transformer = std::make_unique<bad::Transformer>(
+            bad_config(section(base, "config", path_), path_.string()),
+            parts.tokenizer->quantizer().codebook(), nullptr);
+        load_weights(*parts.transformer, member(folder_, base, "weights"));
+        parts.length = length();
+        return std::make_unique<bad::BadGenerator>(std::move(parts));
+    }
+
+    template <class Parts>
+    void common(Parts& parts) const {
+        const Json& text = section(info_, "text", path_);
+        const fs::path vocabulary = member(folder_, text, "vocabulary");
+        parts.text =
+            text_.weights.empty()
+                ? std::make_shared<clip::ClipTextEncoder>(member(folder_, text, "weights"),
+                                                          vocabulary)
+                : std::make_shared<clip::ClipTextEncoder>(
+                      text_.weights, text_.vocabulary.empty() ? vocabulary : text_.vocabulary);
+        const Json& vq = section(info_, "vq", path_);
+        parts.tokenizer = std::make_unique<vq::RvqVae>(
+            rvq_config(section(vq, "config", path_), path_.string()), nullptr);
+        load_weights(*parts.tokenizer, member(folder_, vq, "weights"));
+        const Json& normalisation = section(info_, "normalisation", path_);
+        parts.normalisation.mean = numbers(section(normalisation, "mean", path_), path_);
+        parts.normalisation.std = numbers(section(normalisation, "std", path_), path_);
+        parts.fps = section(info_, "fps", path_).get<double>();
+    }
+
+    std::unique_ptr<momask::ResidualTransformer> residual() const {
+        if (!info_.contains("residual")) return nullptr;
+        const Json& part = info_["residual"];
+        auto model = std::make_unique<momask::ResidualTransformer>(
+            transformer_config(section(part, "config", path_), path_.string()), nullptr);
+        load_weights(*model, member(folder_, part, "weights"));
+        return model;
+    }
+
+    std::unique_ptr<momask::LengthEstimator> length() const {
+        if (!info_.contains("length")) return nullptr;
+        const Json& part = info_["length"];
+        auto model = std::make_unique<momask::LengthEstimator>(
+            section(part, "text_dim", path_).get<int64_t>(),
+            section(part, "classes", path_).get<int64_t>(), nullptr);
+        load_weights(*model, member(folder_, part, "weights"));
+        return model;
+    }
+
+    const fs::path folder_, path_;
+    const Json& info_;
+    const TextChoice& text_;
+};
 
 NamedTensors halved(const nn::TensorMap& weights) {
     NamedTensors out;
@@ -106,46 +213,8 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     Bundle bundle;
     bundle.info = read_info(path);
     try {
-        const Json& info = bundle.info;
-        if (section(info, "generator", path) != "momask")
-            throw Error(path.string() + ": generator " + info["generator"].dump() +
-                        " is not one that this program knows (momask)");
-        momask::Parts parts;
-        const Json& text = section(info, "text", path);
-        const fs::path vocabulary = member(folder, text, "vocabulary");
-        parts.text =
-            choice.weights.empty()
-                ? std::make_shared<clip::ClipTextEncoder>(member(folder, text, "weights"),
-                                                          vocabulary)
-                : std::make_shared<clip::ClipTextEncoder>(
-                      choice.weights, choice.vocabulary.empty() ? vocabulary : choice.vocabulary);
-        const Json& vq = section(info, "vq", path);
-        parts.tokenizer = std::make_unique<vq::RvqVae>(
-            rvq_config(section(vq, "config", path), path.string()), nullptr);
-        load_weights(*parts.tokenizer, member(folder, vq, "weights"));
-        const Json& masked = section(info, "masked", path);
-        parts.masked = std::make_unique<momask::MaskTransformer>(
-            transformer_config(section(masked, "config", path), path.string()), nullptr);
-        load_weights(*parts.masked, member(folder, masked, "weights"));
-        if (info.contains("residual")) {
-            const Json& residual = info["residual"];
-            parts.residual = std::make_unique<momask::ResidualTransformer>(
-                transformer_config(section(residual, "config", path), path.string()), nullptr);
-            load_weights(*parts.residual, member(folder, residual, "weights"));
-        }
-        if (info.contains("length")) {
-            const Json& length = info["length"];
-            parts.length = std::make_unique<momask::LengthEstimator>(
-                section(length, "text_dim", path).get<int64_t>(),
-                section(length, "classes", path).get<int64_t>(), nullptr);
-            load_weights(*parts.length, member(folder, length, "weights"));
-        }
-        const Json& normalisation = section(info, "normalisation", path);
-        parts.normalisation.mean = numbers(section(normalisation, "mean", path), path);
-        parts.normalisation.std = numbers(section(normalisation, "std", path), path);
-        parts.fps = section(info, "fps", path).get<double>();
-        if (info.contains("defaults")) bundle.defaults = options_of(info["defaults"]);
-        bundle.generator = std::make_unique<momask::MoMaskGenerator>(std::move(parts));
+        bundle.generator = BundleReader(folder, bundle.info, choice).generator();
+        if (bundle.info.contains("defaults")) bundle.defaults = options_of(bundle.info["defaults"]);
     } catch (const Json::exception& e) {
         throw Error(path.string() + ": a value has the wrong type (" + e.what() +
                     "); restore the file");
@@ -174,15 +243,16 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
     text_about["heads"] = std::to_string(tower.config.heads);
     write_safetensors(fresh / "text_encoder.safetensors", halved(tower.state), text_about);
     fs::copy_file(parts.vocabulary, fresh / "vocab.txt.gz");
+    const std::string base = base_section(parts.generator);
     Json info = {{"format", "moclip-bundle"},
                  {"version", kBundleVersion},
-                 {"generator", "momask"},
+                 {"generator", parts.generator},
                  {"text",
                   {{"weights", "text_encoder.safetensors"},
                    {"vocabulary", "vocab.txt.gz"},
                    {"config", to_json(tower.config)}}},
                  {"vq", {{"weights", "vq.safetensors"}, {"config", parts.vq}}},
-                 {"masked", {{"weights", "masked.safetensors"}, {"config", parts.masked}}},
+                 {base, {{"weights", base + ".safetensors"}, {"config", parts.base}}},
                  {"normalisation", {{"mean", parts.mean}, {"std", parts.std}}},
                  {"fps", parts.fps},
                  {"defaults",
@@ -190,11 +260,12 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
                    {"guidance", parts.defaults.guidance},
                    {"residual_guidance", parts.defaults.residual_guidance},
                    {"temperature", parts.defaults.temperature},
-                   {"top_k", parts.defaults.top_k}}},
+                   {"top_k", parts.defaults.top_k},
+                   {"order_agnostic", parts.defaults.order_agnostic}}},
                  {"licence", parts.licence},
                  {"provenance", parts.provenance}};
     write_safetensors(fresh / "vq.safetensors", halved(parts.vq_weights), about);
-    write_safetensors(fresh / "masked.safetensors", halved(parts.masked_weights), about);
+    write_safetensors(fresh / (base + ".safetensors"), halved(parts.base_weights), about);
     if (!parts.residual_weights.empty()) {
         write_safetensors(fresh / "residual.safetensors", halved(parts.residual_weights), about);
         info["residual"] = {{"weights", "residual.safetensors"}, {"config", parts.residual}};

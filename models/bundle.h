@@ -1,9 +1,14 @@
 // A model bundle: a folder from which a generator works offline.
 //
-//     bundle.json                  which generator, configurations, normalisation, defaults,
-//     licence, provenance text_encoder.safetensors     OpenAI's names; drops into any CLIP of its
-//     size vocab.txt.gz                 merges, in CLIP's own file format vq.safetensors
-//     masked.safetensors residual.safetensors length.safetensors
+//     bundle.json                 which generator, configurations, normalisation, defaults,
+//     licence,
+//                                 provenance
+//     text_encoder.safetensors    OpenAI's names; drops into any CLIP of its size
+//     vocab.txt.gz                merges, in CLIP's own file format
+//     vq.safetensors
+//     masked.safetensors          or bamm.safetensors, or bad.safetensors: the base transformer
+//     residual.safetensors        may be missing, and BAD has none
+//     length.safetensors          may be missing, and BAMM needs none
 //
 // Weights are stored in half precision and computed in f32. Every file is checked before use:
 // missing, truncated, mis-shaped and non-finite weights are one clear line each.
@@ -40,9 +45,10 @@ Bundle load_public_checkpoints(const momask::PublicLayout& layout, const TextCho
 
 // What a bundle is written from.
 struct BundleParts {
+    std::string generator = "momask";                // or bamm, bad
     std::filesystem::path text_encoder, vocabulary;  // copied (weights converted to half)
-    nlohmann::json vq, masked, residual, length;     // configurations
-    nn::TensorMap vq_weights, masked_weights, residual_weights, length_weights;
+    nlohmann::json vq, base, residual, length;       // configurations
+    nn::TensorMap vq_weights, base_weights, residual_weights, length_weights;
     std::vector<double> mean, std;
     double fps = 20;
     GenerationOptions defaults;

@@ -20,6 +20,7 @@ void fields(Config& c, const Visit& visit) requires
     visit("quantize_dropout_prob", c.quantizer.quantize_dropout);
     visit("sample_temperature", c.quantizer.sample_temperature);
     visit("reference_gain", c.quantizer.reference_gain);
+    visit("periodic_reset", c.quantizer.periodic_reset);
     visit("commit", c.commit);
     visit("loss_vel", c.loss_vel);
     visit("loss_root", c.loss_root);
@@ -27,7 +28,7 @@ void fields(Config& c, const Visit& visit) requires
 
 template <class Config, class Visit>
 void fields(Config& c, const Visit& visit) requires
-    std::is_same_v<std::remove_const_t<Config>, momask::TransformerConfig> {
+    std::is_base_of_v<momask::TransformerConfig, std::remove_const_t<Config>> {
     visit("num_tokens", c.num_tokens);
     visit("num_quantizers", c.num_quantizers);
     visit("code_dim", c.code_dim);
@@ -38,6 +39,28 @@ void fields(Config& c, const Visit& visit) requires
     visit("clip_dim", c.clip_dim);
     visit("dropout", c.dropout);
     visit("cond_drop_prob", c.cond_drop_prob);
+    if constexpr (std::is_same_v<std::remove_const_t<Config>, bamm::Config>) {
+        visit("gpt_blocks", c.gpt_blocks);
+        visit("reference_sampling", c.reference_sampling);
+    }
+}
+
+template <class Config, class Visit>
+void fields(Config& c,
+            const Visit& visit) requires std::is_same_v<std::remove_const_t<Config>, bad::Config> {
+    visit("nb_code", c.nb_code);
+    visit("code_dim", c.code_dim);
+    visit("embed_dim", c.embed_dim);
+    visit("n_heads", c.heads);
+    visit("ff_rate", c.ff_rate);
+    visit("cross_layers", c.cross_layers);
+    visit("base_layers", c.base_layers);
+    visit("head_layers", c.head_layers);
+    visit("block_size", c.block_size);
+    visit("clip_dim", c.clip_dim);
+    visit("word_dim", c.word_dim);
+    visit("dropout", c.dropout);
+    visit("reference_sampling", c.reference_sampling);
 }
 
 template <class Config, class Visit>
@@ -97,6 +120,12 @@ nlohmann::json to_json(const vq::RvqConfig& config) {
 nlohmann::json to_json(const momask::TransformerConfig& config) {
     return written(config);
 }
+nlohmann::json to_json(const bamm::Config& config) {
+    return written(config);
+}
+nlohmann::json to_json(const bad::Config& config) {
+    return written(config);
+}
 nlohmann::json to_json(const clip::TextConfig& config) {
     return written(config);
 }
@@ -109,6 +138,12 @@ vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source) 
 momask::TransformerConfig transformer_config(const nlohmann::json& json,
                                              const std::string& source) {
     return read<momask::TransformerConfig>(json, source);
+}
+bamm::Config bamm_config(const nlohmann::json& json, const std::string& source) {
+    return read<bamm::Config>(json, source);
+}
+bad::Config bad_config(const nlohmann::json& json, const std::string& source) {
+    return read<bad::Config>(json, source);
 }
 clip::TextConfig text_config(const nlohmann::json& json, const std::string& source) {
     return read<clip::TextConfig>(json, source);

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "models/bad/config.h"
+#include "models/bamm/transformer.h"
 #include "models/clip/text_transformer.h"
 #include "models/momask/config.h"
 #include "models/vq/rvq_vae.h"
@@ -12,11 +14,15 @@ namespace mc {
 
 nlohmann::json to_json(const vq::RvqConfig& config);
 nlohmann::json to_json(const momask::TransformerConfig& config);
+nlohmann::json to_json(const bamm::Config& config);
+nlohmann::json to_json(const bad::Config& config);
 nlohmann::json to_json(const clip::TextConfig& config);
 
 // `source` names the file in errors.
 vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source);
 momask::TransformerConfig transformer_config(const nlohmann::json& json, const std::string& source);
+bamm::Config bamm_config(const nlohmann::json& json, const std::string& source);
+bad::Config bad_config(const nlohmann::json& json, const std::string& source);
 clip::TextConfig text_config(const nlohmann::json& json, const std::string& source);
 
 }  // namespace mc

@@ -17,6 +17,8 @@ struct GenerationOptions {
     double temperature = 1;
     double top_k = 0.9;   // fraction of classes dropped before sampling (generators.md 2.5)
     bool gumbel = false;  // argmax over Gumbel-perturbed logits instead of a categorical draw
+    // BAD alone: tokens are made in a random order (OAAS) instead of the surest first (CBS).
+    bool order_agnostic = false;
     uint64_t seed = 10107;
 };
 

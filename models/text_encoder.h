@@ -15,6 +15,11 @@ class TextEncoder {
     virtual int64_t width() const = 0;
     // (prompts, width) f32, not normalised. Equal prompts are computed once.
     virtual Tensor encode(const std::vector<std::string>& prompts) = 0;
+
+    // Word features, for generators that attend to them (generators.md 2.6): (prompts, context,
+    // word_width) f32, one row a position, those after the end included.
+    virtual int64_t word_width() const = 0;
+    virtual Tensor words(const std::vector<std::string>& prompts) = 0;
 };
 
 }  // namespace mc

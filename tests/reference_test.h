@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,26 @@ inline void check_recorded(const train::ReferenceCase& recorded, const std::stri
                            const Tensor& ours, double factor = 8) {
     const train::Comparison c = recorded.compare(name, ours, factor);
     CHECK_MESSAGE(c.fits(), c.text());
+}
+
+// How many places of a recorded U8 tensor of zeros and ones differ from ours, turned over if
+// `inverted`: recordings say what may be attended, our masks what may not.
+inline int64_t different_flags(const train::ReferenceCase& recorded, const std::string& name,
+                               const Tensor& ours, bool inverted) {
+    const SafetensorsEntry* entry = recorded.file().find(name);
+    REQUIRE_MESSAGE(entry, name);
+    std::ifstream file(recorded.file().path(), std::ios::binary);
+    uint64_t header = 0;
+    file.read(reinterpret_cast<char*>(&header), 8);
+    std::string bytes(entry->end - entry->begin, '\0');
+    file.seekg(static_cast<std::streamoff>(8 + header + entry->begin));
+    file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    const Tensor flags = ours.contiguous();
+    REQUIRE(static_cast<int64_t>(bytes.size()) == flags.numel());
+    int64_t different = 0;
+    for (int64_t i = 0; i < flags.numel(); ++i)
+        different += (bytes[static_cast<size_t>(i)] != 0) != (flags.data<bool>()[i] != inverted);
+    return different;
 }
 
 // Full-size cases that take longer than everything else together.

@@ -30,7 +30,7 @@ namespace fs = std::filesystem;
 
 struct Options {
     std::vector<std::string> prompts;
-    std::string bundle, checkpoints, text_encoder, vocab, masked_name, residual_name;
+    std::string bundle, generator, checkpoints, text_encoder, vocab, masked_name, residual_name;
     std::string prompts_file, out = "out", length = "auto", formats = "bvh,html,npy";
     std::string edit;                 // motion to edit
     std::vector<std::string> frames;  // of it, "A:B"
@@ -133,12 +133,25 @@ std::vector<std::string> split(const std::string& list) {
     return parts;
 }
 
+// The bundle named, or the one in the tree of the generator asked for.
+fs::path bundle_folder(const Options& options) {
+    if (!options.bundle.empty()) return options.bundle;
+    if (options.generator.empty() || options.generator == "momask") return default_bundle();
+    return default_bundle().parent_path() / options.generator;
+}
+
 // The bundle or the public checkpoints that the options name.
 Bundle open_bundle(const Options& options) {
     TextChoice text{options.text_encoder, options.vocab};
-    if (options.checkpoints.empty())
-        return load_bundle(options.bundle.empty() ? default_bundle() : fs::path(options.bundle),
-                           text);
+    if (options.checkpoints.empty()) {
+        const fs::path folder = bundle_folder(options);
+        Bundle bundle = load_bundle(folder, text);
+        const std::string kind = bundle.info.at("generator");
+        if (!options.generator.empty() && options.generator != kind)
+            throw Error(fmt::format("{}: is a bundle of {}, not of {}; name another with --bundle",
+                                    folder.string(), kind, options.generator));
+        return bundle;
+    }
     if (text.vocabulary.empty()) text.vocabulary = clip_vocabulary();
     return load_public_checkpoints(
         {options.checkpoints, options.masked_name, options.residual_name}, text);
@@ -297,6 +310,12 @@ int main(int argc, char** argv) {
                    "build/clip]")
         ->check(CLI::ExistingFile)
         ->needs(text);
+    app.add_option(
+           "--generator", options.generator,
+           "momask, bamm or bad [what the bundle is of]; bamm and bad stand for the bundles "
+           "pretrained/bamm and pretrained/bad unless --bundle names one")
+        ->check(CLI::IsMember({"momask", "bamm", "bad"}))
+        ->excludes(checkpoints);
     app.add_option("--length", options.length,
                    "seconds (0.2 to 9.8), or auto: estimated from the text")
         ->capture_default_str();
@@ -316,7 +335,7 @@ int main(int argc, char** argv) {
     app.add_option("--count", options.count, "takes of each prompt")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    app.add_option("--steps", options.steps, "refinement steps of the masked transformer")
+    app.add_option("--steps", options.steps, "refinement steps (BAMM has none)")
         ->check(CLI::Range(1, 1000));
     app.add_option("--guidance", options.guidance, "how strictly the text is followed (1: off)")
         ->check(CLI::Range(0.0, 100.0));

@@ -34,8 +34,8 @@ std::vector<int32_t> framed_ids(const Tokenizer& tokenizer, const std::string& p
     return ids;
 }
 
-Tensor padded_ids(const std::vector<const std::vector<int32_t>*>& rows) {
-    size_t longest = 0;
+Tensor padded_ids(const std::vector<const std::vector<int32_t>*>& rows, int64_t least) {
+    size_t longest = static_cast<size_t>(least);
     for (const auto* row : rows) longest = std::max(longest, row->size());
     const auto count = static_cast<int64_t>(rows.size());
     Tensor ids = Tensor::zeros({count, static_cast<int64_t>(longest)}, DType::i64);
@@ -74,23 +74,54 @@ ClipTextEncoder::ClipTextEncoder(const TextConfig& config, const nn::TensorMap& 
     model_.load(state, {{}, source});
 }
 
-Tensor ClipTextEncoder::encode(const std::vector<std::string>& prompts) {
-    const Tape::Pause no_tape;
+ClipTextEncoder::Framed ClipTextEncoder::framed(const std::vector<std::string>& prompts) {
     warnings_.clear();
+    Framed out;
     std::unordered_map<std::string, size_t> seen;  // prompt to its index in `unique`
-    std::vector<std::vector<int32_t>> unique;      // ids
-    std::vector<size_t> where;                     // by prompt
     for (const std::string& prompt : prompts) {
-        const auto [found, fresh] = seen.try_emplace(prompt, unique.size());
-        where.push_back(found->second);
+        const auto [found, fresh] = seen.try_emplace(prompt, out.unique.size());
+        out.where.push_back(found->second);
         if (!fresh) continue;
         bool truncated = false;
-        unique.push_back(framed_ids(tokenizer_, prompt, config().context, &truncated));
+        out.unique.push_back(framed_ids(tokenizer_, prompt, config().context, &truncated));
         if (truncated)
             warnings_.push_back(fmt::format(
                 "\"{}\" is too long: only its first {} tokens count; say it in fewer words",
                 shortened(prompt), config().context - 2));
     }
+    return out;
+}
+
+Tensor ClipTextEncoder::spread(const Framed& framed, const std::vector<float>& rows,
+                               const Shape& shape) {
+    Tensor out = Tensor::empty(shape);
+    const size_t values = framed.unique.empty() ? 0 : rows.size() / framed.unique.size();
+    for (size_t p = 0; p < framed.where.size(); ++p)
+        std::memcpy(out.data<float>() + p * values, rows.data() + framed.where[p] * values,
+                    values * sizeof(float));
+    return out;
+}
+
+Tensor ClipTextEncoder::words(const std::vector<std::string>& prompts) {
+    const Tape::Pause no_tape;
+    const Framed prompted = framed(prompts);
+    const int64_t context = config().context, count = static_cast<int64_t>(prompts.size());
+    std::vector<float> rows;  // (unique, context, width)
+    for (size_t begin = 0; begin < prompted.unique.size(); begin += kBatch) {
+        const size_t end = std::min(prompted.unique.size(), begin + kBatch);
+        std::vector<const std::vector<int32_t>*> batch;
+        for (size_t i = begin; i < end; ++i) batch.push_back(&prompted.unique[i]);
+        const std::vector<float> out =
+            model_.words(padded_ids(batch, context)).value().to_vector<float>();
+        rows.insert(rows.end(), out.begin(), out.end());
+    }
+    return spread(prompted, rows, {count, context, word_width()});
+}
+
+Tensor ClipTextEncoder::encode(const std::vector<std::string>& prompts) {
+    const Tape::Pause no_tape;
+    const Framed prompted = framed(prompts);
+    const auto& unique = prompted.unique;
     std::vector<size_t> order(unique.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(),
@@ -106,11 +137,7 @@ Tensor ClipTextEncoder::encode(const std::vector<std::string>& prompts) {
             std::memcpy(rows.data() + order[i] * columns, out.data<float>() + (i - begin) * columns,
                         columns * sizeof(float));
     }
-    Tensor result = Tensor::empty({static_cast<int64_t>(prompts.size()), width()});
-    for (size_t p = 0; p < prompts.size(); ++p)
-        std::memcpy(result.data<float>() + p * columns, rows.data() + where[p] * columns,
-                    columns * sizeof(float));
-    return result;
+    return spread(prompted, rows, {static_cast<int64_t>(prompts.size()), width()});
 }
 
 }  // namespace mc::clip

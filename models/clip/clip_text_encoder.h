@@ -35,7 +35,11 @@ class ClipTextEncoder : public TextEncoder {
     // warnings() says so. The empty prompt is one like any other (classifier-free guidance).
     Tensor encode(const std::vector<std::string>& prompts) override;
 
-    // What the last call of encode() had to change, a line a prompt.
+    int64_t word_width() const override { return config().width; }
+    // (prompts, context, width) f32: the rows before the projection, padding after the end.
+    Tensor words(const std::vector<std::string>& prompts) override;
+
+    // What the last call of encode() or words() had to change, a line a prompt.
     const std::vector<std::string>& warnings() const { return warnings_; }
 
     const TextConfig& config() const { return model_.config(); }
@@ -44,6 +48,15 @@ class ClipTextEncoder : public TextEncoder {
   private:
     ClipTextEncoder(const TextTowerFile& file, Tokenizer tokenizer, const std::string& source)
         : ClipTextEncoder(file.config, file.state, std::move(tokenizer), source) {}
+
+    // Equal prompts stand once.
+    struct Framed {
+        std::vector<std::vector<int32_t>> unique;  // ids
+        std::vector<size_t> where;                 // by prompt, its place in `unique`
+    };
+    Framed framed(const std::vector<std::string>& prompts);  // and fills warnings_
+    // Rows of the unique prompts, each of shape[1] * ... floats -> shape, by prompt.
+    static Tensor spread(const Framed& framed, const std::vector<float>& rows, const Shape& shape);
 
     TextTransformer model_;
     Tokenizer tokenizer_;
@@ -55,7 +68,8 @@ class ClipTextEncoder : public TextEncoder {
 std::vector<int32_t> framed_ids(const Tokenizer& tokenizer, const std::string& prompt,
                                 int64_t context, bool* truncated = nullptr);
 
-// Rows of ids as a tensor (rows, longest) i64, padded with zeros after the end.
-Tensor padded_ids(const std::vector<const std::vector<int32_t>*>& rows);
+// Rows of ids as a tensor (rows, longest) i64, padded with zeros after the end; `least`: at least
+// so many columns.
+Tensor padded_ids(const std::vector<const std::vector<int32_t>*>& rows, int64_t least = 0);
 
 }  // namespace mc::clip

@@ -50,10 +50,28 @@ TextTransformer::TextTransformer(const TextConfig& config, Generator* init)
     }
 }
 
-Var TextTransformer::operator()(const Tensor& ids_in, const nn::Pass& pass) const {
-    if (ids_in.dims() != 2 || ids_in.size(1) > config_.context)
-        throw Error("[clip] token ids " + ids_in.shape().str() + ", want (B, at most " +
+void TextTransformer::check(const Tensor& ids) const {
+    if (ids.dims() != 2 || ids.size(1) > config_.context)
+        throw Error("[clip] token ids " + ids.shape().str() + ", want (B, at most " +
                     std::to_string(config_.context) + ")");
+}
+
+Var TextTransformer::embed(const Tensor& ids) const {
+    return token_embedding_(ids) + slice(positional_embedding_, 0, 0, ids.size(1));
+}
+
+Var TextTransformer::words(const Tensor& ids, const nn::Pass& pass) const {
+    check(ids);
+    Var x = embed(ids.contiguous());
+    AttentionOptions options;
+    options.causal = true;
+    for (size_t l = 0; l < transformer_.resblocks.size(); ++l)
+        x = transformer_.resblocks[l](x, options, pass);
+    return ln_final_(x);
+}
+
+Var TextTransformer::operator()(const Tensor& ids_in, const nn::Pass& pass) const {
+    check(ids_in);
     const Tensor ids = ids_in.contiguous();
     const int64_t batch = ids.size(0), context = ids.size(1);
     std::vector<int64_t> end(
@@ -65,7 +83,7 @@ Var TextTransformer::operator()(const Tensor& ids_in, const nn::Pass& pass) cons
         longest = std::max(longest, end[b] + 1);
     }
     const Tensor used = ids.slice(1, 0, longest).contiguous();
-    Var x = token_embedding_(used) + slice(positional_embedding_, 0, 0, longest);  // (B, L, D)
+    Var x = embed(used);  // (B, L, D)
     AttentionOptions options;
     options.causal = true;
     const size_t layers = transformer_.resblocks.size();

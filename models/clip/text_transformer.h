@@ -22,9 +22,16 @@ class TextTransformer : public nn::Module {
     // Returns (B, embed_dim), not normalised.
     Var operator()(const Tensor& ids, const nn::Pass& pass = {}) const;
 
+    // The rows of every position given, after the last norm and before the projection: (B, L,
+    // width). What stands after the end is computed too, from the padding's embeddings.
+    Var words(const Tensor& ids, const nn::Pass& pass = {}) const;
+
     const TextConfig& config() const { return config_; }
 
   private:
+    Var embed(const Tensor& ids) const;  // (B, L) -> (B, L, width), with positions
+    void check(const Tensor& ids) const;
+
     TextConfig config_;
     nn::Embedding token_embedding_;
     Var positional_embedding_;  // (context, width)

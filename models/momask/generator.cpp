@@ -2,35 +2,13 @@
 
 #include <algorithm>
 
+#include "models/generation.h"
 #include "models/motion_edit.h"
 
 namespace mc::momask {
 namespace {
 
 constexpr double kEditResidualGuidance = 2;  // generators.md 3.7
-
-class StageClock {
-  public:
-    explicit StageClock(std::vector<std::pair<std::string, double>>& seconds) : seconds_(seconds) {
-        seconds_.clear();
-    }
-    void restart() { begin_ = Clock::now(); }
-    void add(const std::string& stage) {
-        const double spent = std::chrono::duration<double>(Clock::now() - begin_).count();
-        auto found = std::find_if(seconds_.begin(), seconds_.end(),
-                                  [&](const auto& s) { return s.first == stage; });
-        if (found == seconds_.end())
-            seconds_.emplace_back(stage, spent);
-        else
-            found->second += spent;
-        restart();
-    }
-
-  private:
-    using Clock = std::chrono::steady_clock;
-    std::vector<std::pair<std::string, double>>& seconds_;
-    Clock::time_point begin_ = Clock::now();
-};
 
 }  // namespace
 
@@ -39,31 +17,20 @@ MoMaskGenerator::MoMaskGenerator(Parts parts) : parts_(std::move(parts)) {
         throw Error(
             "[momask] a generator needs a text encoder, a tokenizer and a masked transformer");
     const int64_t codes = parts_.tokenizer->config().quantizer.nb_code;
-    if (parts_.masked->config().num_tokens != codes ||
-        (parts_.residual && parts_.residual->config().num_tokens != codes))
+    check_fit("momask", codes, parts_.masked->config().num_tokens, parts_.text->width(),
+              parts_.masked->config().clip_dim, parts_.normalisation.dims(),
+              parts_.tokenizer->config().net.dim_pose);
+    if (parts_.residual && parts_.residual->config().num_tokens != codes)
         throw Error("[momask] the tokenizer has " + std::to_string(codes) +
-                    " codes, the transformers another number; they were not trained together");
-    if (parts_.masked->config().clip_dim != parts_.text->width())
-        throw Error("[momask] the text encoder is " + std::to_string(parts_.text->width()) +
-                    " wide, the masked transformer wants " +
-                    std::to_string(parts_.masked->config().clip_dim));
-    if (parts_.normalisation.dims() != parts_.tokenizer->config().net.dim_pose)
-        throw Error("[momask] normalisation of " + std::to_string(parts_.normalisation.dims()) +
-                    " columns for features of " +
-                    std::to_string(parts_.tokenizer->config().net.dim_pose));
+                    " codes, the residual transformer another number; they were not trained "
+                    "together");
 }
 
 int64_t MoMaskGenerator::tokens_of(const GenerationRequest& request, const Tensor& cond,
                                    UniformSource& draws) {
     const Tensor length_draw = draws.uniform("length", {1});
     if (request.edit) return request.edit->source.frames / unit();
-    if (request.frames) {
-        const int64_t tokens = *request.frames / unit();
-        if (tokens < 1 || tokens > kMaxTokens)
-            throw Error("[momask] " + std::to_string(*request.frames) + " frames, want " +
-                        std::to_string(unit()) + " to " + std::to_string(max_frames()));
-        return tokens;
-    }
+    if (request.frames) return tokens_of_frames(*request.frames, unit(), kMaxTokens, "momask");
     if (!parts_.length) throw Error("[momask] this model has no length estimator; name a length");
     return std::min(kMaxTokens, parts_.length->sample(cond, length_draw)[0]);
 }
@@ -117,14 +84,9 @@ std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
         else
             ids = ids.unsqueeze(2);
         clock.add("residual");
-        const Tensor features = parts_.tokenizer->decode(ids);  // (1, 4n, D)
-        motion::FeatureSequence out;
-        out.frames = features.size(1);
-        out.dims = features.size(2);
-        out.fps = parts_.fps;
-        out.rows.resize(static_cast<size_t>(out.frames * out.dims));
-        parts_.normalisation.denormalise(features.data<float>(), out.rows.data(), out.frames);
-        motions.push_back(edit ? splice(*edit, out) : std::move(out));
+        const motion::FeatureSequence made = motion_of(parts_.tokenizer->decode(ids),  // (1, 4n, D)
+                                                       parts_.normalisation, parts_.fps);
+        motions.push_back(edit ? splice(*edit, made) : made);
         clock.add("decode");
     }
     return motions;

@@ -1,7 +1,6 @@
 // MoMask as a whole: text to base tokens, residual tokens, decoded features (generators.md 3.6).
 #pragma once
 
-#include <chrono>
 #include <memory>
 
 #include "models/momask/length_estimator.h"

@@ -21,14 +21,9 @@ Var MaskTransformer::logits(const Tensor& ids, const Tensor& cond, const Tensor&
 
 Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                                       double scale) const {
-    if (scale == 1) return logits(ids, cond, padding).value();
-    const int64_t batch = ids.size(0);
-    auto twice = [](const Tensor& t) { return concat({Var(t), Var(t)}, 0).value(); };
-    const Tensor both_cond =
-        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype()))}, 0).value();
-    const Tensor all = logits(twice(ids), both_cond, twice(padding)).value();
-    const Var with(all.slice(0, 0, batch)), without(all.slice(0, batch, 2 * batch));
-    return (without + mc::scale(with - without, scale)).value();
+    return with_guidance(cond, scale, [&](const Tensor& both, int64_t copies) {
+        return logits(repeated(ids, copies), both, repeated(padding, copies));
+    });
 }
 
 MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,

@@ -127,17 +127,10 @@ ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
 Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& cond,
                                    const Tensor& padding, double scale) const {
     const int64_t batch = h.size(0);
-    if (scale == 1)
-        return logits(h, std::vector<int64_t>(static_cast<size_t>(batch), layer), cond, padding)
-            .value();
-    const Tensor both_cond =
-        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype()))}, 0).value();
-    const Tensor all =
-        logits(concat({h, h}, 0), std::vector<int64_t>(static_cast<size_t>(2 * batch), layer),
-               both_cond, concat({Var(padding), Var(padding)}, 0).value())
-            .value();
-    const Var with(all.slice(0, 0, batch)), without(all.slice(0, batch, 2 * batch));
-    return (without + mc::scale(with - without, scale)).value();
+    return with_guidance(cond, scale, [&](const Tensor& both, int64_t copies) {
+        const std::vector<int64_t> layers(static_cast<size_t>(copies * batch), layer);
+        return logits(Var(repeated(h.value(), copies)), layers, both, repeated(padding, copies));
+    });
 }
 
 Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,

@@ -12,10 +12,14 @@ Trunk::InputProcess::InputProcess(const TransformerConfig& config, Generator* in
     add("poseEmbedding", pose_embedding);
 }
 
-Trunk::Stack::Stack(const TransformerConfig& config, Generator* init) {
+Trunk::Stack::Stack(const TransformerConfig& config, Blocks kind, Generator* init) {
     add("layers", layers);
+    add("blocks", blocks);
     for (int64_t i = 0; i < config.layers; ++i)
-        layers.emplace(config.latent_dim, config.heads, config.ff_size, config.dropout, init);
+        if (kind == Blocks::gpt)
+            blocks.emplace(config.latent_dim, config.heads, config.ff_size, config.dropout, init);
+        else
+            layers.emplace(config.latent_dim, config.heads, config.ff_size, config.dropout, init);
 }
 
 Trunk::OutputProcess::OutputProcess(const TransformerConfig& config, int64_t out_dim,
@@ -28,10 +32,10 @@ Trunk::OutputProcess::OutputProcess(const TransformerConfig& config, int64_t out
     add("poseFinal", pose_final);
 }
 
-Trunk::Trunk(const TransformerConfig& config, int64_t out_dim, Generator* init)
+Trunk::Trunk(const TransformerConfig& config, int64_t out_dim, Generator* init, Blocks blocks)
     : config_(config),
       input_process_(config, init),
-      stack_(config, init),
+      stack_(config, blocks, init),
       cond_emb_(config.clip_dim, config.latent_dim, init),
       output_process_(config, out_dim, init),
       positions_(nn::sinusoidal_positions(kMaxTokens, config.latent_dim)) {
@@ -39,17 +43,6 @@ Trunk::Trunk(const TransformerConfig& config, int64_t out_dim, Generator* init)
     add("seqTransEncoder", stack_);
     add("cond_emb", cond_emb_);
     add("output_process", output_process_);
-}
-
-void Trunk::reference_init(Generator* init) {
-    if (!init) return;
-    for (auto& [name, parameter] : parameters()) {
-        if (name.ends_with("in_proj_weight")) continue;
-        if (parameter->dims() >= 2)
-            parameter->value().copy_(init->normal(parameter->shape(), 0, 0.02));
-        else if (name.ends_with("bias"))
-            parameter->value().fill_(0);
-    }
 }
 
 Var Trunk::condition(const Tensor& cond) const {
@@ -60,27 +53,42 @@ Var Trunk::condition(const Tensor& cond) const {
     return reshape(cond_emb_(Var(cond)), {cond.size(0), 1, config_.latent_dim});
 }
 
-Var Trunk::run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
-               const nn::Pass& pass) const {
-    const int64_t batch = h.size(0), n = h.size(1), extra = static_cast<int64_t>(prefix.size());
+Var Trunk::project(const Var& h) const {
+    return input_process_.pose_embedding(h);
+}
+
+Var Trunk::with_positions(const Var& x, const nn::Pass& pass) const {
+    const int64_t n = x.size(1);
     if (n > kMaxTokens)
         throw Error("[momask] " + std::to_string(n) + " tokens, at most " +
                     std::to_string(kMaxTokens));
-    Var x = input_process_.pose_embedding(h) + Var(positions_.slice(0, 0, n).to(h.dtype()));
-    x = nn::dropout(x, config_.dropout, pass);
+    return nn::dropout(x + Var(positions_.slice(0, 0, n).to(x.dtype())), config_.dropout, pass);
+}
+
+Var Trunk::stack(const Var& x_in, const AttentionOptions& options, const nn::Pass& pass) const {
+    Var x = x_in;
+    for (size_t l = 0; l < stack_.layers.size(); ++l) x = stack_.layers[l](x, options, pass);
+    for (size_t l = 0; l < stack_.blocks.size(); ++l) x = stack_.blocks[l](x, options, pass);
+    return x;
+}
+
+Var Trunk::head(const Var& x) const {
+    return output_process_.pose_final(
+        output_process_.layer_norm(output_process_.dense(x, UnaryOp::gelu)));
+}
+
+Var Trunk::run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
+               const nn::Pass& pass) const {
+    const int64_t batch = h.size(0), n = h.size(1), extra = static_cast<int64_t>(prefix.size());
     std::vector<Var> parts(prefix);
-    parts.push_back(x);
-    x = concat(parts, 1);
+    parts.push_back(with_positions(project(h), pass));
     AttentionOptions options;
     options.key_padding = Tensor::zeros({batch, n + extra}, DType::boolean);
     const Tensor pad = padding.contiguous();
     for (int64_t b = 0; b < batch; ++b)
         std::memcpy(options.key_padding.data<bool>() + b * (n + extra) + extra,
                     pad.data<bool>() + b * n, static_cast<size_t>(n));
-    for (size_t l = 0; l < stack_.layers.size(); ++l) x = stack_.layers[l](x, options, pass);
-    x = slice(x, 1, extra, n + extra);
-    return output_process_.pose_final(
-        output_process_.layer_norm(output_process_.dense(x, UnaryOp::gelu)));
+    return head(slice(stack(concat(parts, 1), options, pass), 1, extra, n + extra));
 }
 
 Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n) {
@@ -102,6 +110,22 @@ Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& p
         if (drop.data<float>()[b] < probability)
             std::memset(out.raw() + static_cast<size_t>(b) * row, 0, row);
     return out;
+}
+
+Tensor repeated(const Tensor& t, int64_t copies) {
+    if (!t.defined() || copies == 1) return t;
+    return concat(std::vector<Var>(static_cast<size_t>(copies), Var(t)), 0).value();
+}
+
+Tensor with_guidance(const Tensor& cond, double scale,
+                     const std::function<Var(const Tensor& cond, int64_t copies)>& logits) {
+    if (scale == 1) return logits(cond, 1).value();
+    const int64_t batch = cond.size(0);
+    const Tensor both =
+        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype()))}, 0).value();
+    const Tensor all = logits(both, 2).value();
+    const Var with(all.slice(0, 0, batch)), without(all.slice(0, batch, 2 * batch));
+    return (without + mc::scale(with - without, scale)).value();
 }
 
 bool is_foreign_key(const std::string& name) {

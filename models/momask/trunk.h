@@ -1,9 +1,12 @@
-// What MoMask's masked and residual transformers share: input projection with positions, the
-// condition token, the post-norm stack, the output head. State-dict names are the reference's; its
-// buffer position_enc.pe is computed, not stored.
+// What the transformers of MoMask and BAMM share: input projection with positions, the condition
+// token, the stack of blocks, the output head. State-dict names are the reference's; its buffer
+// position_enc.pe is computed, not stored.
 #pragma once
 
+#include <functional>
+
 #include "models/momask/config.h"
+#include "nn/gpt_block.h"
 #include "nn/transformer.h"
 #include "tensor/uniform_source.h"
 
@@ -11,7 +14,9 @@ namespace mc::momask {
 
 class Trunk : public nn::Module {
   public:
-    Trunk(const TransformerConfig& config, int64_t out_dim, Generator* init);
+    enum class Blocks { post_norm, gpt };  // layers.N (type A), blocks.N (type B)
+    Trunk(const TransformerConfig& config, int64_t out_dim, Generator* init,
+          Blocks blocks = Blocks::post_norm);
 
   protected:
     // h (B, n, code_dim), prefix tokens each (B, 1, D), padding (B, n) true beyond the length ->
@@ -20,10 +25,16 @@ class Trunk : public nn::Module {
             const nn::Pass& pass) const;
     Var condition(const Tensor& cond) const;  // (B, clip_dim) -> (B, 1, D)
 
+    // The steps of run(), for those that put them together otherwise.
+    Var project(const Var& h) const;                               // (B, n, code_dim) -> (B, n, D)
+    Var with_positions(const Var& x, const nn::Pass& pass) const;  // (B, n, D): + pe, dropout
+    Var stack(const Var& x, const AttentionOptions& options, const nn::Pass& pass) const;
+    Var head(const Var& x) const;  // (B, n, D) -> (B, n, out_dim)
+
     // N(0, 0.02) for every Linear and Embedding, zero biases (generators.md 2.12); in_proj stays
     // Xavier. Each layer draws its own in_proj: the reference's identical start of all layers
     // (QUIRK Q11) is an accident of deep-copying, not a setting.
-    void reference_init(Generator* init);
+    void reference_init(Generator* init) { nn::normal_init(*this, init); }
 
     TransformerConfig config_;
 
@@ -34,7 +45,8 @@ class Trunk : public nn::Module {
     } input_process_;
     struct Stack : nn::Module {
         nn::ModuleList<nn::PostNormBlock> layers;
-        Stack(const TransformerConfig& config, Generator* init);
+        nn::ModuleList<nn::GptBlock> blocks;
+        Stack(const TransformerConfig& config, Blocks kind, Generator* init);
     } stack_;
     nn::Linear cond_emb_;
     struct OutputProcess : nn::Module {
@@ -53,6 +65,13 @@ Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n);
 // (B)): the unconditional branch of classifier-free guidance. The same tensor otherwise.
 Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& pass,
                        UniformSource& draws);
+
+// Classifier-free guidance: uncond + scale (cond - uncond), both branches in one batch of twice the
+// rows; scale 1 skips the second. `logits` gets the condition (zeros in the second half) and how
+// often to repeat whatever else it reads.
+Tensor with_guidance(const Tensor& cond, double scale,
+                     const std::function<Var(const Tensor& cond, int64_t copies)>& logits);
+Tensor repeated(const Tensor& t, int64_t copies);  // along dimension 0; undefined stays so
 
 // The names a public checkpoint may carry beyond the module's own: the positional buffer and CLIP's
 // weights.

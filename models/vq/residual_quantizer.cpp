@@ -1,9 +1,14 @@
 #include "models/vq/residual_quantizer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <numeric>
 
 namespace mc::vq {
 namespace {
+
+constexpr int64_t kUpdatesBetweenResets = 20;
 
 // rows (R, C) f32 -> the nearest code of each, and the distances (R, K) if wanted.
 Tensor nearest(const Tensor& rows, const Tensor& codebook, Tensor* distance) {
@@ -57,13 +62,18 @@ ResidualQuantizer::Layer::Layer(const QuantizerConfig& config)
 void ResidualQuantizer::Layer::begin() {
     code_sum = codebook.clone();
     code_count = Tensor::full({codebook.size(0)}, 1, codebook.dtype());
+    used = Tensor::zeros({codebook.size(0)}, codebook.dtype());
+    updates = 0;
     begun = true;
 }
 
 ResidualQuantizer::ResidualQuantizer(const QuantizerConfig& config) : config_(config) {
+    if (config.periodic_reset && config.num_quantizers != 1)
+        throw Error("[quantizer] " + std::to_string(config.num_quantizers) +
+                    " layers with periodic_reset, which is for one codebook; set num_quantizers=1");
     for (int64_t q = 0; q < config.num_quantizers; ++q) {
         layers_.push_back(std::make_unique<Layer>(config));
-        add("layers." + std::to_string(q), *layers_.back());
+        add(config.periodic_reset ? "" : "layers." + std::to_string(q), *layers_.back());
     }
 }
 
@@ -126,10 +136,10 @@ Quantized ResidualQuantizer::operator()(const Var& e) const {
     return result;
 }
 
-Tensor ResidualQuantizer::at_least_codebook_rows(const Tensor& rows, const std::string& name,
-                                                 UniformSource& draws) const {
+Tensor ResidualQuantizer::enough_rows(const Tensor& rows, const std::string& name,
+                                      UniformSource& draws) const {
     const int64_t have = rows.size(0), want = config_.nb_code, c = rows.size(1);
-    if (have >= want) return rows.slice(0, 0, want).contiguous();
+    if (have >= want) return rows;
     // Tile, and add N(0, (0.01 / sqrt C)^2) to every row (Box-Muller on the source's uniforms).
     const int64_t times = (want + have - 1) / have, total = times * have;
     const Tensor u = draws.uniform(name + ".tile", {total, c, 2});
@@ -146,7 +156,21 @@ Tensor ResidualQuantizer::at_least_codebook_rows(const Tensor& rows, const std::
                                std * radius * std::cos(angle));
         }
     });
-    return tiled.slice(0, 0, want).contiguous();
+    return tiled;
+}
+
+Tensor ResidualQuantizer::replacements(const Tensor& rows_in, const std::string& name,
+                                       UniformSource& draws) const {
+    const Tensor rows = enough_rows(rows_in, name, draws);
+    if (!config_.periodic_reset) return rows.slice(0, 0, config_.nb_code).contiguous();
+    const int64_t n = rows.size(0);
+    const Tensor u = draws.uniform(name + ".randperm", {n});
+    std::vector<int64_t> order(static_cast<size_t>(n));
+    std::iota(order.begin(), order.end(), int64_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return u.data<float>()[a] < u.data<float>()[b]; });
+    order.resize(static_cast<size_t>(config_.nb_code));
+    return gather(rows, Tensor::from_ids(order, {config_.nb_code}));
 }
 
 void ResidualQuantizer::update(Layer& layer, const Tensor& rows, const Tensor& ids,
@@ -162,17 +186,24 @@ void ResidualQuantizer::update(Layer& layer, const Tensor& rows, const Tensor& i
         std::vector<T> counts(static_cast<size_t>(codes));
         for (int64_t r = 0; r < n; ++r) counts[ids.data<int64_t>()[r]] += 1;
         const T keep = static_cast<T>(config_.mu), fresh = static_cast<T>(1.0 - config_.mu);
-        const Tensor revived =
-            at_least_codebook_rows(rows, name, draws);  // row i revives code i (QUIRK Q13)
+        const Tensor revived = replacements(rows, name, draws);  // row i revives code i (QUIRK Q13)
+        const bool reset = !config_.periodic_reset || layer.updates >= kUpdatesBetweenResets;
+        layer.updates = reset ? 0 : layer.updates + 1;
         for (int64_t k = 0; k < codes; ++k) {
             T& count = layer.code_count.data<T>()[k];
             count = keep * count + fresh * counts[k];
             T* sum = layer.code_sum.data<T>() + k * c;
             for (int64_t i = 0; i < c; ++i)
                 sum[i] = keep * sum[i] + fresh * sums.data<T>()[k * c + i];
+            bool alive = count >= T{1};
+            if (config_.periodic_reset) {
+                T& used = layer.used.data<T>()[k];
+                if (alive) used = 1;
+                alive = used > T{0};
+            }
             T* code = layer.codebook.data<T>() + k * c;
             for (int64_t i = 0; i < c; ++i)
-                code[i] = count >= T{1} ? sum[i] / count : revived.data<T>()[k * c + i];
+                code[i] = alive || !reset ? sum[i] / count : revived.data<T>()[k * c + i];
         }
         layer.codebook.bump_version();
     });
@@ -199,7 +230,8 @@ Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
         Layer& layer = *layers_[q];
         const std::string name = "layer" + std::to_string(q);
         if (!layer.begun) {
-            layer.codebook.copy_(at_least_codebook_rows(residual, name + ".init", draws));
+            layer.codebook.copy_(
+                enough_rows(residual, name + ".init", draws).slice(0, 0, config_.nb_code));
             layer.begin();
         }
         Tensor distance;
@@ -240,6 +272,9 @@ nn::TensorMap ResidualQuantizer::training_state() const {
         if (!layers_[q]->begun) continue;
         state["code_sum." + std::to_string(q)] = layers_[q]->code_sum;
         state["code_count." + std::to_string(q)] = layers_[q]->code_count;
+        if (!config_.periodic_reset) continue;
+        state["used." + std::to_string(q)] = layers_[q]->used;
+        state["updates." + std::to_string(q)] = Tensor::from_ids({layers_[q]->updates}, {1});
     }
     return state;
 }
@@ -256,6 +291,16 @@ void ResidualQuantizer::load_training_state(const nn::TensorMap& state) {
                         sum->second.shape().str() + ", want " + layers_[q]->codebook.shape().str());
         layers_[q]->code_sum = sum->second.clone();
         layers_[q]->code_count = count->second.clone();
+        if (!config_.periodic_reset) continue;
+        const auto used = state.find("used." + std::to_string(q)),
+                   updates = state.find("updates." + std::to_string(q));
+        if (used == state.end() || !(used->second.shape() == Shape{config_.nb_code}) ||
+            updates == state.end() || updates->second.numel() != 1)
+            throw Error("[quantizer] the saved state of the codebook lacks used." +
+                        std::to_string(q) + " and updates." + std::to_string(q) +
+                        "; it is of another kind of quantiser");
+        layers_[q]->used = used->second.clone();
+        layers_[q]->updates = updates->second.to_vector<int64_t>()[0];
     }
 }
 

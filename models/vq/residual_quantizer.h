@@ -15,6 +15,10 @@ struct QuantizerConfig {
     // Reconstruction gradient reaching the encoder: the number of active layers in the reference
     // (QUIRK Q14), or 1.
     bool reference_gain = true;
+    // The one codebook of MMM and BAD, named "codebook" alone: dead codes are replaced at every
+    // 21st update only, by random rows of the batch (generators.md 6.2, QUIRK Q30). Off: at every
+    // update, by the batch's first rows (Q13).
+    bool periodic_reset = false;
 };
 
 struct Quantized {
@@ -32,14 +36,15 @@ class ResidualQuantizer : public nn::Module {
     Quantized operator()(const Var& e) const;
     // The training forward: dropout of layers, sampling, moving-average update, revival of dead
     // codes. Draws in order: "quantize_dropout" (2) if the probability is not 0; layer q:
-    // "layer{q}.init" normals if tiled; "layer{q}" (rows, codes).
+    // "layer{q}.init" normals if tiled; "layer{q}" (rows, codes) if sampled; "layer{q}.reset"
+    // normals if tiled, with periodic_reset then "layer{q}.randperm" (rows).
     Quantized train(const Var& e, UniformSource& draws);
 
     Tensor encode(const Tensor& e) const;    // (B, n, Q) i64
     Tensor decode(const Tensor& ids) const;  // ids (B, n, q <= Q), -1 = nothing -> (B, n, C)
 
     const QuantizerConfig& config() const { return config_; }
-    const Tensor& codebook(int64_t layer) const {
+    const Tensor& codebook(int64_t layer = 0) const {
         return layers_[static_cast<size_t>(layer)]->codebook;
     }
 
@@ -55,12 +60,17 @@ class ResidualQuantizer : public nn::Module {
     struct Layer : nn::Module {
         Tensor codebook;              // (K, C)
         Tensor code_sum, code_count;  // (K, C), (K)
+        // periodic_reset: 1 where a code was alive at any update, and updates since the last reset
+        Tensor used;  // (K)
+        int64_t updates = 0;
         bool begun = false;
         explicit Layer(const QuantizerConfig& config);
         void begin();  // averages that say: every code was seen once
     };
-    Tensor at_least_codebook_rows(const Tensor& rows, const std::string& name,
-                                  UniformSource& draws) const;
+    // All rows, tiled with noise if they are fewer than the codes.
+    Tensor enough_rows(const Tensor& rows, const std::string& name, UniformSource& draws) const;
+    // The codebook's size of them: the first, or with periodic_reset random ones.
+    Tensor replacements(const Tensor& rows, const std::string& name, UniformSource& draws) const;
     void update(Layer& layer, const Tensor& rows, const Tensor& ids, const std::string& name,
                 UniformSource& draws);
 

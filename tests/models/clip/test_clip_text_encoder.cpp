@@ -89,6 +89,37 @@ TEST_CASE("clip text encoder: prompts of all lengths, equal ones once, in the or
     CHECK(encoder.encode({}).shape() == Shape{0, 8});
 }
 
+TEST_CASE("clip text encoder: word features, of which the sentence is one row projected") {
+    TinyFiles files;
+    files.write();
+    ClipTextEncoder encoder(files.weights, files.vocabulary);
+    CHECK(encoder.word_width() == 32);
+    const std::vector<std::string> prompts = {"the", "a dog and", "the", ""};
+    const Tensor words = encoder.words(prompts), sentences = encoder.encode(prompts);
+    CHECK(words.shape() == Shape{4, 12, 32});
+    CHECK(row_of(words, 0) == row_of(words, 2));
+    CHECK(row_of(words, 0) != row_of(words, 1));
+    const Tensor projection = files.at("text_projection");  // (32, 8)
+    for (size_t p = 0; p < prompts.size(); ++p) {
+        const int64_t row = static_cast<int64_t>(p);
+        const int64_t end =
+            static_cast<int64_t>(framed_ids(encoder.tokenizer(), prompts[p], 12).size()) - 1;
+        for (int64_t c = 0; c < 8; ++c) {
+            double sum = 0;
+            for (int64_t i = 0; i < 32; ++i)
+                sum += words.item<float>({row, end, i}) * projection.item<float>({i, c});
+            CHECK(std::abs(sum - sentences.item<float>({row, c})) < 1e-5);
+        }
+        // The rows after the end are the padding's, which differ from place to place.
+        CHECK(words.item<float>({row, 10, 0}) != words.item<float>({row, 11, 0}));
+    }
+    std::string many;
+    for (int i = 0; i < 30; ++i) many += "the ";
+    encoder.words({many});
+    CHECK(encoder.warnings().size() == 1);
+    CHECK(encoder.words({}).shape() == Shape{0, 12, 32});
+}
+
 TEST_CASE("clip text encoder: more prompts than a batch holds") {
     TinyFiles files;
     files.write();

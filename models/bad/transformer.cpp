@@ -1,0 +1,337 @@
+#include "models/bad/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "models/momask/sampling.h"
+#include "models/token_loss.h"
+
+namespace mc::bad {
+namespace {
+
+constexpr int64_t kScalarWidth = 256;
+constexpr int64_t kConditions = 2;  // [sentence, rate]
+
+// Positions of ascending u - (valid ? 1 : 0), ties to the lower index: of n places the first
+// `length` of the result are a permutation of 0 .. length-1.
+void shuffled(const float* u, int64_t length, int64_t n, int64_t* order) {
+    std::vector<float> key(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) key[i] = u[i] - (i < length ? 1.0f : 0.0f);
+    std::iota(order, order + n, int64_t{0});
+    std::stable_sort(order, order + n, [&](int64_t a, int64_t b) { return key[a] < key[b]; });
+}
+
+}  // namespace
+
+Tensor scalar_features(const std::vector<int64_t>& values) {
+    constexpr int64_t half = kScalarWidth / 2;
+    const int64_t rows = static_cast<int64_t>(values.size());
+    Tensor out = Tensor::empty({rows, kScalarWidth});
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = 0; i < half; ++i) {
+            const float exponent = static_cast<float>(-std::log(10000.0)) * static_cast<float>(i) /
+                                   static_cast<float>(half);
+            const float argument =
+                static_cast<float>(values[static_cast<size_t>(r)]) * std::exp(exponent);
+            out.data<float>()[r * kScalarWidth + i] = std::cos(argument);
+            out.data<float>()[r * kScalarWidth + half + i] = std::sin(argument);
+        }
+    return out;
+}
+
+float step_span(int64_t steps, int64_t length) {
+    const float share = static_cast<float>(static_cast<double>(steps) / 49.0);
+    return std::nearbyint(share * static_cast<float>(length)) + 1e-8f;
+}
+
+int64_t masked_before(int64_t step, float span, int64_t length) {
+    const float t = std::min(static_cast<float>(step) / span, 1.0f);
+    const float angle = t * static_cast<float>(std::numbers::pi) * 0.5f;
+    // The correctly rounded cosine: truncation makes its last bit count.
+    const float share = static_cast<float>(std::cos(static_cast<double>(angle)));
+    return std::max<int64_t>(1, static_cast<int64_t>(share * static_cast<float>(length)));
+}
+
+bool is_foreign_key(const std::string& name) {
+    return name.starts_with("trans_base.vqvae.") || name == "trans_base.pos_embedding.weight" ||
+           name == "trans_base.pos_embed.embed" || name.ends_with(".attn.mask");
+}
+
+Transformer::ScalarEmbedder::Mlp::Mlp(int64_t width, Generator* init)
+    : in(kScalarWidth, width, init), out(width, width, init) {
+    add("0", in);
+    add("2", out);
+}
+
+Transformer::ScalarEmbedder::ScalarEmbedder(int64_t width, Generator* init) : mlp(width, init) {
+    add("mlp", mlp);
+}
+
+Var Transformer::ScalarEmbedder::operator()(const std::vector<int64_t>& values, DType dtype) const {
+    const Var hidden = mlp.in(Var(scalar_features(values).to(dtype)));
+    const Var out = mlp.out(hidden * sigmoid(hidden));  // SiLU
+    return reshape(out, {out.size(0), 1, out.size(1)});
+}
+
+Transformer::Base::Base(const Config& config, Generator* init)
+    : learn_tok_emb(2 + config.tokens(), config.code_dim, 0.02, init),
+      to_emb(config.code_dim, config.embed_dim, init),
+      cond_emb(config.clip_dim, config.embed_dim, init),
+      word_emb(config.word_dim, config.embed_dim, init),
+      t_embedder(config.embed_dim, init),
+      l_embedder(config.embed_dim, init) {
+    add("learn_tok_emb", learn_tok_emb);
+    add("to_emb", to_emb);
+    add("cond_emb", cond_emb);
+    add("word_emb", word_emb);
+    add("t_embedder", t_embedder);
+    add("l_embedder", l_embedder);
+    add("cross_att", cross_att);
+    add("blocks", blocks);
+    const int64_t hidden = config.ff_rate * config.embed_dim;
+    for (int64_t l = 0; l < config.cross_layers; ++l)
+        cross_att.emplace(config.embed_dim, config.heads, hidden, config.dropout, init);
+    for (int64_t l = 0; l < config.base_layers; ++l)
+        blocks.emplace(config.embed_dim, config.heads, hidden, config.dropout, init);
+}
+
+Transformer::Head::Head(const Config& config, Generator* init)
+    : ln_f(config.embed_dim), head(config.embed_dim, config.nb_code, init, false) {
+    add("blocks", blocks);
+    add("ln_f", ln_f);
+    add("head", head);
+    for (int64_t l = 0; l < config.head_layers; ++l)
+        blocks.emplace(config.embed_dim, config.heads, config.ff_rate * config.embed_dim,
+                       config.dropout, init);
+}
+
+Transformer::Transformer(const Config& config, Tensor codebook, Generator* init)
+    : config_(config),
+      codebook_(std::move(codebook)),
+      positions_(nn::sinusoidal_positions(config.block_size, config.embed_dim)),
+      base_(config, init),
+      head_(config, init) {
+    if (!(codebook_.shape() == Shape{config.nb_code, config.code_dim}))
+        throw Error("[bad] the tokenizer's codebook is " + codebook_.shape().str() +
+                    ", the transformer wants " + Shape{config.nb_code, config.code_dim}.str() +
+                    "; they were not trained together");
+    add("trans_base", base_);
+    add("trans_head", head_);
+    nn::normal_init(*this, init);
+}
+
+Var Transformer::logits(const Tensor& ids_in, const Text& text, const Tensor& hidden,
+                        const nn::Pass& pass) const {
+    const Tensor ids = ids_in.contiguous();
+    const int64_t batch = ids.size(0), n = ids.size(1);
+    if (n > config_.tokens())
+        throw Error("[bad] " + std::to_string(n) + " tokens, at most " +
+                    std::to_string(config_.tokens()));
+    if (text.sentence.dims() != 2 || text.sentence.size(1) != config_.clip_dim ||
+        text.words.dims() != 3 || text.words.size(2) != config_.word_dim)
+        throw Error("[bad] text embedding " + text.sentence.shape().str() + " and words " +
+                    text.words.shape().str() + ", want (B, " + std::to_string(config_.clip_dim) +
+                    ") and (B, W, " + std::to_string(config_.word_dim) +
+                    "); is the text encoder another one than the generator was trained with?");
+    std::vector<int64_t> masks(static_cast<size_t>(batch)), ends(static_cast<size_t>(batch));
+    for (int64_t b = 0; b < batch; ++b) {
+        const int64_t* row = ids.data<int64_t>() + b * n;
+        masks[b] = std::count_if(row, row + n, [&](int64_t id) { return id >= mask_id(0); });
+        ends[b] = std::find(row, row + n, end_id()) - row;
+        if (ends[b] == n) throw Error("[bad] a sequence without its end token");
+    }
+    const DType dtype = base_.to_emb.weight.dtype();
+    const Var positions(positions_.to(dtype));
+    const Var table = concat({Var(codebook_.to(dtype)), base_.learn_tok_emb.weight}, 0);
+    Var x = base_.to_emb(embedding(table, ids)) + slice(positions, 0, 0, n);
+    const Var words = base_.word_emb(Var(text.words));
+    for (size_t l = 0; l < base_.cross_att.size(); ++l) x = base_.cross_att[l](x, words, pass);
+    const Var sentence = reshape(base_.cond_emb(Var(text.sentence)), {batch, 1, config_.embed_dim});
+    const Var rate = base_.t_embedder(masks, dtype) + base_.l_embedder(ends, dtype);
+    // The second time that positions are added, one place on for each condition (QUIRK Q31).
+    x = concat({sentence, rate, x}, 1) + slice(positions, 0, 0, n + kConditions);
+    AttentionOptions options;
+    options.mask = hidden;
+    for (size_t l = 0; l < base_.blocks.size(); ++l) x = base_.blocks[l](x, options, pass);
+    for (size_t l = 0; l < head_.blocks.size(); ++l) x = head_.blocks[l](x, options, pass);
+    return head_.head(head_.ln_f(slice(x, 1, kConditions, n + kConditions)));
+}
+
+Tensor Transformer::hidden_mask(const Corruption& corruption,
+                                const std::vector<int64_t>& lengths) const {
+    const int64_t batch = corruption.masked.size(0), n = corruption.masked.size(1),
+                  s = n + kConditions;
+    Tensor hidden = Tensor::empty({batch, s, s}, DType::boolean);
+    for (int64_t b = 0; b < batch; ++b) {
+        const bool* masked = corruption.masked.data<bool>() + b * n;
+        const int64_t* rank = corruption.ranks.data<int64_t>() + b * n;
+        for (int64_t q = 0; q < s; ++q)
+            for (int64_t k = 0; k < s; ++k) {
+                bool seen = k < kConditions;
+                if (!seen && k - kConditions <= lengths[b]) {
+                    const int64_t row = q - kConditions, column = k - kConditions;
+                    seen = q == 1 || !masked[column] ||
+                           (row >= 0 && masked[row] && rank[column] >= rank[row]);
+                }
+                hidden.data<bool>()[(b * s + q) * s + k] = !seen;
+            }
+    }
+    return hidden;
+}
+
+Tensor Transformer::open_mask(const std::vector<int64_t>& lengths, int64_t n) const {
+    const int64_t batch = static_cast<int64_t>(lengths.size()), s = n + kConditions;
+    Tensor hidden = Tensor::empty({batch, s, s}, DType::boolean);
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t q = 0; q < s; ++q)
+            for (int64_t k = 0; k < s; ++k)
+                hidden.data<bool>()[(b * s + q) * s + k] = k - kConditions > lengths[b];
+    return hidden;
+}
+
+Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vector<int64_t>& lengths,
+                                          const Text& text, const nn::Pass& pass,
+                                          UniformSource& draws) const {
+    const int64_t batch = ids_in.size(0), n = ids_in.size(1), wide = n + 1;
+    const Tensor source = ids_in.contiguous();
+    const bool few = draws.uniform("draw.rand0", {1}).item<float>() < 0.1f;
+    const Tensor keep = draws.uniform("draw.uniform0", {batch}),
+                 kept = draws.uniform("draw.bernoulli0", {batch, wide}),
+                 random = draws.uniform("draw.randint0", {batch, wide});
+    const Tensor ratio = draws.uniform("draw.uniform1", {batch}),
+                 order1 = draws.uniform("draw.rand1", {batch, wide}),
+                 order2 = draws.uniform("draw.rand2", {batch, wide});
+    Step step;
+    step.ids = Tensor::empty({batch, wide}, DType::i64);
+    step.corruption.masked = Tensor::empty({batch, wide}, DType::boolean);
+    step.corruption.ranks = Tensor::empty({batch, wide}, DType::i64);
+    Tensor labels = Tensor::zeros({batch, wide}, DType::i64);
+    std::vector<int64_t> first(static_cast<size_t>(wide));
+    for (int64_t b = 0; b < batch; ++b) {
+        const int64_t length = lengths[b];
+        const float share =
+            few ? 0.5f * ratio.data<float>()[b] : 0.5f + 0.5f * ratio.data<float>()[b];
+        const int64_t count = std::max<int64_t>(
+            1, static_cast<int64_t>(std::nearbyint(share * static_cast<float>(length))));
+        const float keep_share = 0.6f + 0.4f * keep.data<float>()[b];
+        int64_t* ranks = step.corruption.ranks.data<int64_t>() + b * wide;
+        shuffled(order1.data<float>() + b * wide, length, wide, first.data());
+        shuffled(order2.data<float>() + b * wide, length, wide, ranks);
+        for (int64_t i = 0; i < wide; ++i) {
+            const int64_t at = b * wide + i;
+            const bool masked = i < length && first[i] < count;
+            step.corruption.masked.data<bool>()[at] = masked;
+            int64_t id = i == length ? end_id() : pad_id();
+            if (i < length) {
+                id = labels.data<int64_t>()[at] = source.data<int64_t>()[b * n + i];
+                if (masked)
+                    id = mask_id(ranks[i]);
+                else if (kept.data<float>()[at] >= keep_share)
+                    id = std::min<int64_t>(
+                        config_.nb_code - 1,
+                        static_cast<int64_t>(random.data<float>()[at] *
+                                             static_cast<float>(config_.nb_code)));
+            }
+            step.ids.data<int64_t>()[at] = id;
+        }
+    }
+    step.hidden = hidden_mask(step.corruption, lengths);
+    const Var all = logits(step.ids, text, step.hidden, pass);
+    const TokenLoss loss = token_loss(all, labels, lengths);
+    step.loss = loss.loss;
+    step.accuracy = loss.accuracy;
+    step.logits = all.value();
+    return step;
+}
+
+Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengths,
+                             const GenerationOptions& options, UniformSource& draws,
+                             const Watch& watch) const {
+    const int64_t batch = static_cast<int64_t>(lengths.size()), n = config_.tokens(),
+                  s = n + kConditions, classes = config_.nb_code;
+    const bool reference = config_.reference_sampling;
+    constexpr float kSettled = 1e5f;
+    draws.uniform("draw.uniform0", {batch});  // a masking ratio between 1 and 1
+    draws.uniform("draw.rand0", {batch, n});  // and which tokens it masks
+    const Tensor order = draws.uniform("draw.rand1", {batch, n});
+    Corruption corruption{Tensor::zeros({batch, n}, DType::boolean),
+                          Tensor::empty({batch, n}, DType::i64)};
+    Tensor ids = Tensor::empty({batch, n}, DType::i64);
+    std::vector<float> score(static_cast<size_t>(batch * n), kSettled);
+    std::vector<float> span;
+    for (int64_t b = 0; b < batch; ++b) {
+        const int64_t length = lengths[b];
+        if (length < 1 || length >= n)
+            throw Error("[bad] a length of " + std::to_string(length) + " tokens, want 1 to " +
+                        std::to_string(n - 1));
+        span.push_back(step_span(options.steps, length));
+        shuffled(order.data<float>() + b * n, length, n, corruption.ranks.data<int64_t>() + b * n);
+        for (int64_t i = 0; i < n; ++i) {
+            corruption.masked.data<bool>()[b * n + i] = i < length;
+            ids.data<int64_t>()[b * n + i] = i == length ? end_id() : pad_id();
+            if (i < length) score[b * n + i] = 0;
+        }
+    }
+    bool* masked = corruption.masked.data<bool>();
+    const int64_t* ranks = corruption.ranks.data<int64_t>();
+    Tensor hidden = hidden_mask(corruption, lengths);
+    if (reference)  // QUIRK Q34: meant for the end, one place on
+        for (int64_t b = 0; b < batch; ++b)
+            for (int64_t q = 0; q < s; ++q)
+                hidden.data<bool>()[(b * s + q) * s + lengths[b] + kConditions - 1] = false;
+    for (int64_t step = 0; step < options.steps; ++step) {
+        bool done = step > 0;
+        for (int64_t b = 0; b < batch; ++b) {
+            const float now = static_cast<float>(step), t = std::min(now / span[b], 1.0f);
+            // QUIRK Q32: step - 1/span where (step - 1)/span was meant.
+            const float before = reference ? now - 1.0f / span[b] : (now - 1.0f) / span[b];
+            done = done && std::min(before, 1.0f) == t;
+        }
+        if (done && (batch == 1 || !reference)) break;
+        for (int64_t b = 0; b < batch; ++b) {
+            const int64_t length = lengths[b], count = masked_before(step, span[b], length);
+            const std::vector<int64_t> by_score = momask::ranks(score.data() + b * n, n);
+            for (int64_t i = 0; i < length; ++i) {
+                const int64_t at = b * n + i;
+                masked[at] =
+                    options.order_agnostic ? ranks[at] >= length - count : by_score[i] < count;
+                if (masked[at]) ids.data<int64_t>()[at] = mask_id(ranks[at]);
+            }
+        }
+        ids.bump_version();
+        if (reference) {  // QUIRK Q35: what was once made is seen by all from then on
+            for (int64_t b = 0; b < batch; ++b)
+                for (int64_t i = 0; i < lengths[b]; ++i)
+                    for (int64_t q = 0; q < s && !masked[b * n + i]; ++q)
+                        hidden.data<bool>()[(b * s + q) * s + kConditions + i] = false;
+            hidden.bump_version();
+        } else {
+            hidden = hidden_mask(corruption, lengths);
+        }
+        const Tensor all = logits(ids, text, hidden).value();
+        if (watch) watch({step, ids, hidden, all});
+        const Tensor scores = all.reshape({batch * n, classes});
+        const std::string name = "noise.step" + std::to_string(step);
+        const bool random = options.temperature > 0;
+        std::vector<int64_t> drawn;
+        if (options.order_agnostic && random) {
+            drawn = momask::sample_categorical(scores, momask::top_k_count(options.top_k, classes),
+                                               options.temperature,
+                                               draws.uniform(name, {batch, n}).data<float>());
+        } else {
+            const Tensor u = random ? draws.uniform(name, {batch, n, classes}) : Tensor();
+            drawn = momask::sample_gumbel(scores, classes, random ? options.temperature : 1.0,
+                                          u.defined() ? u.data<float>() : nullptr);
+        }
+        const std::vector<float> p = momask::probability_of(scores, drawn);
+        for (int64_t at = 0; at < batch * n; ++at) {
+            if (masked[at]) ids.data<int64_t>()[at] = drawn[at];
+            score[at] = masked[at] ? p[at] : kSettled;
+        }
+    }
+    return ids;
+}
+
+}  // namespace mc::bad

@@ -1,0 +1,52 @@
+#include "models/bamm/generator.h"
+
+#include "models/generation.h"
+
+namespace mc::bamm {
+
+BammGenerator::BammGenerator(Parts parts) : parts_(std::move(parts)) {
+    if (!parts_.text || !parts_.tokenizer || !parts_.base)
+        throw Error("[bamm] a generator needs a text encoder, a tokenizer and a base transformer");
+    const int64_t codes = parts_.tokenizer->config().quantizer.nb_code;
+    check_fit("bamm", codes, parts_.base->config().num_tokens, parts_.text->width(),
+              parts_.base->config().clip_dim, parts_.normalisation.dims(),
+              parts_.tokenizer->config().net.dim_pose);
+    if (parts_.residual && parts_.residual->config().num_tokens != codes)
+        throw Error("[bamm] the tokenizer has " + std::to_string(codes) +
+                    " codes, the residual transformer another number; they were not trained "
+                    "together");
+}
+
+std::vector<motion::FeatureSequence> BammGenerator::generate(
+    const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
+    Tape::Pause no_tape;
+    refuse_edits(requests, "bamm");
+    StageClock clock(seconds_);
+    std::vector<std::string> prompts;
+    for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);
+    const Tensor text = parts_.text->encode(prompts);
+    clock.add("text");
+    std::vector<motion::FeatureSequence> motions;
+    for (size_t i = 0; i < requests.size(); ++i) {
+        Generator generator(options.seed, static_cast<uint64_t>(i) << 32);
+        GeneratorSource draws(generator);
+        const int64_t at = static_cast<int64_t>(i);
+        const Tensor cond = text.slice(0, at, at + 1).contiguous();
+        std::vector<int64_t> wanted;
+        if (requests[i].frames)
+            wanted = {tokens_of_frames(*requests[i].frames, unit(), kMaxTokens, "bamm")};
+        const Transformer::Generated base =
+            parts_.base->generate(cond, wanted, kMaxTokens, options, draws);
+        clock.add("tokens");
+        Tensor ids = base.ids.slice(1, 0, base.lengths[0]).contiguous();  // (1, n)
+        ids = parts_.residual ? parts_.residual->generate(ids, cond, base.lengths, options, draws)
+                              : ids.unsqueeze(2);  // (1, n, Q)
+        clock.add("residual");
+        motions.push_back(
+            motion_of(parts_.tokenizer->decode(ids), parts_.normalisation, parts_.fps));
+        clock.add("decode");
+    }
+    return motions;
+}
+
+}  // namespace mc::bamm

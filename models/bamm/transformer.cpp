@@ -1,0 +1,226 @@
+#include "models/bamm/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/momask/sampling.h"
+#include "models/token_loss.h"
+
+namespace mc::bamm {
+
+using momask::repeated;
+
+Transformer::Transformer(const Config& config, Generator* init)
+    : Trunk(config, config.num_tokens + 1, init,
+            config.gpt_blocks ? Blocks::gpt : Blocks::post_norm),
+      own_config_(config),
+      token_emb_(config.num_tokens + 3, config.code_dim, 0.02, init) {
+    add("token_emb", token_emb_);
+    reference_init(init);
+}
+
+Var Transformer::embed(const Tensor& ids, const Tensor& cond, const nn::Pass& pass) const {
+    return with_positions(concat({condition(cond), project(token_emb_(ids))}, 1), pass);
+}
+
+Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
+    const Tensor known = known_in.contiguous();
+    const int64_t batch = known.size(0), n = known.size(1), s = n + 1;
+    Tensor mask = Tensor::empty({batch, s, s}, DType::boolean);
+    for (int64_t b = 0; b < batch; ++b) {
+        auto given = [&](int64_t place) {
+            return place == 0 || known.data<int64_t>()[b * n + place - 1] != pad_id();
+        };
+        for (int64_t q = 0; q < s; ++q)
+            for (int64_t k = 0; k < s; ++k)
+                mask.data<bool>()[(b * s + q) * s + k] = !given(k) && (given(q) || k > q);
+    }
+    return mask;
+}
+
+Var Transformer::attend(const Tensor& ids, const Tensor& cond, const Tensor& known,
+                        const nn::Pass& pass) const {
+    AttentionOptions options;
+    if (known.defined())
+        options.mask = hybrid_mask(known);
+    else
+        options.causal = true;
+    return stack(embed(ids, cond, pass), options, pass);
+}
+
+Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
+                        const nn::Pass& pass) const {
+    return head(attend(ids, cond, known, pass));
+}
+
+Tensor Transformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
+                                  double scale) const {
+    return momask::with_guidance(cond, scale, [&](const Tensor& both, int64_t copies) {
+        return logits(repeated(ids, copies), both, repeated(known, copies));
+    });
+}
+
+Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vector<int64_t>& lengths,
+                                          const Tensor& cond_in, const nn::Pass& pass,
+                                          UniformSource& draws) const {
+    const int64_t batch = ids_in.size(0), n = ids_in.size(1), wide = n + 1;
+    const Tensor source = ids_in.contiguous();
+    const float occur = draws.uniform("draw.occur", {1}).item<float>(),
+                rate = draws.uniform("draw.cond_rate", {1}).item<float>();
+    const float known_rate = occur < 0.5f ? 0.5f * rate : 0.0f;
+    const Tensor position = draws.uniform("draw.cond_pos", {batch, wide});
+    const float wrong_rate = 0.5f * draws.uniform("draw.rid_rate", {1}).item<float>();
+    const Tensor wrong = draws.uniform("draw.rid", {batch, wide}),
+                 random = draws.uniform("draw.rand_id", {batch, wide});
+    Tensor labels = Tensor::empty({batch, wide}, DType::i64);
+    Step step;
+    step.ids = Tensor::empty({batch, wide}, DType::i64);
+    step.known = Tensor::empty({batch, wide}, DType::i64);
+    std::vector<int64_t> counts;
+    for (int64_t b = 0; b < batch; ++b) {
+        counts.push_back(lengths[b] + 1);
+        for (int64_t i = 0; i < wide; ++i) {
+            const int64_t at = b * wide + i;
+            const int64_t id = i < lengths[b]    ? source.data<int64_t>()[b * n + i]
+                               : i == lengths[b] ? end_id()
+                                                 : pad_id();
+            labels.data<int64_t>()[at] = id;
+            // A known token is told as it is, and may still be fed corrupted (QUIRK Q23).
+            const bool told = i <= lengths[b] && position.data<float>()[at] < known_rate;
+            step.known.data<int64_t>()[at] = told ? id : pad_id();
+            const bool corrupted = i < lengths[b] && wrong.data<float>()[at] < wrong_rate;
+            step.ids.data<int64_t>()[at] =
+                corrupted ? std::min<int64_t>(
+                                config_.num_tokens - 1,
+                                static_cast<int64_t>(random.data<float>()[at] *
+                                                     static_cast<float>(config_.num_tokens)))
+                          : id;
+        }
+    }
+    const Tensor cond = momask::drop_conditions(cond_in, config_.cond_drop_prob, pass, draws);
+    const Var all = slice(logits(step.ids, cond, step.known, pass), 1, 0, wide);
+    const TokenLoss loss = token_loss(all, labels, counts);
+    step.loss = loss.loss;
+    step.accuracy = loss.accuracy;
+    step.logits = all.value();
+    return step;
+}
+
+Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, const Tensor& known,
+                                      double guidance, bool with_end, int64_t first,
+                                      const GenerationOptions& options,
+                                      UniformSource& draws) const {
+    const int64_t batch = ids_in.size(0), n = ids_in.size(1);
+    const int64_t classes = config_.num_tokens + (with_end ? 1 : 0);
+    const bool reference = own_config_.reference_sampling;
+    const int64_t k = reference ? classes : momask::top_k_count(options.top_k, classes);
+    Sweep out{ids_in.contiguous().clone(), Tensor::empty({batch, n - 1})};
+    for (int64_t at = 0; at + 1 < n; ++at) {
+        // Without known tokens nothing looks ahead: what follows need not be computed.
+        const int64_t seen = known.defined() ? n : std::max<int64_t>(at, 1);
+        const Tensor fed = out.ids.slice(1, 0, seen).contiguous();
+        const Tensor scores = momask::with_guidance(cond, guidance,
+                                                    [&](const Tensor& both, int64_t copies) {
+                                                        const Var x =
+                                                            attend(repeated(fed, copies), both,
+                                                                   repeated(known, copies), {});
+                                                        return head(slice(x, 1, at, at + 1));
+                                                    })
+                                  .slice(2, 0, classes)
+                                  .contiguous()
+                                  .reshape({batch, classes});
+        const Tensor u = draws.uniform("noise.draw" + std::to_string(first + at), {batch});
+        const std::vector<int64_t> drawn = momask::sample_categorical(
+            scores, k, reference ? 1.0 : options.temperature, u.data<float>());
+        const std::vector<float> p = momask::probability_of(scores, drawn);
+        for (int64_t b = 0; b < batch; ++b) {
+            out.probabilities.data<float>()[b * (n - 1) + at] = p[b];
+            const bool keep =
+                !reference && known.defined() && known.item<int64_t>({b, at}) != pad_id();
+            if (!keep) out.ids.data<int64_t>()[b * n + at] = drawn[b];
+        }
+        out.ids.bump_version();
+    }
+    return out;
+}
+
+Transformer::Draft Transformer::draft(const Tensor& cond, const std::vector<int64_t>& lengths,
+                                      int64_t tokens, const GenerationOptions& options,
+                                      UniformSource& draws) const {
+    const int64_t batch = cond.size(0), n = tokens + 1;
+    for (int64_t length : lengths)
+        if (length < 1 || length > tokens)
+            throw Error("[bamm] a length of " + std::to_string(length) + " tokens, want 1 to " +
+                        std::to_string(tokens));
+    Draft out;
+    out.sweep = sweep(Tensor::full({batch, n}, static_cast<double>(pad_id()), DType::i64), cond, {},
+                      options.guidance, lengths.empty(), 0, options, draws);
+    out.lengths = lengths;
+    out.ids = out.sweep.ids.clone();
+    for (int64_t b = 0; b < batch; ++b) {
+        int64_t* row = out.ids.data<int64_t>() + b * n;
+        if (lengths.empty()) {
+            if (row[0] >= end_id()) {
+                row[0] = 0;
+                row[1] = end_id();
+            }
+            const int64_t length =
+                std::find_if(row, row + n, [&](int64_t id) { return id >= end_id(); }) - row;
+            out.lengths.push_back(length);
+            std::fill(row + length, row + n, pad_id());
+        }
+        row[out.lengths[b]] = end_id();
+    }
+    return out;
+}
+
+Tensor Transformer::kept_half(const Draft& draft, UniformSource& draws) const {
+    const int64_t batch = draft.ids.size(0), n = draft.ids.size(1);
+    constexpr float kNever = 1e5f;
+    Tensor known = draft.ids.clone();
+    Tensor random;
+    if (!own_config_.reference_sampling) random = draws.uniform("draw.half", {batch, n});
+    for (int64_t b = 0; b < batch; ++b) {
+        const int64_t length = draft.lengths[b];
+        const int64_t count = std::max<int64_t>(
+            1, static_cast<int64_t>(std::nearbyint(0.5 * static_cast<double>(length))));
+        std::vector<float> score(static_cast<size_t>(n), kNever);
+        for (int64_t i = 0; i < length; ++i)
+            score[i] = random.defined() ? random.data<float>()[b * n + i] : 0.0f;
+        const std::vector<int64_t> rank = momask::ranks(score.data(), n);
+        int64_t* row = known.data<int64_t>() + b * n;
+        for (int64_t i = 0; i < n; ++i)
+            if (row[i] != end_id() && (i >= length || rank[i] < count)) row[i] = pad_id();
+    }
+    return known;
+}
+
+Transformer::Sweep Transformer::refine(const Draft& draft, const Tensor& known, const Tensor& cond,
+                                       const GenerationOptions& options,
+                                       UniformSource& draws) const {
+    // The original's is fixed (QUIRK Q25); otherwise it is never stronger than the draft's.
+    const double guidance = own_config_.reference_sampling
+                                ? kSecondGuidance
+                                : std::min(options.guidance, kSecondGuidance);
+    return sweep(draft.ids, cond, known, guidance, false, draft.ids.size(1) - 1, options, draws);
+}
+
+Tensor Transformer::restored(const Tensor& ids, const Tensor& known, int64_t pad_id) {
+    Tensor out = ids.clone();
+    const Tensor kept = known.contiguous();
+    for (int64_t at = 0; at < out.numel(); ++at)
+        if (kept.data<int64_t>()[at] != pad_id) out.data<int64_t>()[at] = kept.data<int64_t>()[at];
+    return out;
+}
+
+Transformer::Generated Transformer::generate(const Tensor& cond,
+                                             const std::vector<int64_t>& lengths, int64_t tokens,
+                                             const GenerationOptions& options,
+                                             UniformSource& draws) const {
+    const Draft first = draft(cond, lengths, tokens, options, draws);
+    const Tensor known = kept_half(first, draws);
+    const Sweep second = refine(first, known, cond, options, draws);
+    return {restored(second.ids, known, pad_id()), first.lengths};
+}
+
+}  // namespace mc::bamm

@@ -1,0 +1,98 @@
+// BAMM's base-layer model (generators.md 4): MoMask's trunk with an end token, a hybrid attention
+// mask, and generation in two left-to-right passes, the first unidirectional, the second seeing
+// known tokens on both sides.
+#pragma once
+
+#include "models/momask/trunk.h"
+#include "models/motion_generator.h"
+
+namespace mc::bamm {
+
+struct Config : momask::TransformerConfig {
+    bool gpt_blocks = false;  // the unreleased "t2mgpt" stack (type B) for the "official" one
+    // Generation as the original has it: plain draws whatever the options say (QUIRK Q25), the
+    // second pass makes the first half of the motion anew (Q26 with a stable sort) and overwrites
+    // the known tokens while it runs (Q27). Off: temperature and top_k are heeded, the half is
+    // random, known tokens stay.
+    bool reference_sampling = true;
+};
+
+class Transformer : public momask::Trunk {
+  public:
+    static constexpr double kSecondGuidance = 3;
+
+    Transformer(const Config& config, Generator* init);
+
+    int64_t end_id() const { return config_.num_tokens; }
+    int64_t pad_id() const { return config_.num_tokens + 1; }
+    const Config& config() const { return own_config_; }
+
+    // ids (B, N) in [0, num_tokens + 3), cond (B, clip_dim) -> (B, N + 1, num_tokens + 1): row k
+    // predicts token k. `known` (B, N): tokens that all rows may see, pad_id where there is none;
+    // undefined: purely causal.
+    Var logits(const Tensor& ids, const Tensor& cond, const Tensor& known = {},
+               const nn::Pass& pass = {}) const;
+    Tensor guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
+                         double scale) const;
+    // bool (B, N + 1, N + 1), true = not attended. The condition and the known tokens see one
+    // another alone; every other row sees all before it and all of them.
+    Tensor hybrid_mask(const Tensor& known) const;
+
+    struct Step {
+        Var loss;             // () each motion weighs the same; the end token counts
+        double accuracy = 0;  // top-1 up to the end token
+        Tensor ids, known;    // (B, n + 1): what was fed; known tokens, pad_id elsewhere
+        Tensor logits;        // (B, n + 1, num_tokens + 1)
+    };
+    // ids (B, n) of the base layer (anything beyond the lengths). Draws in order: draw.occur (1),
+    // draw.cond_rate (1), draw.cond_pos (B, n + 1), draw.rid_rate (1), draw.rid (B, n + 1),
+    // draw.rand_id (B, n + 1), draw.cond_drop (B).
+    Step train_step(const Tensor& ids, const std::vector<int64_t>& lengths, const Tensor& cond,
+                    const nn::Pass& pass, UniformSource& draws) const;
+
+    // One pass of generation: tokens 0 .. N-2 of ids (B, N) drawn one after the other, of all
+    // classes or without the end. Draws "noise.draw{first + k}" (B).
+    struct Sweep {
+        Tensor ids;            // (B, N)
+        Tensor probabilities;  // (B, N - 1) of what was drawn
+    };
+    Sweep sweep(const Tensor& ids, const Tensor& cond, const Tensor& known, double guidance,
+                bool with_end, int64_t first, const GenerationOptions& options,
+                UniformSource& draws) const;
+
+    struct Draft {
+        Sweep sweep;
+        std::vector<int64_t> lengths;  // where the end stands
+        Tensor ids;                    // (B, N): the sweep's, the end in place
+    };
+    // The unidirectional pass over N - 1 tokens. No lengths: where the model first says end, at
+    // least 1; what follows becomes pad.
+    Draft draft(const Tensor& cond, const std::vector<int64_t>& lengths, int64_t tokens,
+                const GenerationOptions& options, UniformSource& draws) const;
+    // What the second pass keeps of a draft: (B, N), pad_id where it draws anew. Draws "draw.half"
+    // (B, N) without reference_sampling.
+    Tensor kept_half(const Draft& draft, UniformSource& draws) const;
+    // The bidirectional pass: the draft's tokens that are not in `known`, anew.
+    Sweep refine(const Draft& draft, const Tensor& known, const Tensor& cond,
+                 const GenerationOptions& options, UniformSource& draws) const;
+    static Tensor restored(const Tensor& ids, const Tensor& known, int64_t pad_id);
+
+    struct Generated {
+        Tensor ids;                    // (B, tokens + 1): the end after each length
+        std::vector<int64_t> lengths;  // (B)
+    };
+    // Draft, then refinement. cond (B, clip_dim); lengths (B) in tokens, or empty: predicted.
+    Generated generate(const Tensor& cond, const std::vector<int64_t>& lengths, int64_t tokens,
+                       const GenerationOptions& options, UniformSource& draws) const;
+
+  private:
+    // (B, N + 1, D): condition and tokens with positions
+    Var embed(const Tensor& ids, const Tensor& cond, const nn::Pass& pass) const;
+    Var attend(const Tensor& ids, const Tensor& cond, const Tensor& known,
+               const nn::Pass& pass) const;  // (B, N + 1, D)
+
+    Config own_config_;
+    nn::Embedding token_emb_;  // (num_tokens + 3, code_dim)
+};
+
+}  // namespace mc::bamm

@@ -1,0 +1,64 @@
+#include "models/generation.h"
+
+#include <algorithm>
+
+namespace mc {
+
+StageClock::StageClock(std::vector<std::pair<std::string, double>>& seconds) : seconds_(seconds) {
+    seconds_.clear();
+}
+
+void StageClock::add(const std::string& stage) {
+    const double spent = std::chrono::duration<double>(Clock::now() - begin_).count();
+    auto found = std::find_if(seconds_.begin(), seconds_.end(),
+                              [&](const auto& s) { return s.first == stage; });
+    if (found == seconds_.end())
+        seconds_.emplace_back(stage, spent);
+    else
+        found->second += spent;
+    begin_ = Clock::now();
+}
+
+int64_t tokens_of_frames(int64_t frames, int64_t unit, int64_t most, const std::string& who) {
+    const int64_t tokens = frames / unit;
+    if (tokens < 1 || tokens > most)
+        throw Error("[" + who + "] " + std::to_string(frames) + " frames, want " +
+                    std::to_string(unit) + " to " + std::to_string(most * unit));
+    return tokens;
+}
+
+motion::FeatureSequence motion_of(const Tensor& features,
+                                  const motion::Normalisation& normalisation, double fps) {
+    motion::FeatureSequence out;
+    out.frames = features.size(1);
+    out.dims = features.size(2);
+    out.fps = fps;
+    out.rows.resize(static_cast<size_t>(out.frames * out.dims));
+    const Tensor rows = features.contiguous();
+    normalisation.denormalise(rows.data<float>(), out.rows.data(), out.frames);
+    return out;
+}
+
+void refuse_edits(const std::vector<GenerationRequest>& requests, const std::string& who) {
+    for (const GenerationRequest& request : requests)
+        if (request.edit)
+            throw Error("[" + who + "] edits are made by momask alone; name one of its bundles");
+}
+
+void check_fit(const std::string& who, int64_t tokenizer_codes, int64_t model_codes,
+               int64_t text_width, int64_t model_text_width, int64_t normalised_columns,
+               int64_t feature_columns) {
+    const std::string at = "[" + who + "] ";
+    if (tokenizer_codes != model_codes)
+        throw Error(at + "the tokenizer has " + std::to_string(tokenizer_codes) +
+                    " codes, the transformer " + std::to_string(model_codes) +
+                    "; they were not trained together");
+    if (text_width != model_text_width)
+        throw Error(at + "the text encoder is " + std::to_string(text_width) +
+                    " wide, the transformer wants " + std::to_string(model_text_width));
+    if (normalised_columns != feature_columns)
+        throw Error(at + "normalisation of " + std::to_string(normalised_columns) +
+                    " columns for features of " + std::to_string(feature_columns));
+}
+
+}  // namespace mc

@@ -1,0 +1,42 @@
+// What the generators share around their models.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/motion_generator.h"
+#include "motion/statistics.h"
+#include "tensor/tensor.h"
+
+namespace mc {
+
+// Adds up the time that each stage takes.
+class StageClock {
+  public:
+    explicit StageClock(std::vector<std::pair<std::string, double>>& seconds);
+    void add(const std::string& stage);  // since the last call, or since construction
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    std::vector<std::pair<std::string, double>>& seconds_;
+    Clock::time_point begin_ = Clock::now();
+};
+
+// The tokens of `frames` (floor). Error outside 1 to `most`, with `who` for its beginning.
+int64_t tokens_of_frames(int64_t frames, int64_t unit, int64_t most, const std::string& who);
+
+// features (1, T, D), normalised -> a motion in its own units.
+motion::FeatureSequence motion_of(const Tensor& features,
+                                  const motion::Normalisation& normalisation, double fps);
+
+// Error if a request asks for an edit, of a generator that has none.
+void refuse_edits(const std::vector<GenerationRequest>& requests, const std::string& who);
+
+// What fits together, or an Error that says what does not.
+void check_fit(const std::string& who, int64_t tokenizer_codes, int64_t model_codes,
+               int64_t text_width, int64_t model_text_width, int64_t normalised_columns,
+               int64_t feature_columns);
+
+}  // namespace mc

@@ -31,7 +31,7 @@ std::vector<T> product(const MatmulArgs<T>& host, cuda::Tile tile) {
 }
 
 TEST_CASE("the device under test") {
-    MESSAGE(device_under_test().description);
+    MESSAGE("device under test: " << device_under_test().description);
     REQUIRE_MESSAGE(cuda_available(), "no CUDA device can be used here");
     CHECK(device_available(DeviceType::cuda));
     CHECK(&backend(DeviceType::cuda) == &cuda_backend());

@@ -14,7 +14,7 @@ program=build/$preset/gpu/test_gpu
 "$program" --test-case='the device under test' >"$report" 2>&1 ||
   { cat "$report"; fail "no GPU can be used here; is its driver loaded (nvidia-smi)?"; }
 {
-  grep -a 'MESSAGE: cuda' "$report" | sed 's/.*MESSAGE: /device: /'
+  grep -aoE 'device under test: .*' "$report"
   command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
   git log -1 --format='commit %H' 2>/dev/null
   "$program" --duration=true

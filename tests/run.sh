@@ -25,7 +25,7 @@ for folder in "${folders[@]}"; do
   if [ "$status" -ne 0 ] && [ "${bad:-0}" -eq 0 ]; then bad=1; fi
   passed=$((passed + ${ok:-0})) failed=$((failed + ${bad:-0}))
   echo "[$preset] $folder: ${ok:-0} passed, ${bad:-0} failed ($((SECONDS - begin)) s)"
-  if [ "$status" -ne 0 ]; then cat "$log"; else grep -a 'SKIPPED' "$log" | sort -u || true; fi
+  if [ "$status" -ne 0 ]; then cat "$log"; else grep -aoE '.*SKIPPED.*|device under test: .*' "$log" | sort -u || true; fi
 done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

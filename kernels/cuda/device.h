@@ -66,7 +66,7 @@ void launch(const char* op, const Context& context, const Launch& shape, void (*
     MC_CUDA(op, cudaStreamSynchronize(config.stream));
 #endif
 }
-
+#if defined(__CUDACC__) || defined(MC_SIMT)  // kernels' side; host files do without
 // The block's dynamic shared memory.
 template <class T>
 __device__ inline T* dynamic_shared() {
@@ -77,7 +77,7 @@ __device__ inline T* dynamic_shared() {
     return reinterpret_cast<T*>(mc_dynamic_shared);
 #endif
 }
-
+#endif
 // Scratch memory in the order of the stream: taken from CUDA's pool, which keeps what is given back
 // (cuda_backend.cu sets that), so that a steady-state step asks the driver for nothing.
 template <class T>
@@ -99,12 +99,12 @@ class DeviceLoan {
     cudaStream_t stream_;
     void* data_ = nullptr;
 };
-
+#if defined(__CUDACC__) || defined(MC_SIMT)
 __device__ inline int64_t global_thread() {
     return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 __device__ inline int64_t all_threads() {
     return static_cast<int64_t>(gridDim.x) * blockDim.x;
 }
-
+#endif
 }  // namespace mc::cuda

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "kernels/cpu/fill.h"
 #include "kernels/cuda.h"
 #include "kernels/cuda/shared_kernels.h"
 #include "tests/kernels/kernel_test_util.h"
@@ -31,7 +32,7 @@ std::vector<T> product(const MatmulArgs<T>& host, cuda::Tile tile) {
 }
 
 TEST_CASE("the device under test") {
-    MESSAGE(device_under_test().description);
+    MESSAGE("device under test: " << device_under_test().description);
     REQUIRE_MESSAGE(cuda_available(), "no CUDA device can be used here");
     CHECK(device_available(DeviceType::cuda));
     CHECK(&backend(DeviceType::cuda) == &cuda_backend());
@@ -78,6 +79,37 @@ TEST_CASE_TEMPLATE("matmul: every tile gives the same bits", T, float, double) {
                     }
                 CHECK_NEAR(small.data(), want, bound);
             }
+}
+
+TEST_CASE("rows that take a whole block equal the CPU's") {
+    Backend cuda, cpu;
+    softmax_kernels(cuda);
+    norm_kernels(cuda);
+    fill_softmax(cpu);
+    fill_norm(cpu);
+    TestContext context(1);
+    for (int64_t cols : {1025, 2600}) {
+        constexpr int64_t rows = 3;
+        const auto count = static_cast<size_t>(rows * cols);
+        std::vector<double> x(count), got(count), want(count), norm(rows);
+        fill_random(x.data(), rows * cols, 1, -3, 3);
+        // Sums of `cols` terms of size 1 in f64.
+        const std::vector<double> bound = {static_cast<double>(cols) * epsilon<double>()};
+        const auto compare = [&](auto&& run) {
+            run(cuda.f64, got.data());
+            run(cpu.f64, want.data());
+            CHECK_NEAR(got.data(), want, bound);
+        };
+        compare([&](auto& t, double* y) { t.softmax(context, y, x.data(), rows, cols); });
+        compare([&](auto& t, double* y) { t.log_softmax(context, y, x.data(), rows, cols); });
+        compare([&](auto& t, double* y) {
+            t.l2_normalize(context, y, norm.data(), x.data(), rows, cols, 1e-12);
+        });
+        compare([&](auto& t, double* y) {
+            t.layer_norm(context, {y, nullptr, nullptr, nullptr, x.data(), nullptr, nullptr,
+                                   nullptr, rows, cols, 1e-5});
+        });
+    }
 }
 
 TEST_CASE("what CUDA cannot do is an error that names operation, value and remedy") {

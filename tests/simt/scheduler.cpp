@@ -4,6 +4,8 @@
 #include "tests/simt/scheduler.h"
 
 #include <algorithm>
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
@@ -42,6 +44,20 @@ struct Warp {
     uint32_t waiting = 0, ended = 0;
 };
 
+// Text that owns nothing: what a failing CUDA thread says is abandoned with its stack.
+struct Text {
+    char c[400];
+};
+
+__attribute__((format(printf, 1, 2))) Text text(const char* format, ...) {
+    Text t;
+    va_list arguments;
+    va_start(arguments, format);
+    std::vsnprintf(t.c, sizeof(t.c), format, arguments);
+    va_end(arguments);
+    return t;
+}
+
 class Scheduler {
   public:
     std::string run(const std::function<void()>& body, dim3 grid, dim3 block, size_t shared_bytes);
@@ -67,7 +83,7 @@ class Scheduler {
     void settle(int warp);
     void permute();
     void check_shared();
-    [[noreturn]] void fail(const std::string& what);
+    [[noreturn]] void fail(const Text& what);
     void report_stuck();
     Stack& own_stack() { return stacks_[static_cast<size_t>(threads_[current()].stack)]; }
     size_t current() const { return static_cast<size_t>(current_); }
@@ -96,13 +112,9 @@ Scheduler& scheduler() {
     return s;
 }
 
-std::string text_of(dim3 d) {
-    return std::to_string(d.x) + "," + std::to_string(d.y) + "," + std::to_string(d.z);
-}
-
-std::string place_of(const Thread& t) {
+Text place_of(const Thread& t) {
     const char* name = std::strrchr(t.file, '/');
-    return std::string(name ? name + 1 : t.file) + ":" + std::to_string(t.line);
+    return text("%.80s:%u", name ? name + 1 : t.file, t.line);
 }
 
 void fiber_entry() {
@@ -110,8 +122,10 @@ void fiber_entry() {
     std::abort();  // run_threads never returns
 }
 
-void Scheduler::fail(const std::string& what) {
-    report_ = what + " (block " + text_of(blockIdx) + ", thread " + text_of(threadIdx) + ")";
+void Scheduler::fail(const Text& what) {
+    report_ = text("%.250s (block %u,%u,%u, thread %u,%u,%u)", what.c, blockIdx.x, blockIdx.y,
+                   blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z)
+                  .c;
     Stack& from = own_stack();
     current_ = -1;
     tsan_switch(main_tsan_);
@@ -126,12 +140,13 @@ void Scheduler::report_stuck() {
         if (t.state == State::at_barrier) ++barriers, b = &t;
         if (t.state == State::in_collective) ++collectives, c = &t;
     }
-    std::string what = "divergence:";
-    if (b) what += " " + std::to_string(barriers) + " threads wait at the barrier " + place_of(*b);
-    if (c)
-        what += (b ? "," : "") + std::string(" ") + std::to_string(collectives) +
-                " wait in the warp collective " + place_of(*c) + " for lanes that do not come";
-    fail(what);
+    const Text at_barrier =
+        b ? text(" %d threads wait at the barrier %s", barriers, place_of(*b).c) : text("%s", "");
+    const Text in_collective =
+        c ? text("%s %d wait in the warp collective %s for lanes that do not come", b ? "," : "",
+                 collectives, place_of(*c).c)
+          : text("%s", "");
+    fail(text("divergence:%.120s%.120s", at_barrier.c, in_collective.c));
 }
 
 void Scheduler::resume(int thread) {
@@ -212,8 +227,8 @@ void Scheduler::open_barrier_if_full() {
         if (t.state != State::at_barrier) continue;
         if (!first) first = &t;
         if (t.line != first->line || t.file != first->file)
-            fail("divergent barrier: threads of one block wait at " + place_of(*first) +
-                 " and at " + place_of(t));
+            fail(text("divergent barrier: threads of one block wait at %s and at %s",
+                      place_of(*first).c, place_of(t).c));
     }
     for (Thread& t : threads_) tsan_acquire(&t.out);
     for (int i : order_) {
@@ -234,16 +249,16 @@ void Scheduler::settle(int warp_index) {
         const Thread& t = threads_[base + static_cast<size_t>(__builtin_ctz(left))];
         const uint32_t mask = t.mask;
         if (mask & warp.ended)
-            fail("the mask of the warp collective " + place_of(t) +
-                 " names a lane that has ended or never was");
+            fail(text("the mask of the warp collective %s names a lane that has ended or never was",
+                      place_of(t).c));
         left &= ~mask;
         if ((mask & warp.waiting) != mask) continue;
         for (uint32_t m = mask; m != 0; m &= m - 1) {
             const int lane = __builtin_ctz(m);
             Thread& other = threads_[base + static_cast<size_t>(lane)];
             if (other.mask != mask || other.kind != t.kind)
-                fail("lanes of one mask meet in different warp collectives: " + place_of(t) +
-                     " and " + place_of(other));
+                fail(text("lanes of one mask meet in different warp collectives: %s and %s",
+                          place_of(t).c, place_of(other).c));
             tsan_acquire(&other.out);
             warp.result[lane] = warp.brought[lane];
             ready_.push_back(static_cast<int>(base) + lane);
@@ -273,7 +288,7 @@ uint64_t Scheduler::exchange(Collective kind, uint32_t mask, uint64_t bits, int 
     me.line = where.line();
     me.file = where.file_name();
     if (!(mask >> my_lane & 1))
-        fail("a lane called the warp collective " + place_of(me) + " whose mask leaves it out");
+        fail(text("a lane called the warp collective %s whose mask leaves it out", place_of(me).c));
     me.state = State::in_collective;
     me.kind = kind;
     me.mask = mask;
@@ -293,7 +308,7 @@ uint64_t Scheduler::exchange(Collective kind, uint32_t mask, uint64_t bits, int 
     }
     if (kind == Collective::sync) return 0;
     if (!(mask >> source & 1))
-        fail("the shuffle " + place_of(me) + " reads from a lane outside its mask");
+        fail(text("the shuffle %s reads from a lane outside its mask", place_of(me).c));
     return warp.result[source];
 }
 
@@ -310,7 +325,9 @@ void Scheduler::check_shared() {
     const unsigned char* end = shared_ + shared_bytes_;
     if (std::any_of(shared_ - kGuardBytes, shared_, touched) ||
         std::any_of(end, end + kGuardBytes, touched))
-        report_ = "a write outside dynamic shared memory (block " + text_of(blockIdx) + ")";
+        report_ = text("a write outside dynamic shared memory (block %u,%u,%u)", blockIdx.x,
+                       blockIdx.y, blockIdx.z)
+                      .c;
 }
 
 void Scheduler::run_block(unsigned block) {

@@ -16,7 +16,7 @@ namespace mc::tools {
 namespace {
 
 struct Options {
-    std::string data, text, vocab, vq, masked, residual, length, out;
+    std::string data, text, vocab, vq, masked, bamm, bad, residual, length, out;
     std::string licence = "MIT (weights); see provenance for the data they were trained on";
     std::string provenance;
     GenerationOptions defaults;
@@ -35,7 +35,20 @@ int run(const Options& options) {
         return saved;
     };
     const train::Checkpoint vq = stage("vq", options.vq, parts.vq, parts.vq_weights);
-    stage("masked", options.masked, parts.masked, parts.masked_weights);
+    const std::pair<const char*, const std::string*> bases[] = {
+        {"masked", &options.masked}, {"bamm", &options.bamm}, {"bad", &options.bad}};
+    for (const auto& [name, run] : bases) {
+        if (run->empty()) continue;
+        if (!parts.base_weights.empty())
+            throw Error(
+                "a bundle has one base transformer; name one of --masked, --bamm and --bad");
+        parts.generator = std::string(name) == "masked" ? "momask" : name;
+        stage(name, *run, parts.base, parts.base_weights);
+    }
+    if (parts.base_weights.empty())
+        throw Error("no base transformer; name one with --masked, --bamm or --bad");
+    if (parts.generator == "bad" && !options.residual.empty())
+        throw Error("BAD has no residual transformer; leave --residual out");
     if (!options.residual.empty())
         stage("residual", options.residual, parts.residual, parts.residual_weights);
     if (!options.length.empty()) {
@@ -79,7 +92,9 @@ void add_bundle_command(CLI::App& app, std::function<int()>& action) {
         ->required()
         ->check(CLI::ExistingFile);
     sub->add_option("--vq", options->vq, "run of `train vq`")->required();
-    sub->add_option("--masked", options->masked, "run of `train masked`")->required();
+    sub->add_option("--masked", options->masked, "run of `train masked`: a bundle of MoMask");
+    sub->add_option("--bamm", options->bamm, "run of `train bamm`: a bundle of BAMM");
+    sub->add_option("--bad", options->bad, "run of `train bad`: a bundle of BAD");
     sub->add_option("--residual", options->residual, "run of `train residual`");
     sub->add_option("--length", options->length, "run of `train length`");
     sub->add_option("--out", options->out, "the bundle folder")->required();
@@ -98,6 +113,8 @@ void add_bundle_command(CLI::App& app, std::function<int()>& action) {
     sub->add_option("--top-k", options->defaults.top_k,
                     "default share of unlikely tokens never drawn")
         ->capture_default_str();
+    sub->add_flag("--order-agnostic", options->defaults.order_agnostic,
+                  "BAD makes tokens in a random order (OAAS) by default, not the surest first");
     sub->add_flag("--replace", options->replace, "replace a bundle that is there already");
     sub->footer(
         "Example:\n  train bundle --data data/mocap --text runs/moclip/text_encoder.safetensors "

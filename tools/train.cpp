@@ -7,7 +7,8 @@
 
 int main(int argc, char** argv) {
     CLI::App app(
-        "Trains the stages of a text-to-motion system: vocab, text, vq, masked, residual, length, "
+        "Trains the stages of a text-to-motion system: vocab, text, vq, masked, residual, bamm, "
+        "bad, length, "
         "bundle.",
         "train");
     app.footer("TRAINING.md has the whole recipe, command by command.");

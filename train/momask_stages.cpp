@@ -1,31 +1,6 @@
 #include "train/momask_stages.h"
 
 namespace mc::train {
-namespace {
-
-Tensor base_layer(const Tensor& ids) {  // (B, n, Q) -> (B, n)
-    return ids.slice(2, 0, 1).squeeze(2).contiguous();
-}
-
-// The mean over batches, weighted by the number of clips; `run` gives loss and accuracy.
-template <class Run>
-Metrics average(const std::vector<TokenBatch>& batches, const Run& run) {
-    double loss = 0, accuracy = 0, clips = 0;
-    for (size_t i = 0; i < batches.size(); ++i) {
-        const auto [batch_loss, batch_accuracy] = run(i);
-        const double weight = static_cast<double>(batches[i].lengths.size());
-        loss += weight * batch_loss;
-        accuracy += weight * batch_accuracy;
-        clips += weight;
-    }
-    return {
-        {"loss", loss / clips}, {"accuracy", accuracy / clips}, {"score", 1 - accuracy / clips}};
-}
-
-constexpr uint64_t kValidationSeed = 20;
-
-}  // namespace
-
 TokenStage::TokenStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                        TextEncoder& text)
     : options_(options),
@@ -39,6 +14,10 @@ TokenStage::TokenStage(const TokenStageOptions& options, const vq::RvqVae& token
       init_(options.seed, kInitStream) {
     for (const TokenBatch& batch : held_out_batches_)
         held_out_conditions_.push_back(condition(batch));
+}
+
+Tensor TokenStage::base_layer(const Tensor& ids) {
+    return ids.slice(2, 0, 1).squeeze(2).contiguous();
 }
 
 TokenBatch TokenStage::batch(int64_t step, Generator& generator) const {
@@ -65,7 +44,7 @@ Metrics MaskedStage::step(int64_t step, Generator& generator) {
 Metrics MaskedStage::validate() {
     Generator generator(kValidationSeed);
     GeneratorSource draws(generator);
-    return average(held_out_batches_, [&](size_t i) {
+    return average([&](size_t i) {
         const TokenBatch& data = held_out_batches_[i];
         const auto out =
             model_.train_step(base_layer(data.ids), data.lengths, held_out_conditions_[i], {},
@@ -93,7 +72,7 @@ Metrics ResidualStage::step(int64_t step, Generator& generator) {
 Metrics ResidualStage::validate() {
     Generator generator(kValidationSeed);
     GeneratorSource draws(generator);
-    return average(held_out_batches_, [&](size_t i) {
+    return average([&](size_t i) {
         const TokenBatch& data = held_out_batches_[i];
         const auto out =
             model_.train_step(data.ids, data.lengths, held_out_conditions_[i], {}, draws);
@@ -123,7 +102,7 @@ Metrics LengthStage::step(int64_t step, Generator& generator) {
 }
 
 Metrics LengthStage::validate() {
-    Metrics mean = average(held_out_batches_, [&](size_t i) {
+    Metrics mean = average([&](size_t i) {
         return std::pair<double, double>(loss(held_out_batches_[i], {}).value().item<float>(), 0.0);
     });
     mean["score"] = mean["loss"];

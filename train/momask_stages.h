@@ -21,12 +21,32 @@ struct TokenStageOptions {
     uint64_t seed = 3407;
 };
 
-// What the three stages share: data, tokens, captions, text.
+// What the stages share, BAMM's and BAD's among them: data, tokens, captions, text.
 class TokenStage : public Stage {
   public:
     TokenStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer, TextEncoder& text);
 
   protected:
+    static constexpr uint64_t kValidationSeed = 20;
+
+    static Tensor base_layer(const Tensor& ids);  // (B, n, Q) -> (B, n)
+    // The mean over the held-out batches, weighted by the number of clips; `run`, given a batch's
+    // number, returns loss and accuracy.
+    template <class Run>
+    Metrics average(const Run& run) const {
+        double loss = 0, accuracy = 0, clips = 0;
+        for (size_t i = 0; i < held_out_batches_.size(); ++i) {
+            const auto [batch_loss, batch_accuracy] = run(i);
+            const double weight = static_cast<double>(held_out_batches_[i].lengths.size());
+            loss += weight * batch_loss;
+            accuracy += weight * batch_accuracy;
+            clips += weight;
+        }
+        return {{"loss", loss / clips},
+                {"accuracy", accuracy / clips},
+                {"score", 1 - accuracy / clips}};
+    }
+
     TokenBatch batch(int64_t step, Generator& generator) const;
     // The text embeddings of a batch.
     Tensor condition(const TokenBatch& batch) const { return text_.encode(batch.captions); }

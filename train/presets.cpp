@@ -58,6 +58,18 @@ vq::RvqConfig small_rvq() {
     return c;
 }
 
+// The tokenizers of MMM and BAD: one codebook, nearest codes (generators.md 6.2).
+vq::RvqConfig single_codebook(vq::RvqConfig c, int64_t codes) {
+    c.net.code_dim = c.quantizer.code_dim = 32;
+    c.net.dropout = 0;
+    c.quantizer.nb_code = codes;
+    c.quantizer.num_quantizers = 1;
+    c.quantizer.quantize_dropout = 0;
+    c.quantizer.sample_temperature = 0;
+    c.quantizer.periodic_reset = true;
+    return c;
+}
+
 momask::TransformerConfig small_transformer(int64_t latent, int64_t layers, double cond_drop) {
     momask::TransformerConfig c;
     c.num_tokens = 256;
@@ -103,12 +115,20 @@ const std::vector<Preset>& vq_presets() {
         Json full_data = small_data;
         full_data.update(
             {{"batch", 256}, {"short_share", 0.0}, {"min_frames", 64}, {"balance", 0.0}});
-        return std::vector<Preset>{{"small", "two CPU cores, a few thousand clips",
-                                    merged(merged({{"model", to_json(small_rvq())}}, small_data),
-                                           optimisation(6000, 6e-4, 200, 0))},
-                                   {"humanml3d", "the originals' size and recipe",
-                                    merged(merged({{"model", to_json(vq::RvqConfig{})}}, full_data),
-                                           originals(500000, 0, {150000, 250000}, 0.05))}};
+        Json full_bad = originals(300000, 0, {200000}, 0.05);
+        full_bad["warm_up"] = 1000;
+        auto stage = [](const vq::RvqConfig& model, const Json& data, const Json& recipe) {
+            return merged(merged({{"model", to_json(model)}}, data), recipe);
+        };
+        return std::vector<Preset>{
+            {"small", "two CPU cores, a few thousand clips",
+             stage(small_rvq(), small_data, optimisation(6000, 6e-4, 200, 0))},
+            {"humanml3d", "the originals' size and recipe",
+             stage({}, full_data, originals(500000, 0, {150000, 250000}, 0.05))},
+            {"small-bad", "one codebook, which `train bad` needs",
+             stage(single_codebook(small_rvq(), 512), small_data,
+                   optimisation(6000, 6e-4, 200, 0))},
+            {"humanml3d-bad", "BAD's own", stage(single_codebook({}, 8192), full_data, full_bad)}};
     }();
     return presets;
 }
@@ -139,6 +159,50 @@ const std::vector<Preset>& length_presets() {
     return presets;
 }
 
+const std::vector<Preset>& bamm_presets() {
+    static const std::vector<Preset> presets = [] {
+        bamm::Config small, full;
+        static_cast<momask::TransformerConfig&>(small) = small_transformer(256, 4, 0.1);
+        small.reference_sampling = false;
+        std::vector<Preset> two = token_presets({}, 0.1, 6000, 8e-4);
+        two[0].values["model"] = to_json(small);
+        two[1].values["model"] = to_json(full);
+        two[1].values.update(
+            {{"batch", 512}, {"steps", 91000}, {"milestones", Json::array({50000, 80000})}});
+        for (Preset& preset : two) preset.values.erase("reference_counts");
+        return two;
+    }();
+    return presets;
+}
+
+const std::vector<Preset>& bad_presets() {
+    static const std::vector<Preset> presets = [] {
+        bad::Config small, full;
+        small.nb_code = 512;
+        small.embed_dim = 256;
+        small.heads = 4;
+        small.cross_layers = 1;
+        small.base_layers = small.head_layers = 2;
+        small.clip_dim = small.word_dim = 256;
+        small.reference_sampling = false;
+        std::vector<Preset> two = token_presets({}, 0, 6000, 6e-4);
+        two[0].values["model"] = to_json(small);
+        two[1].values["model"] = to_json(full);
+        two[1].values.update({{"batch", 256},
+                              {"steps", 350000},
+                              {"padded_frames", 0},
+                              {"warm_up", 0},
+                              {"beta1", 0.5},
+                              {"beta2", 0.9},
+                              {"weight_decay", 1e-6},
+                              {"milestones", Json::array({150000})},
+                              {"gamma", 0.05}});
+        for (Preset& preset : two) preset.values.erase("reference_counts");
+        return two;
+    }();
+    return presets;
+}
+
 VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
     VqStageOptions options;
     options.model = rvq_config(config.at("model"), "the vq configuration");
@@ -153,19 +217,42 @@ VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
     return options;
 }
 
-TokenStageOptions token_stage_options(const Json& config, const std::string& data) {
-    TokenStageOptions options;
-    if (config.contains("model"))
-        options.model = transformer_config(config.at("model"), "the transformer configuration");
+namespace {
+
+// All but the model.
+void read_token_options(const Json& config, const std::string& data, TokenStageOptions& options) {
     options.batch = config.at("batch");
     options.padded_frames = config.at("padded_frames");
-    options.reference_counts = config.at("reference_counts");
     options.data.root = data;
     options.data.min_frames = config.at("min_frames");
     options.data.balance = config.at("balance");
     options.data.feat_bias_power = config.at("feat_bias_power");
     options.reword_share = config.at("reword_share");
     options.seed = config.at("seed");
+}
+
+}  // namespace
+
+TokenStageOptions token_stage_options(const Json& config, const std::string& data) {
+    TokenStageOptions options;
+    if (config.contains("model"))
+        options.model = transformer_config(config.at("model"), "the transformer configuration");
+    options.reference_counts = config.at("reference_counts");
+    read_token_options(config, data, options);
+    return options;
+}
+
+BammStageOptions bamm_stage_options(const Json& config, const std::string& data) {
+    BammStageOptions options;
+    options.bamm = bamm_config(config.at("model"), "the transformer configuration");
+    read_token_options(config, data, options);
+    return options;
+}
+
+BadStageOptions bad_stage_options(const Json& config, const std::string& data) {
+    BadStageOptions options;
+    options.bad = bad_config(config.at("model"), "the transformer configuration");
+    read_token_options(config, data, options);
     return options;
 }
 

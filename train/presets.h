@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "train/bad_stage.h"
+#include "train/bamm_stage.h"
 #include "train/config.h"
 #include "train/momask_stages.h"
 #include "train/vq_stage.h"
@@ -16,9 +18,13 @@ const std::vector<Preset>& vq_presets();
 const std::vector<Preset>& masked_presets();
 const std::vector<Preset>& residual_presets();
 const std::vector<Preset>& length_presets();
+const std::vector<Preset>& bamm_presets();
+const std::vector<Preset>& bad_presets();
 
 VqStageOptions vq_stage_options(const nlohmann::json& config, const std::string& data);
 TokenStageOptions token_stage_options(const nlohmann::json& config, const std::string& data);
+BammStageOptions bamm_stage_options(const nlohmann::json& config, const std::string& data);
+BadStageOptions bad_stage_options(const nlohmann::json& config, const std::string& data);
 
 // Steps, rate, clipping and the rest of the loop, for any of the above.
 LoopOptions loop_options(const nlohmann::json& config, const std::filesystem::path& out);

@@ -236,6 +236,50 @@ TEST_CASE("programs: a training that is killed and resumed ends in the same bits
             1, "stage");
 }
 
+TEST_CASE("programs: BAMM and BAD, trained, bundled, generating") {
+    Pipeline& p = pipeline();
+    const std::string few = " --set steps=4 batch=4 validate_every=2 save_every=2 ";
+    must("train", "bamm --out " + p.dir + "/bamm" + p.token_options + few +
+                      "model.latent_dim=32 model.n_heads=2 model.n_layers=1 model.ff_size=64 "
+                      "model.code_dim=16");
+    must("train", "vq --preset small-bad --out " + p.dir + "/vq1 --quiet --data " + p.data + few +
+                      "window=32 model.width=32 model.code_dim=16 model.depth=1 model.nb_code=16");
+    const std::string bad_model =
+        few +
+        "model.embed_dim=32 model.n_heads=2 model.ff_rate=2 model.base_layers=1 "
+        "model.head_layers=1";
+    const std::string on_one_codebook = " --quiet --data " + p.data + " --vq " + p.dir + "/vq1";
+    must("train", "bad --out " + p.dir + "/bad_run" + on_one_codebook + p.text + bad_model);
+    refuses("train", "bad --out " + p.dir + "/x" + p.token_options + bad_model, 1, "small-bad");
+
+    const std::string bundle = "bundle --data " + p.data + p.text + "--provenance made-up ";
+    must("train", bundle + "--vq " + p.dir + "/vq --bamm " + p.dir + "/bamm --residual " + p.dir +
+                      "/residual --out " + p.dir + "/bundle_bamm");
+    const std::string of_bad =
+        bundle + "--vq " + p.dir + "/vq1 --bad " + p.dir + "/bad_run --length " + p.dir + "/length";
+    must("train", of_bad + " --out " + p.dir + "/bundle_bad");
+    refuses("train", of_bad + " --bamm " + p.dir + "/bamm --out " + p.dir + "/x", 1, "--bamm");
+    refuses("train", of_bad + " --residual " + p.dir + "/residual --out " + p.dir + "/x", 1,
+            "--residual");
+    refuses("train", bundle + "--vq " + p.dir + "/vq --out " + p.dir + "/x", 1, "--masked");
+
+    for (const std::string name : {"bamm", "bad"}) {
+        const std::string with =
+            "--generator " + name + " --bundle " + p.dir + "/bundle_" + name + " --format npy ";
+        const std::string out = p.dir + "/made_" + name;
+        must("generate", "\"a person waves\" --count 2 --seed 5 " + with + "--out " + out);
+        must("generate",
+             "\"a person waves\" --count 2 --seed 5 --threads 1 " + with + "--out " + out + "1");
+        CHECK(bytes_of(out + "/a_person_waves_2.npy") == bytes_of(out + "1/a_person_waves_2.npy"));
+        must("generate", "\"a person jumps\" --length 3 " + with + "--out " + out);
+        CHECK(mc::motion::read_joints(out + "/a_person_jumps.npy").frames == 60);
+        refuses(
+            "generate",
+            "\"a person jumps\" --generator " + name + " --bundle " + p.bundle + " --out " + out, 1,
+            "momask");
+    }
+}
+
 TEST_CASE("programs: bad input is one clear line") {
     Pipeline& p = pipeline();
     const std::string good = " --bundle " + p.bundle + " --out " + p.dir + "/bad ";

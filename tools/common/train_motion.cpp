@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <type_traits>
 
 #include "models/clip/clip_text_encoder.h"
 #include "models/config_json.h"
@@ -74,20 +75,40 @@ int run_vq(const Options& options) {
     return run(stage, options, config);
 }
 
+// What follows from the tokenizer and the text encoder, into the settings' "model".
+template <class TheStage>
+void complete(Json& model, const vq::RvqVae& tokenizer, const TextEncoder& text) {
+    model["clip_dim"] = text.width();
+    if constexpr (std::is_same_v<TheStage, train::BadStage>) {
+        model["nb_code"] = tokenizer.config().quantizer.nb_code;
+        model["code_dim"] = tokenizer.config().quantizer.code_dim;
+        model["word_dim"] = text.word_width();
+    } else {
+        model["num_tokens"] = tokenizer.config().quantizer.nb_code;
+        model["num_quantizers"] = tokenizer.config().quantizer.num_quantizers;
+    }
+}
+
+template <class TheStage>
+auto stage_options(const Json& config, const std::string& data) {
+    if constexpr (std::is_same_v<TheStage, train::BadStage>)
+        return train::bad_stage_options(config, data);
+    else if constexpr (std::is_same_v<TheStage, train::BammStage>)
+        return train::bamm_stage_options(config, data);
+    else
+        return train::token_stage_options(config, data);
+}
+
 template <class TheStage>
 int run_tokens(const Options& options, const std::vector<train::Preset>& presets) {
     apply(options.common);
     Json config = resolve(options, presets);
     const auto tokenizer = load_tokenizer(options.tokenizer);
     clip::ClipTextEncoder text(options.text, options.vocab);
-    if (config.contains("model")) {  // what follows from the tokenizer and the text encoder
-        config["model"]["num_tokens"] = tokenizer->config().quantizer.nb_code;
-        config["model"]["num_quantizers"] = tokenizer->config().quantizer.num_quantizers;
-        config["model"]["clip_dim"] = text.width();
-    }
-    train::TokenStageOptions stage_options = train::token_stage_options(config, options.data);
-    stage_options.lexicon = options.lexicon;
-    TheStage stage(stage_options, *tokenizer, text);
+    if (config.contains("model")) complete<TheStage>(config["model"], *tokenizer, text);
+    auto with = stage_options<TheStage>(config, options.data);
+    with.lexicon = options.lexicon;
+    TheStage stage(with, *tokenizer, text);
     return run(stage, options, config);
 }
 
@@ -156,6 +177,13 @@ void add_motion_commands(CLI::App& app, std::function<int()>& action) {
     add_tokens<train::ResidualStage>(app, action, "residual",
                                      "train the residual transformer: the other layers of tokens",
                                      train::residual_presets);
+    add_tokens<train::BammStage>(app, action, "bamm",
+                                 "train BAMM's transformer, in place of the masked one",
+                                 train::bamm_presets);
+    add_tokens<train::BadStage>(app, action, "bad",
+                                "train BAD's transformer, on a tokenizer of one codebook "
+                                "(train vq --preset small-bad)",
+                                train::bad_presets);
     add_tokens<train::LengthStage>(app, action, "length",
                                    "train the length estimator: text to duration",
                                    train::length_presets);

@@ -176,7 +176,7 @@ Tensor HashUniforms::uniform(const std::string& name, const Shape& shape) {
     float* data = u.data<float>();
     if (name.ends_with(".tile")) {
         // Pairs (u0, u1) that Box-Muller turns into s: radius |s|, angle 0 or pi.
-        const HashStream stream("randn." + std::to_string(normals_++));
+        const HashStream stream(normals_name_ + std::to_string(normals_++));
         for (int64_t i = 0; i < u.numel() / 2; ++i) {
             const double s = stream.symmetric(static_cast<uint64_t>(i));
             data[2 * i] = static_cast<float>(-std::expm1(-s * s / 2));

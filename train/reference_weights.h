@@ -52,12 +52,14 @@ Tensor generator_golden_input(const Shape& shape, uint32_t k);  // f32
 class HashUniforms : public UniformSource {
   public:
     HashUniforms() = default;
-    explicit HashUniforms(std::function<std::string(const std::string&)> key)
-        : key_(std::move(key)) {}
+    explicit HashUniforms(std::function<std::string(const std::string&)> key,
+                          std::string normals = "randn.")
+        : key_(std::move(key)), normals_name_(std::move(normals)) {}
     Tensor uniform(const std::string& name, const Shape& shape) override;
 
   private:
     std::function<std::string(const std::string&)> key_;
+    std::string normals_name_ = "randn.";
     int64_t normals_ = 0;
 };
 

@@ -182,7 +182,7 @@ Var MotionEncoder::pooled(const Var& y, const std::vector<int64_t>& lengths) con
 }
 
 Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t>& lengths,
-                              const nn::Pass& pass) const {
+                              const nn::Pass& pass, const Watch& watch) const {
     if (joints_in.dims() != 4 || joints_in.size(3) != 3 ||
         joints_in.size(2) != moclip::joints_of_table(config_.part_table))
         throw Error("[moclip] joints " + joints_in.shape().str() + ", want (B, T, " +
@@ -225,9 +225,13 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
         y = embedding(rows, Tensor::from_ids(place, {batch, frames}));
     } else {
         const Shape flat{batch * frames, j, 3};
-        y = reshape(
-            ln_pre_(embed_(part_features(joints.reshape(flat), velocity.reshape(flat), pass))),
-            {batch, frames, config_.width});
+        const Var parts = part_features(joints.reshape(flat), velocity.reshape(flat), pass);
+        const Var embedded = embed_(parts);
+        if (watch) {
+            watch("encoder", parts.value().reshape({batch, frames, parts.size(1)}));
+            watch("embed", embedded.value().reshape({batch, frames, config_.width}));
+        }
+        y = reshape(ln_pre_(embedded), {batch, frames, config_.width});
     }
     if (config_.position_axis ==
         PositionAxis::batch)  // QUIRK: one row of the table a sample, for all its frames
@@ -242,7 +246,10 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
             for (int64_t t = 0; t < frames; ++t)
                 options.key_padding.data<bool>()[b * frames + t] = t >= lengths[b];
     }
-    for (size_t l = 0; l < transformer_.size(); ++l) y = transformer_[l](y, options, pass);
+    for (size_t l = 0; l < transformer_.size(); ++l) {
+        y = transformer_[l](y, options, pass);
+        if (watch) watch("after_block" + std::to_string(l), y.value());
+    }
     return proj_(pooled(ln_post_(y), lengths));
 }
 

@@ -7,6 +7,7 @@
 #include "models/moclip/part_table.h"
 #include "motion/statistics.h"
 #include "nn/transformer.h"
+#include "tensor/watch.h"
 
 namespace mc::moclip {
 
@@ -44,9 +45,10 @@ class MotionEncoder : public nn::Module {
     MotionEncoder(const MotionEncoderConfig& config, Generator* init);
 
     // joints (B, T, J, 3), lengths (B) in frames (ignored where nothing is masked) -> (B,
-    // output_dim), not normalised.
-    Var operator()(const Tensor& joints, const std::vector<int64_t>& lengths,
-                   const nn::Pass& pass) const;
+    // output_dim), not normalised. `watch` sees, where nothing is masked, "encoder" (B, T, P h) and
+    // "embed" (B, T, D); and of each block l "after_block{l}" (B, T, D).
+    Var operator()(const Tensor& joints, const std::vector<int64_t>& lengths, const nn::Pass& pass,
+                   const Watch& watch = {}) const;
 
     const MotionEncoderConfig& config() const { return config_; }
 

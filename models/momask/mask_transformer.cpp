@@ -78,6 +78,7 @@ MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
                             {batch * n, config_.num_tokens});
     const Tensor labels = step.labels.reshape({batch * n});
     step.loss = cross_entropy(all, labels, mask_id());
+    step.logits = all.value().reshape({batch, n, config_.num_tokens});
     int64_t right = 0, asked = 0;
     const Tensor values = all.value().to(DType::f32);
     for (int64_t r = 0; r < batch * n; ++r) {
@@ -93,7 +94,7 @@ MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
 
 Tensor MaskTransformer::generate(const Tensor& cond, const std::vector<int64_t>& lengths,
                                  const GenerationOptions& options, UniformSource& draws,
-                                 const Tensor& keep) const {
+                                 const Tensor& keep, const Watch& watch) const {
     const int64_t batch = static_cast<int64_t>(lengths.size()), classes = config_.num_tokens;
     const int64_t n = *std::max_element(lengths.begin(), lengths.end());
     const Tensor padding = padding_mask(lengths, n);
@@ -124,9 +125,11 @@ Tensor MaskTransformer::generate(const Tensor& cond, const std::vector<int64_t>&
             }
         }
         ids.bump_version();
-        const Tensor logits =
-            guided_logits(ids, cond, padding, options.guidance).reshape({batch * n, classes});
-        const std::string name = "noise.step" + std::to_string(s);
+        const std::string step = "step" + std::to_string(s), name = "noise." + step;
+        if (watch) watch(step + ".input_ids", ids);
+        const Tensor guided = guided_logits(ids, cond, padding, options.guidance);
+        if (watch) watch(step + ".logits", guided);
+        const Tensor logits = guided.reshape({batch * n, classes});
         std::vector<int64_t> drawn;
         if (options.gumbel) {
             const Tensor u = draws.uniform(name, {batch, n, classes});
@@ -136,6 +139,7 @@ Tensor MaskTransformer::generate(const Tensor& cond, const std::vector<int64_t>&
             drawn = sample_categorical(logits, k, options.temperature,
                                        draws.uniform(name, {batch, n}).data<float>());
         }
+        if (watch) watch(step + ".pred_ids", Tensor::from_ids(drawn, {batch, n}));
         const std::vector<float> p = probability_of(logits, drawn);
         for (int64_t at = 0; at < batch * n; ++at) {
             if (masked[at]) ids.data<int64_t>()[at] = drawn[at];

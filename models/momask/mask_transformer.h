@@ -5,6 +5,7 @@
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
 #include "tensor/uniform_source.h"
+#include "tensor/watch.h"
 
 namespace mc::momask {
 
@@ -28,6 +29,7 @@ class MaskTransformer : public Trunk {
         Var loss;             // () mean cross-entropy over masked positions
         double accuracy = 0;  // top-1 over masked positions
         Tensor ids, labels;   // (B, n): what was fed, what was asked (mask_id = not asked)
+        Tensor logits;        // (B, n, num_tokens)
     };
     // ids (B, n) of the base layer (anything beyond the lengths). Draws in order: draw.rand_time
     // (B), draw.randperm (B, n), draw.subset0 (B, n), draw.rand_id (B, n), draw.subset1 (B, n),
@@ -38,10 +40,11 @@ class MaskTransformer : public Trunk {
 
     // Generates ids (B, max length), -1 beyond a row's length. cond (B, clip_dim). Draws
     // "noise.step{k}" (B, n) or, with options.gumbel, (B, n, num_tokens). With `keep` (B, n; -1 =
-    // generate) the given ids stay and only the rest is made.
+    // generate) the given ids stay and only the rest is made. `watch` sees of each step k
+    // "step{k}.input_ids" (B, n), "step{k}.logits" (B, n, num_tokens), "step{k}.pred_ids" (B, n).
     Tensor generate(const Tensor& cond, const std::vector<int64_t>& lengths,
-                    const GenerationOptions& options, UniformSource& draws,
-                    const Tensor& keep = {}) const;
+                    const GenerationOptions& options, UniformSource& draws, const Tensor& keep = {},
+                    const Watch& watch = {}) const;
 
   private:
     nn::Embedding token_emb_;  // (num_tokens + 2, code_dim)

@@ -112,6 +112,8 @@ ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
     const Var all =
         reshape(logits(h, step.layer, cond, padding_mask(lengths, n), pass), {batch * n, classes});
     step.loss = cross_entropy(all, labels, pad_id());
+    step.labels = labels.reshape({batch, n});
+    step.logits = all.value().reshape({batch, n, classes});
     int64_t right = 0, asked = 0;
     const Tensor values = all.value().to(DType::f32);
     for (int64_t r = 0; r < batch * n; ++r) {
@@ -136,7 +138,7 @@ Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& co
 Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
                                      const std::vector<int64_t>& lengths,
                                      const GenerationOptions& options, UniformSource& draws,
-                                     const Tensor& keep) const {
+                                     const Tensor& keep, const Watch& watch) const {
     const int64_t batch = base.size(0), n = base.size(1), q_count = config_.num_quantizers;
     const int64_t classes = config_.num_tokens + 1, k = top_k_count(options.top_k, classes);
     const Tensor padding = padding_mask(lengths, n);
@@ -154,8 +156,9 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
     for (int64_t j = 1; j < q_count; ++j) {
         const Var part = embedding(embedding_table(j - 1), below);
         h = h.defined() ? h + part : part;
-        const Tensor scores =
-            guided(h, j, cond, padding, options.residual_guidance).reshape({batch * n, classes});
+        const Tensor logits = guided(h, j, cond, padding, options.residual_guidance);
+        if (watch) watch("step" + std::to_string(j) + ".logits", logits);
+        const Tensor scores = logits.reshape({batch * n, classes});
         const Tensor u = draws.uniform("noise.res.step" + std::to_string(j), {batch, n, classes});
         const std::vector<int64_t> drawn =
             sample_gumbel(scores, k, 1.0, u.defined() ? u.data<float>() : nullptr);

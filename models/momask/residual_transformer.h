@@ -4,6 +4,7 @@
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
 #include "tensor/uniform_source.h"
+#include "tensor/watch.h"
 
 namespace mc::momask {
 
@@ -23,6 +24,8 @@ class ResidualTransformer : public Trunk {
         Var loss;
         double accuracy = 0;  // over valid positions
         std::vector<int64_t> layer;
+        Tensor labels;  // (B, n), pad_id beyond the lengths
+        Tensor logits;  // (B, n, num_tokens + 1)
     };
     // ids (B, n, Q) with true ids of all layers. Draws: draw.q_schedule (B), draw.cond_drop (B).
     Step train_step(const Tensor& ids, const std::vector<int64_t>& lengths, const Tensor& cond,
@@ -30,10 +33,11 @@ class ResidualTransformer : public Trunk {
 
     // base ids (B, n) -> all layers (B, n, Q), -1 beyond the lengths and where the pad class was
     // drawn (QUIRK Q18). Draws "noise.res.step{j}" (B, n, num_tokens + 1). With `keep` (B, n, Q; -1
-    // = generate) the given ids of the upper layers stay.
+    // = generate) the given ids of the upper layers stay. `watch` sees "step{j}.logits" (B, n,
+    // num_tokens + 1).
     Tensor generate(const Tensor& base, const Tensor& cond, const std::vector<int64_t>& lengths,
-                    const GenerationOptions& options, UniformSource& draws,
-                    const Tensor& keep = {}) const;
+                    const GenerationOptions& options, UniformSource& draws, const Tensor& keep = {},
+                    const Watch& watch = {}) const;
 
   private:
     // Table that embeds layer j (0..Q-2), table that scores layer j (1..Q-1): the middle ones are

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "tests/test_paths.h"
+#include "tests/reference_test.h"
 
 using namespace mc;
 using namespace mc::train;
@@ -32,8 +32,9 @@ TEST_CASE("reference weights: the checks of the other two rules") {
 }
 
 TEST_CASE("reference weights: every class of tensor has the listed sum") {
-    if (!mc::testing::have_shared("reference/weights_index.json")) return;
-    std::ifstream in(mc::testing::shared_dir() / "reference/weights_index.json");
+    const auto path = mc::testing::reference_file("weights_index.json");
+    if (path.empty()) return;
+    std::ifstream in(path);
     const auto index = nlohmann::json::parse(in);
     constexpr int64_t kLargest = 600'000;  // elements: every class is met below
     int64_t met = 0;

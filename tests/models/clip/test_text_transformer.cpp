@@ -6,14 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "tensor/formats/safetensors.h"
-#include "tests/test_paths.h"
-#include "train/reference_weights.h"
+#include "tests/reference_test.h"
 
 using namespace mc;
 using namespace mc::clip;
-using mc::testing::have_shared;
-using mc::testing::shared_dir;
 
 namespace {
 
@@ -28,22 +24,6 @@ double norm(const std::vector<double>& values) {
     double squares = 0;
     for (const double v : values) squares += v * v;
     return std::sqrt(squares);
-}
-
-// L2 distance to the recorded values, a share of their norm. `stride` picks from `got` as the slice
-// in the file does ([::rows, ::columns]).
-double distance(const Tensor& got, const Tensor& want, int64_t rows = 1, int64_t columns = 1) {
-    const Tensor g = got.contiguous().reshape({got.dims() > 1 ? got.size(0) : 1, -1});
-    const Tensor w = want.reshape({want.dims() > 1 ? want.size(0) : 1, -1});
-    double squares = 0, total = 0;
-    for (int64_t i = 0; i < w.size(0); ++i) {
-        for (int64_t j = 0; j < w.size(1); ++j) {
-            const double a = g.item<float>({i * rows, j * columns}), b = w.item<float>({i, j});
-            squares += (a - b) * (a - b);
-            total += b * b;
-        }
-    }
-    return std::sqrt(squares / total);
 }
 
 }  // namespace
@@ -101,47 +81,5 @@ TEST_CASE("text transformer: sizes come from the shapes, heads from the width") 
 }
 
 TEST_CASE("text transformer: recorded outputs and gradients of CLIP ViT-B/32") {
-    if (!have_shared("reference/clip_text.safetensors")) return;
-    const SafetensorsFile file(shared_dir() / "reference/clip_text.safetensors");
-    TextTransformer model(TextConfig{}, nullptr);
-    train::fill_from_names(model);
-    CHECK(model.state().at("token_embedding.weight").item<float>({0, 0}) == -0.00163624529f);
-
-    Tape tape;
-    {
-        const Tape::Recording recording(tape);
-        const Var features = model(file.get("input.ids"));
-        CHECK(distance(features.value(), file.get("output.features")) < 8 * 1.84e-6);
-        const Var loss = sum(features * Var(file.get("input.grad_seed")));
-        CHECK(loss.value().item<float>() ==
-              doctest::Approx(file.get("output.loss").item<float>()).epsilon(1e-5));
-        tape.backward(loss);
-    }
-    std::map<std::string, Tensor> grads;
-    for (auto& [name, parameter] : model.parameters()) grads[name] = parameter->grad();
-    struct Recorded {
-        const char* name;
-        int64_t rows, columns;  // strides of the slice
-    };
-    // The file's own float32 error is up to 6e-6 (l2rel64).
-    for (const auto& [name, rows, columns] :
-         {Recorded{"text_projection", 11, 11},
-          {"transformer.resblocks.0.attn.in_proj_weight", 29, 11},
-          {"transformer.resblocks.0.attn.out_proj.weight", 11, 11},
-          {"transformer.resblocks.11.mlp.c_fc.weight", 39, 11},
-          {"positional_embedding", 3, 7}}) {
-        CAPTURE(name);
-        CHECK(distance(grads.at(name), file.get("grad." + std::string(name) + ".slice"), rows,
-                       columns) < 3e-5);
-    }
-    for (const char* name :
-         {"ln_final.weight", "ln_final.bias", "transformer.resblocks.0.attn.in_proj_bias",
-          "transformer.resblocks.11.mlp.c_proj.bias", "transformer.resblocks.5.ln_1.weight",
-          "transformer.resblocks.5.ln_2.bias"}) {
-        CAPTURE(name);
-        CHECK(distance(grads.at(name), file.get("grad." + std::string(name))) < 3e-5);
-    }
-    const Tensor rows =
-        embedding(Var(grads.at("token_embedding.weight")), file.get("input.token_rows")).value();
-    CHECK(distance(rows, file.get("grad.token_embedding.weight.rows")) < 3e-5);
+    testing::check_case("clip_text.safetensors");
 }

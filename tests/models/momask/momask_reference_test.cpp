@@ -26,43 +26,6 @@ TransformerConfig plain_config(double cond_drop) {
     return config;
 }
 
-std::unique_ptr<MaskTransformer> mask_transformer() {
-    auto model = std::make_unique<MaskTransformer>(plain_config(0.5), nullptr);
-    fill_from_names(*model);
-    return model;
-}
-
-std::unique_ptr<ResidualTransformer> residual_transformer() {
-    auto model = std::make_unique<ResidualTransformer>(plain_config(0.5), nullptr);
-    fill_from_names(*model);
-    return model;
-}
-
-Tensor turned(const Tensor& x) {
-    return x.transpose(1, 2);
-}
-
-// The condition as the recorded training step dropped it.
-Tensor dropped(const Tensor& cond, double probability) {
-    HashUniforms draws;
-    const Tensor u = draws.uniform("draw.cond_drop", {cond.size(0)}), out = cond.clone();
-    for (int64_t b = 0; b < cond.size(0); ++b)
-        if (u.data<float>()[b] < probability)
-            std::fill_n(out.data<float>() + b * cond.size(1), cond.size(1), 0.0f);
-    return out;
-}
-
-int64_t wrong_predictions(const ReferenceCase& recorded, const Tensor& logits) {  // (B, n, classes)
-    const std::vector<int64_t> want = recorded.integers("output.train.pred_id");
-    const int64_t classes = logits.size(2);
-    int64_t wrong = 0;
-    for (size_t r = 0; r < want.size(); ++r) {
-        const float* row = logits.data<float>() + static_cast<int64_t>(r) * classes;
-        wrong += std::max_element(row, row + classes) - row != want[r];
-    }
-    return wrong;
-}
-
 struct Mean {
     double plain = 0, magnitude = 0;
 };
@@ -188,136 +151,26 @@ TEST_CASE("momask: how many tokens are masked at each step") {
 }
 
 TEST_CASE("momask: recorded time grids and masked counts of every length") {
-    const auto recorded = recorded_case("schedules");
-    if (!recorded) return;
-    for (const int64_t steps : {10, 18, 20}) {
-        CAPTURE(steps);
-        const std::string suffix = ".t" + std::to_string(steps);
-        const std::vector<float> grid = time_grid(steps);
-        CHECK(grid == recorded->floats("output.momask.linspace" + suffix));
-        const std::vector<int64_t> want = recorded->integers("output.momask.num_masked" + suffix);
-        std::vector<int64_t> got;  // (steps, 49)
-        for (const float t : grid)
-            for (int64_t length = 1; length <= 49; ++length) got.push_back(masked_count(t, length));
-        CHECK(got == want);
-    }
+    // Left out: where float64 would mask another number (3); BAD's and BAMM's schedules (8).
+    check_case("schedules.safetensors", 11);
 }
 
 TEST_CASE("momask: recorded logits and training step of the masked transformer") {
-    const auto recorded = recorded_case("momask_mask_transformer");
-    if (!recorded) return;
-    const auto model = mask_transformer();
-    const Tensor cond = recorded->get("input.cond"), ids = recorded->get("input.ids");
-    CHECK(hash_tensor("input.cond", {3, 512}, 0.8).to_vector<float>() == cond.to_vector<float>());
-    const std::vector<int64_t> lengths = recorded->integers("input.m_lens");
-    const Tensor padding = padding_mask(lengths, 49), none = Tensor::zeros({3, 512});
-    check_recorded(*recorded, "output.logits", turned(model->logits(ids, cond, padding).value()));
-    check_recorded(*recorded, "output.logits_uncond",
-                   turned(model->logits(ids, none, padding).value()));
-    check_recorded(*recorded, "output.logits_cfg",
-                   turned(model->guided_logits(ids, cond, padding, 4)));
-
-    const Tensor train_ids = recorded->get("input.train_ids");
-    CHECK(recorded->different("input.train_ids", hash_ids("input.train_ids", {3, 49}, 512)) == 0);
-    HashUniforms draws;
-    Tape tape;
-    const Tape::Recording recording(tape);
-    const MaskTransformer::Step step =
-        model->train_step(train_ids, lengths, cond, {.training = true}, draws);
-    CHECK(recorded->different("output.train.labels", step.labels) == 0);
-    CHECK(recorded->different("output.train.x_ids", step.ids) == 0);
-    check_recorded(*recorded, "output.train.loss", step.loss.value());
-    CHECK(step.accuracy == doctest::Approx(recorded->values("output.train.acc")[0]).epsilon(1e-6));
-    tape.backward(step.loss);
-    check_gradients(*recorded, "grad.train.", *model, 11);
-    const Tape::Pause pause;
-    const Tensor logits = model->logits(step.ids, dropped(cond, 0.5), padding).value();
-    check_recorded(*recorded, "output.train.logits", turned(logits));
-    CHECK(wrong_predictions(*recorded, logits) == 0);
+    check_case("momask_mask_transformer.safetensors");
 }
 
 TEST_CASE("momask: recorded generation of base tokens in three modes") {
-    const auto recorded = recorded_case("momask_generate");
-    if (!recorded) return;
-    const auto model = mask_transformer();
-    const std::vector<int64_t> lengths = recorded->integers("input.m_lens");
-    const Tensor cond = recorded->get("input.cond");
-    GenerationOptions options;
-    options.gumbel = true;
-    HashUniforms draws;
-    NoNoise none;
-    CHECK(recorded->different("output.gumbel.final_ids",
-                              model->generate(cond, lengths, options, draws)) == 0);
-    CHECK(recorded->different("output.greedy.final_ids",
-                              model->generate(cond, lengths, options, none)) == 0);
-    options.gumbel = false;
-    CHECK(recorded->different("output.cat.final_ids",
-                              model->generate(cond, lengths, options, draws)) == 0);
+    check_case("momask_generate.safetensors");
 }
 
 TEST_CASE("momask: recorded logits and training step of the residual transformer") {
-    const auto recorded = recorded_case("momask_residual_transformer");
-    if (!recorded) return;
-    const auto model = residual_transformer();
-    const Tensor cond = recorded->get("input.cond");
-    const std::vector<int64_t> lengths = recorded->integers("input.m_lens");
-    const Tensor padding = padding_mask(lengths, 49), none = Tensor::zeros({3, 512});
-    // The reference's forward takes (B, n, code_dim) codes.
-    const Var codes(hash_tensor("input.codes", {3, 49, 512}, 0.7));
-    check_recorded(*recorded, "output.logits.q2",
-                   turned(model->logits(codes, {2, 2, 2}, cond, padding).value()));
-    for (const int64_t q : {1, 3, 5}) {
-        const std::vector<int64_t> layer(3, q);
-        const Var with = model->logits(codes, layer, cond, padding),
-                  without = model->logits(codes, layer, none, padding);
-        check_recorded(*recorded, "output.logits_cfg.q" + std::to_string(q),
-                       turned((without + scale(with - without, 5)).value()));
-    }
-    HashUniforms draws;
-    Tape tape;
-    const Tape::Recording recording(tape);
-    const ResidualTransformer::Step step = model->train_step(
-        recorded->get("input.all_indices"), lengths, cond, {.training = true}, draws);
-    check_recorded(*recorded, "output.train.loss", step.loss.value());
-    CHECK(step.accuracy == doctest::Approx(recorded->values("output.train.acc")[0]).epsilon(1e-6));
-    const std::vector<int64_t> labels = recorded->integers("output.train.labels"),
-                               all = recorded->integers("input.all_indices");
-    for (int64_t at = 0; at < 3 * 49; ++at) {
-        const int64_t b = at / 49;
-        CHECK(labels[static_cast<size_t>(at)] ==
-              (at % 49 < lengths[static_cast<size_t>(b)]
-                   ? all[static_cast<size_t>(at * 6 + step.layer[static_cast<size_t>(b)])]
-                   : 512));
-    }
-    tape.backward(step.loss);
-    check_gradients(*recorded, "grad.train.", *model, 12);
+    check_case("momask_residual_transformer.safetensors");
 }
 
 TEST_CASE("momask: recorded generation of residual tokens") {
-    const auto recorded = recorded_case("momask_residual_generate");
-    if (!recorded) return;
-    const auto model = residual_transformer();
-    const std::vector<int64_t> lengths = recorded->integers("input.m_lens");
-    const Tensor cond = recorded->get("input.cond"), base = recorded->get("input.motion_ids");
-    HashUniforms draws;
-    NoNoise none;
-    CHECK(recorded->different("output.gumbel.all_indices",
-                              model->generate(base, cond, lengths, {}, draws)) == 0);
-    CHECK(recorded->different("output.greedy.all_indices",
-                              model->generate(base, cond, lengths, {}, none)) == 0);
+    check_case("momask_residual_generate.safetensors");
 }
 
 TEST_CASE("momask: recorded logits and gradients of the length estimator") {
-    const auto recorded = recorded_case("momask_length_estimator");
-    if (!recorded) return;
-    LengthEstimator model(512, 50, nullptr);
-    fill_from_names(model);
-    Tape tape;
-    const Tape::Recording recording(tape);
-    const Var logits = model.logits(recorded->get("input.text_embedding"));
-    check_recorded(*recorded, "output.logits", logits.value());
-    const Var loss = cross_entropy(logits, recorded->get("input.labels"));
-    check_recorded(*recorded, "output.loss", loss.value());
-    tape.backward(loss);
-    check_gradients(*recorded, "grad.", model, 14);
+    check_case("momask_length_estimator.safetensors");
 }

@@ -228,7 +228,7 @@ TEST_CASE("build: broken inputs are named in one line and leave nothing behind")
     check(with("\"to\":40", "\"to\":4000"), "but clip 'made_00_01' has 50");
     check(with("made_00_01", "made_77_01"), "clip 'made_77_01' is not in");
     check(with("made_00_01", "../../etc"), "no plain name");
-    check(with("made.npz", "none.npz"), "none.npz: cannot open");
+    check(with("made.npz", "none.npz"), "none.npz: cannot read");
     check(with("[\"a\"]", "[]"), "no captions");
     check(with("[\"a\"]", "[\" \"]"), "no captions");
     check("", "no segments");

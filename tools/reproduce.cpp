@@ -11,6 +11,7 @@
 
 #include "tensor/formats/atomic_file.h"
 #include "tools/common/cli.h"
+#include "tools/common/paths.h"
 #include "train/reproduce/reproduce.h"
 
 namespace mc::tools {
@@ -59,7 +60,8 @@ int run(const Options& options) {
     int64_t failed = 0, agree = 0, compared = 0, skipped = 0;
     if (table) fmt::print("{}", train::table_header());
     train::ReproduceOptions reproduce;
-    reproduce.clip_vocabulary = options.vocabulary;
+    reproduce.clip_vocabulary =
+        options.vocabulary.empty() ? find_clip_vocabulary() : fs::path(options.vocabulary);
     for (const fs::path& path : cases) {
         const train::CaseResult result = train::reproduce_case(path, reproduce);
         failed += !result.passed();
@@ -103,8 +105,8 @@ int main(int argc, char** argv) {
     app.add_option("--filter", options.filters,
                    "only files whose name contains this; several: any of them");
     app.add_option("--json", options.json, "write the whole report here; - : to standard output");
-    app.add_option("--clip-vocab", options.vocabulary,
-                   "CLIP's bpe_simple_vocab_16e6.txt.gz for the tokenizer's case [beside the case]")
+    app.add_option("--vocab", options.vocabulary,
+                   "CLIP's bpe_simple_vocab_16e6.txt.gz for the tokenizer's case [build/clip]")
         ->check(CLI::ExistingFile);
     app.add_flag("--quiet", options.quiet, "print failures and what is not compared alone");
     add_common_options(app, options.common);

@@ -208,7 +208,7 @@ TEST_CASE("reproduce: the tokenizer's lines, good and broken") {
     CHECK(says(run("{\n"), "line 1 is not a tokenizer case"));
     const CaseResult without = run(good + "\n", false);
     CHECK(without.passed());
-    CHECK(without.rows[0].note.find("--clip-vocab") != std::string::npos);
+    CHECK(without.rows[0].note.find("--vocab") != std::string::npos);
 }
 
 TEST_CASE("reproduce: folders, tables and JSON") {

@@ -9,6 +9,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kClipVocabulary = "build/clip/bpe_simple_vocab_16e6.txt.gz";
+
 // The innermost folder around the running program that has `member`; empty if there is none.
 fs::path folder_with(const fs::path& member) {
     std::error_code failed;
@@ -27,13 +29,18 @@ fs::path default_bundle() {
     return tree.empty() ? "pretrained/default" : tree / "pretrained/default";
 }
 
+fs::path find_clip_vocabulary() {
+    const fs::path tree = folder_with(kClipVocabulary);
+    return tree.empty() ? tree : tree / kClipVocabulary;
+}
+
 fs::path clip_vocabulary() {
-    const fs::path file = "build/clip/bpe_simple_vocab_16e6.txt.gz", tree = folder_with(file);
-    if (tree.empty())
-        throw Error(file.string() +
+    const fs::path found = find_clip_vocabulary();
+    if (found.empty())
+        throw Error(std::string(kClipVocabulary) +
                     ": CLIP's vocabulary is not there; run tools/clip_vocabulary.sh, or name the "
                     "file with --vocab");
-    return tree / file;
+    return found;
 }
 
 }  // namespace mc::tools

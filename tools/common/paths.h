@@ -9,8 +9,9 @@ namespace mc::tools {
 // folder.
 std::filesystem::path default_bundle();
 
-// CLIP's vocabulary as tools/clip_vocabulary.sh puts it into the build folder. Error that says how
-// to get it if it is not there.
+// CLIP's vocabulary as tools/clip_vocabulary.sh puts it into the build folder. If it is not there:
+// empty, or an error that says how to get it.
+std::filesystem::path find_clip_vocabulary();
 std::filesystem::path clip_vocabulary();
 
 }  // namespace mc::tools

@@ -58,7 +58,7 @@ CaseResult run_tokenizer(const std::filesystem::path& path, const ReproduceOptio
         CheckRow row;
         row.tensor = "(vocabulary)";
         row.verdict = Verdict::skipped;
-        row.note = fmt::format("needs CLIP's {}; name it with --clip-vocab", kVocabularyName);
+        row.note = fmt::format("needs CLIP's {}; name it with --vocab", kVocabularyName);
         result.rows.push_back(row);
         return result;
     }

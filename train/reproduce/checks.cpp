@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <regex>
 #include <set>
@@ -53,6 +54,28 @@ Tensor turned(const Tensor& x) {
     return x.transpose(1, 2);
 }
 
+std::vector<int64_t> likeliest(const Tensor& logits) {
+    const int64_t classes = logits.size(-1);
+    const Tensor rows = logits.contiguous();
+    std::vector<int64_t> ids;
+    for (int64_t r = 0; r < rows.numel() / classes; ++r) {
+        const float* row = rows.data<float>() + r * classes;
+        ids.push_back(std::max_element(row, row + classes) - row);
+    }
+    return ids;
+}
+
+std::vector<int64_t> flags(const Tensor& mask) {
+    const std::vector<bool> values = mask.to_vector<bool>();
+    return {values.begin(), values.end()};
+}
+
+std::vector<int64_t> attended(const Tensor& hidden) {
+    std::vector<int64_t> ones = flags(hidden);
+    for (int64_t& flag : ones) flag = 1 - flag;
+    return ones;
+}
+
 Tensor Checks::input(const std::string& name, const Shape& shape) const {
     if (recorded_.has(name)) return recorded_.get(name);
     const std::string line = recorded_.metadata("fill:" + name);
@@ -95,6 +118,22 @@ HashUniforms Checks::draws(std::function<std::string(const std::string&)> key) c
     return HashUniforms([first, key = std::move(key)](
                             const std::string& name) { return first + (key ? key(name) : name); },
                         first + "randn.");
+}
+
+std::vector<std::string> Checks::modes(const std::string& last) const {
+    std::vector<std::string> names;
+    for (const SafetensorsEntry& entry : recorded_.file().entries())
+        if (entry.name.starts_with("output.") && entry.name.ends_with("." + last) &&
+            entry.name.size() > 8 + last.size())
+            names.push_back(entry.name.substr(7, entry.name.size() - 8 - last.size()));
+    return names;
+}
+
+double Checks::noted(const std::string& key, double otherwise) const {
+    const std::string note = recorded_.text("note");
+    const size_t at = note.find(key);
+    return at == std::string::npos ? otherwise
+                                   : std::strtod(note.c_str() + at + key.size(), nullptr);
 }
 
 CheckRow& Checks::add(const std::string& name) {

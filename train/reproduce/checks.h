@@ -45,6 +45,11 @@ class Checks {
     // `key(name)` (the name itself without `key`).
     HashUniforms draws(std::function<std::string(const std::string&)> key = {}) const;
 
+    // The modes that the case ran: what stands between "output." and ".`last`".
+    std::vector<std::string> modes(const std::string& last) const;
+    // The number that the case's note gives after `key` ("cond_drop_prob "), else `otherwise`.
+    double noted(const std::string& key, double otherwise) const;
+
     // Numbers. A shape that does not fit, or a tensor that cannot be read, is a failed row.
     // Nothing happens where the case has no such tensor.
     void compare(const std::string& name, const Tensor& ours, double factor = kReferenceFactor);
@@ -82,5 +87,11 @@ class Checks {
 
 // (B, n, C) <-> (B, C, n): ours is channels last, the recordings have channels second.
 Tensor turned(const Tensor& x);
+// The largest of the last axis at every place before it, row-major.
+std::vector<int64_t> likeliest(const Tensor& logits);
+// A bool mask as zeros and ones. Attention masks turn over: recordings have ones for what may be
+// attended, ours are true for what may not.
+std::vector<int64_t> flags(const Tensor& mask);
+std::vector<int64_t> attended(const Tensor& hidden);
 
 }  // namespace mc::train

@@ -1,8 +1,5 @@
 // MoMask's transformers, samplers and length estimator. The recorded logits are (B, classes, n),
 // ours (B, n, classes).
-#include <algorithm>
-#include <cstdlib>
-
 #include "models/momask/length_estimator.h"
 #include "models/momask/mask_transformer.h"
 #include "models/momask/residual_transformer.h"
@@ -13,7 +10,8 @@ namespace {
 
 using namespace momask;
 
-TransformerConfig transformer_config(const ReferenceCase& recorded) {
+TransformerConfig transformer_config(const Checks& checks) {
+    const ReferenceCase& recorded = checks.recorded();
     TransformerConfig config;
     config.num_tokens = recorded.size("num_tokens");
     config.num_quantizers = recorded.size("num_quantizers");
@@ -24,40 +22,16 @@ TransformerConfig transformer_config(const ReferenceCase& recorded) {
     config.ff_size = recorded.size("ff_size");
     config.clip_dim = recorded.size("clip_dim");
     config.dropout = 0;
-    // The training forward's, which the cases tell in words: "cond_drop_prob 0.5".
-    const std::string note = recorded.text("note"), key = "cond_drop_prob ";
-    const size_t at = note.find(key);
-    if (at != std::string::npos)
-        config.cond_drop_prob = std::strtod(note.c_str() + at + key.size(), nullptr);
+    // The training forward's, which the cases tell in words.
+    config.cond_drop_prob = checks.noted("cond_drop_prob ", config.cond_drop_prob);
     return config;
-}
-
-// The largest logit of every position, (B n).
-std::vector<int64_t> best(const Tensor& logits) {
-    const int64_t classes = logits.size(-1);
-    const Tensor rows = logits.contiguous();
-    std::vector<int64_t> ids;
-    for (int64_t r = 0; r < rows.numel() / classes; ++r) {
-        const float* row = rows.data<float>() + r * classes;
-        ids.push_back(std::max_element(row, row + classes) - row);
-    }
-    return ids;
-}
-
-// The modes that the case has: what stands between "output." and ".`last`".
-std::vector<std::string> modes(const ReferenceCase& recorded, const std::string& last) {
-    std::vector<std::string> names;
-    for (const SafetensorsEntry& entry : recorded.file().entries())
-        if (entry.name.starts_with("output.") && entry.name.ends_with("." + last))
-            names.push_back(entry.name.substr(7, entry.name.size() - 8 - last.size()));
-    return names;
 }
 
 }  // namespace
 
 void run_momask_mask_transformer(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
-    const TransformerConfig config = transformer_config(recorded);
+    const TransformerConfig config = transformer_config(checks);
     MaskTransformer model(config, nullptr);
     fill_from_names(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
@@ -80,14 +54,14 @@ void run_momask_mask_transformer(Checks& checks) {
     checks.compare("output.train.loss", step.loss.value());
     checks.compare("output.train.acc", step.accuracy);
     checks.compare("output.train.logits", turned(step.logits));
-    checks.same("output.train.pred_id", best(step.logits));
+    checks.same("output.train.pred_id", likeliest(step.logits));
     tape.backward(step.loss);
     checks.gradients("grad.train.", model);
 }
 
 void run_momask_generate(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
-    const TransformerConfig config = transformer_config(recorded);
+    const TransformerConfig config = transformer_config(checks);
     MaskTransformer model(config, nullptr);
     fill_from_names(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
@@ -98,7 +72,7 @@ void run_momask_generate(Checks& checks) {
     options.guidance = recorded.config("cond_scale");
     options.top_k = recorded.config("topk_filter_thres");
     options.temperature = recorded.config("temperature");
-    for (const std::string& mode : modes(recorded, "final_ids")) {
+    for (const std::string& mode : checks.modes("final_ids")) {
         options.gumbel = mode != "cat";
         HashUniforms hashed = checks.draws();
         NoNoise none;
@@ -123,7 +97,7 @@ void run_momask_generate(Checks& checks) {
 
 void run_momask_residual_transformer(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
-    const TransformerConfig config = transformer_config(recorded);
+    const TransformerConfig config = transformer_config(checks);
     ResidualTransformer model(config, nullptr);
     fill_from_names(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
@@ -156,14 +130,14 @@ void run_momask_residual_transformer(Checks& checks) {
     checks.compare("output.train.loss", step.loss.value());
     checks.compare("output.train.acc", step.accuracy);
     checks.compare("output.train.logits", turned(step.logits));
-    checks.same("output.train.pred_id", best(step.logits));
+    checks.same("output.train.pred_id", likeliest(step.logits));
     tape.backward(step.loss);
     checks.gradients("grad.train.", model);
 }
 
 void run_momask_residual_generate(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
-    const TransformerConfig config = transformer_config(recorded);
+    const TransformerConfig config = transformer_config(checks);
     ResidualTransformer model(config, nullptr);
     fill_from_names(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
@@ -172,7 +146,7 @@ void run_momask_residual_generate(Checks& checks) {
     GenerationOptions options;
     options.residual_guidance = recorded.config("cond_scale");
     options.top_k = recorded.config("topk_filter_thres");
-    for (const std::string& mode : modes(recorded, "all_indices")) {
+    for (const std::string& mode : checks.modes("all_indices")) {
         HashUniforms hashed = checks.draws();
         NoNoise none;
         const Watch watch = [&](const std::string& name, const Tensor& value) {

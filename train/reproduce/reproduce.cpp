@@ -15,6 +15,12 @@ namespace mc::train {
 namespace {
 
 constexpr CaseKind kKinds[] = {
+    {"bad_generate", run_bad_generate},
+    {"bad_quantizer_train", run_bad_quantizer_train},
+    {"bad_transformer", run_bad_transformer},
+    {"bad_vqvae", run_bad_vqvae},
+    {"bamm_generate", run_bamm_generate},
+    {"bamm_transformer", run_bamm_transformer},
     {"clip_text", run_clip_text},
     {"metrics", run_metrics},
     {"moclip_losses", run_moclip_losses},

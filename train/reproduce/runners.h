@@ -16,6 +16,12 @@ void run_momask_residual_generate(Checks& checks);     // momask.cpp
 void run_momask_length_estimator(Checks& checks);      // momask.cpp
 void run_momask_rvq(Checks& checks);                   // vq.cpp
 void run_momask_rvq_train(Checks& checks);             // vq.cpp
+void run_bamm_transformer(Checks& checks);             // bamm.cpp
+void run_bamm_generate(Checks& checks);                // bamm.cpp
+void run_bad_vqvae(Checks& checks);                    // bad.cpp
+void run_bad_quantizer_train(Checks& checks);          // bad.cpp
+void run_bad_transformer(Checks& checks);              // bad.cpp
+void run_bad_generate(Checks& checks);                 // bad.cpp
 void run_schedules(Checks& checks);                    // schedules.cpp
 void run_motion_features(Checks& checks);              // motion_features.cpp
 void run_t2m_evaluator(Checks& checks);                // evaluator.cpp

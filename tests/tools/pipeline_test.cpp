@@ -6,8 +6,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -17,35 +15,21 @@
 #include "motion/bvh.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
+#include "tests/run_program.h"
 #include "tests/synthetic_motion.h"
 #include "tests/synthetic_teacher.h"
 #include "tests/test_paths.h"
 
 namespace fs = std::filesystem;
+using mc::testing::Outcome;
+using mc::testing::run_command;
+using mc::testing::run_program;
 using mc::testing::ScratchDir;
 
 namespace {
 
-struct Ran {
-    int status = -1;
-    std::string text;  // standard output and error
-};
-
-Ran run(const std::string& program, const std::string& arguments) {
-    const std::string command =
-        std::string(MOCLIP_BINARY_DIR) + "/bin/" + program + " " + arguments + " 2>&1";
-    Ran ran;
-    std::FILE* pipe = popen(command.c_str(), "r");
-    std::array<char, 4096> buffer;
-    while (size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
-        ran.text.append(buffer.data(), n);
-    const int status = pclose(pipe);
-    ran.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return ran;
-}
-
 void must(const std::string& program, const std::string& arguments) {
-    const Ran ran = run(program, arguments);
+    const Outcome ran = run_program(program, arguments);
     INFO(program << " " << arguments << "\n" << ran.text);
     REQUIRE(ran.status == 0);
 }
@@ -53,7 +37,7 @@ void must(const std::string& program, const std::string& arguments) {
 // One line, the right status, and the words that tell what is wrong.
 void refuses(const std::string& program, const std::string& arguments, int status,
              const std::string& words) {
-    const Ran ran = run(program, arguments);
+    const Outcome ran = run_program(program, arguments);
     INFO(program << " " << arguments << "\n" << ran.text);
     CHECK(ran.status == status);
     CHECK(ran.text.find(words) != std::string::npos);
@@ -355,15 +339,9 @@ TEST_CASE("programs: a full disk is one clear line and leaves nothing half writt
     const std::string disk = p.dir + "/disk";
     fs::create_directories(disk);
     const auto on_full_disk = [&](const std::string& command) {
-        Ran ran;
         const std::string inside = "mount -t tmpfs -o size=20k full " + disk + " && { " + command +
                                    "; echo status $?; find " + disk + " -type f; }";
-        std::FILE* pipe = popen(("unshare -rm sh -c '" + inside + "' 2>&1").c_str(), "r");
-        std::array<char, 4096> buffer;
-        while (size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
-            ran.text.append(buffer.data(), n);
-        ran.status = pclose(pipe);
-        return ran;
+        return run_command("unshare -rm sh -c '" + inside + "'");
     };
     if (on_full_disk("true").status != 0) {
         MESSAGE("SKIPPED: no mounts without privileges here");
@@ -371,7 +349,7 @@ TEST_CASE("programs: a full disk is one clear line and leaves nothing half writt
     }
     const std::string bin = std::string(MOCLIP_BINARY_DIR) + "/bin/";
     const auto refused = [&](const std::string& command, const std::string& kept) {
-        const Ran ran = on_full_disk(bin + command);
+        const Outcome ran = on_full_disk(bin + command);
         INFO(command << "\n" << ran.text);
         const size_t end = ran.text.find('\n');
         CHECK(ran.text.substr(0, end).find("No space left on device; free some space") !=

@@ -1,15 +1,13 @@
 // Runs the built `reproduce` on recorded cases, on copies with an error in them, and on no cases.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "tensor/formats/safetensors.h"
+#include "tests/run_program.h"
 #include "tests/test_paths.h"
 
 namespace fs = std::filesystem;
@@ -17,22 +15,10 @@ using namespace mc;
 
 namespace {
 
-struct Outcome {
-    int status;
-    std::string text;  // both outputs
-};
+using mc::testing::Outcome;
 
 Outcome run(const std::string& arguments) {
-    const std::string command =
-        std::string(MOCLIP_BINARY_DIR "/bin/reproduce ") + arguments + " 2>&1";
-    FILE* pipe = ::popen(command.c_str(), "r");
-    REQUIRE(pipe != nullptr);
-    Outcome outcome{-1, ""};
-    std::array<char, 4096> buffer;
-    while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
-        outcome.text.append(buffer.data(), n);
-    outcome.status = WEXITSTATUS(::pclose(pipe));
-    return outcome;
+    return mc::testing::run_program("reproduce", arguments);
 }
 
 bool built() {

@@ -1,15 +1,13 @@
 // Runs the built `motion` on good and broken files.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "motion/features.h"
 #include "motion/motion_file.h"
+#include "tests/run_program.h"
 #include "tests/synthetic_motion.h"
 #include "tests/test_paths.h"
 
@@ -18,21 +16,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Outcome {
-    int status;
-    std::string text;  // both outputs
-};
+using mc::testing::Outcome;
 
 Outcome run(const std::string& arguments) {
-    const std::string command = std::string(MOCLIP_BINARY_DIR "/bin/motion ") + arguments + " 2>&1";
-    FILE* pipe = ::popen(command.c_str(), "r");
-    REQUIRE(pipe != nullptr);
-    Outcome outcome{-1, ""};
-    std::array<char, 4096> buffer;
-    while (const size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
-        outcome.text.append(buffer.data(), n);
-    outcome.status = WEXITSTATUS(::pclose(pipe));
-    return outcome;
+    return mc::testing::run_program("motion", arguments);
 }
 
 bool built() {

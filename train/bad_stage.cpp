@@ -15,32 +15,18 @@ BadStage::BadStage(const BadStageOptions& options, const vq::RvqVae& tokenizer, 
           }(),
           &init_) {}
 
-bad::Text BadStage::text_of(const TokenBatch& batch) const {
-    return {condition(batch), text_.words(batch.captions)};
+BadStage::Step BadStage::forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
+                                 UniformSource& draws) const {
+    const bad::Text text{cond, text_.words(data.captions)};
+    return model_.train_step(base_layer(data.ids), data.lengths, text, pass, draws);
 }
 
 Metrics BadStage::step(int64_t step, Generator& generator) {
-    const TokenBatch data = batch(step, generator);
-    const bad::Text text = text_of(data);
-    Tape tape;
-    Tape::Recording recording(tape);
-    GeneratorSource draws(generator);
-    const auto out =
-        model_.train_step(base_layer(data.ids), data.lengths, text, {true, &generator}, draws);
-    Metrics metrics{{"loss", out.loss.value().item<float>()}, {"accuracy", out.accuracy}};
-    tape.backward(out.loss);
-    return metrics;
+    return learn(step, generator, [this](auto&&... a) { return forward(a...); });
 }
 
 Metrics BadStage::validate() {
-    Generator generator(kValidationSeed);
-    GeneratorSource draws(generator);
-    return average([&](size_t i) {
-        const TokenBatch& data = held_out_batches_[i];
-        const auto out =
-            model_.train_step(base_layer(data.ids), data.lengths, text_of(data), {}, draws);
-        return std::pair<double, double>(out.loss.value().item<float>(), out.accuracy);
-    });
+    return score([this](auto&&... a) { return forward(a...); });
 }
 
 }  // namespace mc::train

@@ -20,7 +20,9 @@ class BadStage : public TokenStage {
     Metrics validate() override;  // the same corruption each time; score = 1 - accuracy
 
   private:
-    bad::Text text_of(const TokenBatch& batch) const;  // words too, which are large: not kept
+    using Step = bad::Transformer::Step;
+    Step forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
+                 UniformSource& draws) const;
 
     bad::Transformer model_;
 };

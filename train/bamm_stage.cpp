@@ -6,28 +6,17 @@ BammStage::BammStage(const BammStageOptions& options, const vq::RvqVae& tokenize
                      TextEncoder& text)
     : TokenStage(options, tokenizer, text), model_(options.bamm, &init_) {}
 
+BammStage::Step BammStage::forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
+                                   UniformSource& draws) const {
+    return model_.train_step(base_layer(data.ids), data.lengths, cond, pass, draws);
+}
+
 Metrics BammStage::step(int64_t step, Generator& generator) {
-    const TokenBatch data = batch(step, generator);
-    const Tensor cond = condition(data);
-    Tape tape;
-    Tape::Recording recording(tape);
-    GeneratorSource draws(generator);
-    const auto out =
-        model_.train_step(base_layer(data.ids), data.lengths, cond, {true, &generator}, draws);
-    Metrics metrics{{"loss", out.loss.value().item<float>()}, {"accuracy", out.accuracy}};
-    tape.backward(out.loss);
-    return metrics;
+    return learn(step, generator, [this](auto&&... a) { return forward(a...); });
 }
 
 Metrics BammStage::validate() {
-    Generator generator(kValidationSeed);
-    GeneratorSource draws(generator);
-    return average([&](size_t i) {
-        const TokenBatch& data = held_out_batches_[i];
-        const auto out = model_.train_step(base_layer(data.ids), data.lengths,
-                                           held_out_conditions_[i], {}, draws);
-        return std::pair<double, double>(out.loss.value().item<float>(), out.accuracy);
-    });
+    return score([this](auto&&... a) { return forward(a...); });
 }
 
 }  // namespace mc::train

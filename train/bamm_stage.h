@@ -20,6 +20,9 @@ class BammStage : public TokenStage {
     Metrics validate() override;  // the same corruption each time; score = 1 - accuracy
 
   private:
+    using Step = bamm::Transformer::Step;
+    Step forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
+                 UniformSource& draws) const;
     bamm::Transformer model_;
 };
 

@@ -28,56 +28,35 @@ MaskedStage::MaskedStage(const TokenStageOptions& options, const vq::RvqVae& tok
                          TextEncoder& text)
     : TokenStage(options, tokenizer, text), model_(options.model, &init_) {}
 
+MaskedStage::Step MaskedStage::forward(const TokenBatch& data, const Tensor& cond,
+                                       const nn::Pass& pass, UniformSource& draws) const {
+    return model_.train_step(base_layer(data.ids), data.lengths, cond, pass, draws,
+                             options_.reference_counts);
+}
+
 Metrics MaskedStage::step(int64_t step, Generator& generator) {
-    const TokenBatch data = batch(step, generator);
-    const Tensor cond = condition(data);
-    Tape tape;
-    Tape::Recording recording(tape);
-    GeneratorSource draws(generator);
-    const auto out = model_.train_step(base_layer(data.ids), data.lengths, cond, {true, &generator},
-                                       draws, options_.reference_counts);
-    Metrics metrics{{"loss", out.loss.value().item<float>()}, {"accuracy", out.accuracy}};
-    tape.backward(out.loss);
-    return metrics;
+    return learn(step, generator, [this](auto&&... a) { return forward(a...); });
 }
 
 Metrics MaskedStage::validate() {
-    Generator generator(kValidationSeed);
-    GeneratorSource draws(generator);
-    return average([&](size_t i) {
-        const TokenBatch& data = held_out_batches_[i];
-        const auto out =
-            model_.train_step(base_layer(data.ids), data.lengths, held_out_conditions_[i], {},
-                              draws, options_.reference_counts);
-        return std::pair<double, double>(out.loss.value().item<float>(), out.accuracy);
-    });
+    return score([this](auto&&... a) { return forward(a...); });
 }
 
 ResidualStage::ResidualStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                              TextEncoder& text)
     : TokenStage(options, tokenizer, text), model_(options.model, &init_) {}
 
+ResidualStage::Step ResidualStage::forward(const TokenBatch& data, const Tensor& cond,
+                                           const nn::Pass& pass, UniformSource& draws) const {
+    return model_.train_step(data.ids, data.lengths, cond, pass, draws);
+}
+
 Metrics ResidualStage::step(int64_t step, Generator& generator) {
-    const TokenBatch data = batch(step, generator);
-    const Tensor cond = condition(data);
-    Tape tape;
-    Tape::Recording recording(tape);
-    GeneratorSource draws(generator);
-    const auto out = model_.train_step(data.ids, data.lengths, cond, {true, &generator}, draws);
-    Metrics metrics{{"loss", out.loss.value().item<float>()}, {"accuracy", out.accuracy}};
-    tape.backward(out.loss);
-    return metrics;
+    return learn(step, generator, [this](auto&&... a) { return forward(a...); });
 }
 
 Metrics ResidualStage::validate() {
-    Generator generator(kValidationSeed);
-    GeneratorSource draws(generator);
-    return average([&](size_t i) {
-        const TokenBatch& data = held_out_batches_[i];
-        const auto out =
-            model_.train_step(data.ids, data.lengths, held_out_conditions_[i], {}, draws);
-        return std::pair<double, double>(out.loss.value().item<float>(), out.accuracy);
-    });
+    return score([this](auto&&... a) { return forward(a...); });
 }
 
 LengthStage::LengthStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,

@@ -47,6 +47,33 @@ class TokenStage : public Stage {
                 {"score", 1 - accuracy / clips}};
     }
 
+    // The gradients of a step of forward(data, cond, pass, draws), whose result has a loss and an
+    // accuracy.
+    template <class Forward>
+    Metrics learn(int64_t step, Generator& generator, const Forward& forward) {
+        const TokenBatch data = batch(step, generator);
+        const Tensor cond = condition(data);
+        Tape tape;
+        Tape::Recording recording(tape);
+        GeneratorSource draws(generator);
+        const auto out = forward(data, cond, nn::Pass{true, &generator}, draws);
+        Metrics metrics{{"loss", out.loss.value().template item<float>()},
+                        {"accuracy", out.accuracy}};
+        tape.backward(out.loss);
+        return metrics;
+    }
+    // The same forward over the held-out batches, with the same draws each time.
+    template <class Forward>
+    Metrics score(const Forward& forward) const {
+        Generator generator(kValidationSeed);
+        GeneratorSource draws(generator);
+        return average([&](size_t i) {
+            const auto out =
+                forward(held_out_batches_[i], held_out_conditions_[i], nn::Pass{}, draws);
+            return std::pair<double, double>(out.loss.value().template item<float>(), out.accuracy);
+        });
+    }
+
     TokenBatch batch(int64_t step, Generator& generator) const;
     // The text embeddings of a batch.
     Tensor condition(const TokenBatch& batch) const { return text_.encode(batch.captions); }
@@ -70,6 +97,9 @@ class MaskedStage : public TokenStage {
     Metrics validate() override;  // the same random masks each time; score = 1 - accuracy
 
   private:
+    using Step = momask::MaskTransformer::Step;
+    Step forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
+                 UniformSource& draws) const;
     momask::MaskTransformer model_;
 };
 
@@ -82,6 +112,9 @@ class ResidualStage : public TokenStage {
     Metrics validate() override;
 
   private:
+    using Step = momask::ResidualTransformer::Step;
+    Step forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
+                 UniformSource& draws) const;
     momask::ResidualTransformer model_;
 };
 

@@ -20,11 +20,11 @@ template <class T>
 AttentionArgs<T> arguments(const Operands& in, const Tensor& out, const Tensor& lse,
                            const AttentionOptions& options, RandomStream stream) {
     AttentionArgs<T> args;
-    args.out = out.data<T>();
-    args.lse = lse.defined() ? lse.data<T>() : nullptr;
-    args.q = in.q.data<T>();
-    args.k = in.k.data<T>();
-    args.v = in.v.data<T>();
+    args.out = out.ptr<T>();
+    args.lse = lse.defined() ? lse.ptr<T>() : nullptr;
+    args.q = in.q.ptr<T>();
+    args.k = in.k.ptr<T>();
+    args.v = in.v.ptr<T>();
     args.batch = in.q.size(0);
     args.heads = options.heads;
     args.head_dim = in.q.size(2) / options.heads;
@@ -71,10 +71,10 @@ struct AttentionNode : Node {
             using T = decltype(zero);
             AttentionBackwardArgs<T> args;
             args.forward = arguments<T>(in, out_value.get("attention"), lse, options, stream);
-            args.dout = grad.data<T>();
-            args.dq = d.q.data<T>();
-            args.dk = d.k.data<T>();
-            args.dv = d.v.data<T>();
+            args.dout = grad.ptr<T>();
+            args.dq = d.q.ptr<T>();
+            args.dk = d.k.ptr<T>();
+            args.dv = d.v.ptr<T>();
             table<T>(grad).attention_backward(context(grad), args);
         });
         if (packed) {
@@ -102,8 +102,8 @@ void check(const Operands& in, const AttentionOptions& options) {
         !(options.mask.shape() == Shape{b, lq, lk}))
         throw Error("[attention] mask " + options.mask.shape().str() + ", want " +
                     Shape{lq, lk}.str() + " or " + Shape{b, lq, lk}.str());
-    check_same_dtype("attention", in.q, in.k);
-    check_same_dtype("attention", in.q, in.v);
+    check_alike("attention", in.q, in.k);
+    check_alike("attention", in.q, in.v);
     if (options.dropout < 0 || options.dropout >= 1)
         throw Error("[attention] dropout " + std::to_string(options.dropout) + ", want [0, 1)");
     if (options.dropout > 0 && !options.generator)
@@ -120,8 +120,8 @@ Result forward(const Operands& in, const AttentionOptions& wanted, bool record) 
     check(in, wanted);
     Result r;
     r.options = wanted;
-    if (r.options.key_padding.defined()) r.options.key_padding = r.options.key_padding.contiguous();
-    if (r.options.mask.defined()) r.options.mask = r.options.mask.contiguous();
+    for (Tensor* mask : {&r.options.key_padding, &r.options.mask})
+        if (mask->defined()) *mask = index_on(in.q.device(), *mask);
     if (wanted.dropout > 0) r.stream = wanted.generator->stream();
     r.options.generator = nullptr;
     r.out = Tensor::empty(in.q.shape(), in.q.dtype(), in.q.device());

@@ -13,11 +13,20 @@ inline Context& context(const Tensor& t) {
     return default_context(t.device());
 }
 
-inline void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
+inline void check_alike(const char* op, const Tensor& a, const Tensor& b) {
     if (a.dtype() != b.dtype())
         throw Error(std::string("[") + op + "] got " + name_of(a.dtype()) + " " + a.shape().str() +
                     " and " + name_of(b.dtype()) + " " + b.shape().str() +
                     ", want one dtype; convert with to()");
+    if (a.device() != b.device())
+        throw Error(std::string("[") + op + "] got " + a.shape().str() + " on " +
+                    name_of(a.device()) + " and " + b.shape().str() + " on " + name_of(b.device()) +
+                    ", want one device; copy with to()");
+}
+
+// Ids, labels or a mask as a kernel of that device takes them.
+inline Tensor index_on(DeviceType device, const Tensor& t) {
+    return t.to(device).contiguous();
 }
 
 // A dimension counted from either end, or an error with the operation's name.
@@ -48,11 +57,11 @@ inline Tensor empty_like(const Tensor& t) {
 // Pointers of an optional parameter, and of its gradient buffer if it has a slot.
 template <class T>
 const T* data_or_null(const Tensor& t) {
-    return t.defined() ? t.data<T>() : nullptr;
+    return t.defined() ? t.ptr<T>() : nullptr;
 }
 template <class T>
 T* grad_or_null(const std::shared_ptr<GradSlot>& slot) {
-    return slot ? grad_buffer(slot).data<T>() : nullptr;
+    return slot ? grad_buffer(slot).ptr<T>() : nullptr;
 }
 
 }  // namespace mc::detail

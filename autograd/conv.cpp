@@ -20,12 +20,12 @@ struct ConvNode : Node {
             using T = decltype(zero);
             if (y.defined()) {
                 grad = empty_like(grad_in);
-                table<T>(y).unary_backward(context(y), UnaryOp::relu, T{0}, grad.data<T>(),
-                                           grad_in.data<T>(), y.data<T>(), y.numel());
+                table<T>(y).unary_backward(context(y), UnaryOp::relu, T{0}, grad.ptr<T>(),
+                                           grad_in.ptr<T>(), y.ptr<T>(), y.numel());
             }
-            table<T>(grad).conv1d_backward(context(grad), dx.defined() ? dx.data<T>() : nullptr,
-                                           grad_or_null<T>(w), grad_or_null<T>(b), grad.data<T>(),
-                                           input.data<T>(), weight.data<T>(), shape);
+            table<T>(grad).conv1d_backward(context(grad), dx.defined() ? dx.ptr<T>() : nullptr,
+                                           grad_or_null<T>(w), grad_or_null<T>(b), grad.ptr<T>(),
+                                           input.ptr<T>(), weight.ptr<T>(), shape);
         });
         accumulate(x, dx);
     }
@@ -38,8 +38,8 @@ struct UpsampleNode : Node {
         Tensor dx = Tensor::empty(x->shape, grad.dtype(), grad.device());
         dispatch_float(grad.dtype(), "upsample2", [&](auto zero) {
             using T = decltype(zero);
-            table<T>(grad).upsample2_backward(context(grad), dx.data<T>(), grad.data<T>(),
-                                              dx.size(0), dx.size(1), dx.size(2));
+            table<T>(grad).upsample2_backward(context(grad), dx.ptr<T>(), grad.ptr<T>(), dx.size(0),
+                                              dx.size(1), dx.size(2));
         });
         accumulate(x, dx);
     }
@@ -48,13 +48,13 @@ struct UpsampleNode : Node {
 }  // namespace
 
 Var conv1d(const Var& x, const Var& w, const Var& b, const ConvOptions& options) {
-    check_same_dtype("conv1d", x.value(), w.value());
+    check_alike("conv1d", x.value(), w.value());
     if (x.dims() != 3 || w.dims() != 3 || x.size(2) != w.size(1))
         throw Error("[conv1d] got input " + x.shape().str() + " and weight " + w.shape().str() +
                     ", want (B, T, Cin) and (Cout, Cin, K)");
     if (b.defined() && !(b.shape() == Shape{w.size(0)}))
         throw Error("[conv1d] got bias " + b.shape().str() + " for weight " + w.shape().str());
-    if (b.defined()) check_same_dtype("conv1d", x.value(), b.value());
+    if (b.defined()) check_alike("conv1d", x.value(), b.value());
     if (w.size(2) < 1 || options.stride < 1 || options.dilation < 1 || options.padding < 0)
         throw Error("[conv1d] got kernel " + std::to_string(w.size(2)) + ", stride " +
                     std::to_string(options.stride) + ", dilation " +
@@ -78,7 +78,7 @@ Var conv1d(const Var& x, const Var& w, const Var& b, const ConvOptions& options)
         Tensor::empty({shape.batch, shape.t_out(), shape.c_out}, input.dtype(), input.device());
     dispatch_float(input.dtype(), "conv1d", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(input).conv1d(context(input), out.data<T>(), input.data<T>(), weight.data<T>(),
+        table<T>(input).conv1d(context(input), out.ptr<T>(), input.ptr<T>(), weight.ptr<T>(),
                                data_or_null<T>(bias), options.relu, shape);
     });
     if (!recording(x, w, b)) return out;
@@ -100,7 +100,7 @@ Var upsample2(const Var& x) {
         Tensor::empty({x.size(0), 2 * x.size(1), x.size(2)}, input.dtype(), input.device());
     dispatch_float(input.dtype(), "upsample2", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(input).upsample2(context(input), out.data<T>(), input.data<T>(), x.size(0),
+        table<T>(input).upsample2(context(input), out.ptr<T>(), input.ptr<T>(), x.size(0),
                                   x.size(1), x.size(2));
     });
     if (!recording(x)) return out;

@@ -6,12 +6,12 @@ using namespace detail;
 namespace {
 
 Tensor binary_values(BinaryOp op, const char* name, const Tensor& a, const Tensor& b) {
-    check_same_dtype(name, a, b);
+    check_alike(name, a, b);
     const Shape shape = broadcast_shapes(a.shape(), b.shape(), name);
     Tensor out = Tensor::empty(shape, a.dtype(), a.device());
     dispatch_float(a.dtype(), name, [&](auto zero) {
         using T = decltype(zero);
-        table<T>(a).binary(context(a), op, out.data<T>(), a.data<T>(), b.data<T>(),
+        table<T>(a).binary(context(a), op, out.ptr<T>(), a.ptr<T>(), b.ptr<T>(),
                            broadcast_loop(shape, a, b));
     });
     return out;
@@ -22,7 +22,7 @@ Tensor affine_values(const Tensor& x, double alpha, double beta) {
     Tensor out = empty_like(source);
     dispatch_float(x.dtype(), "affine", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(x).affine(context(x), out.data<T>(), source.data<T>(), static_cast<T>(alpha),
+        table<T>(x).affine(context(x), out.ptr<T>(), source.ptr<T>(), static_cast<T>(alpha),
                            static_cast<T>(beta), x.numel());
     });
     return out;
@@ -80,8 +80,8 @@ struct UnaryNode : Node {
         Tensor out = empty_like(grad);
         dispatch_float(grad.dtype(), "unary", [&](auto zero) {
             using T = decltype(zero);
-            table<T>(grad).unary_backward(context(grad), op, static_cast<T>(param), out.data<T>(),
-                                          grad.data<T>(), value.data<T>(), grad.numel());
+            table<T>(grad).unary_backward(context(grad), op, static_cast<T>(param), out.ptr<T>(),
+                                          grad.ptr<T>(), value.ptr<T>(), grad.numel());
         });
         accumulate(x, out);
     }
@@ -98,7 +98,7 @@ Tensor select_values(const Tensor& cond, const Tensor& a, const Tensor& b) {
     Tensor out = empty_like(a);
     dispatch_float(a.dtype(), "select", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(a).select(context(a), out.data<T>(), cond.data<bool>(), a.data<T>(), b.data<T>(),
+        table<T>(a).select(context(a), out.ptr<T>(), cond.ptr<bool>(), a.ptr<T>(), b.ptr<T>(),
                            a.numel());
     });
     return out;
@@ -120,7 +120,7 @@ Tensor dropout_values(const Tensor& x, double p, RandomStream stream) {
     Tensor out = empty_like(x);
     dispatch_float(x.dtype(), "dropout", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(x).dropout(context(x), out.data<T>(), x.data<T>(), p, stream, x.numel());
+        table<T>(x).dropout(context(x), out.ptr<T>(), x.ptr<T>(), p, stream, x.numel());
     });
     return out;
 }
@@ -180,8 +180,8 @@ Var unary(UnaryOp op, const Var& x, double param) {
     Tensor out = empty_like(source);
     dispatch_float(source.dtype(), "unary", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(source).unary(context(source), op, static_cast<T>(param), out.data<T>(),
-                               source.data<T>(), source.numel());
+        table<T>(source).unary(context(source), op, static_cast<T>(param), out.ptr<T>(),
+                               source.ptr<T>(), source.numel());
     });
     if (!recording(x)) return out;
     auto node = std::make_unique<UnaryNode>();
@@ -202,11 +202,11 @@ Var affine(const Var& x, double alpha, double beta) {
 }
 
 Var select(const Tensor& cond, const Var& a, const Var& b) {
-    check_same_dtype("select", a.value(), b.value());
+    check_alike("select", a.value(), b.value());
     if (!(cond.shape() == a.shape()) || !(a.shape() == b.shape()))
         throw Error("[select] shapes " + cond.shape().str() + ", " + a.shape().str() + ", " +
                     b.shape().str() + " differ");
-    const Tensor mask = cond.contiguous();
+    const Tensor mask = index_on(a.value().device(), cond);
     Tensor out = select_values(mask, a.value().contiguous(), b.value().contiguous());
     if (!recording(a, b)) return out;
     auto node = std::make_unique<SelectNode>();

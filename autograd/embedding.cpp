@@ -14,12 +14,22 @@ struct EmbeddingNode : Node {
         const Tensor id = ids.get("embedding");
         dispatch_float(grad.dtype(), "embedding", [&](auto zero) {
             using T = decltype(zero);
-            table<T>(grad).scatter_add_rows(context(grad), sum.data<T>(), grad.data<T>(),
-                                            id.data<int64_t>(), id.numel(), grad.size(-1),
+            table<T>(grad).scatter_add_rows(context(grad), sum.ptr<T>(), grad.ptr<T>(),
+                                            id.ptr<int64_t>(), id.numel(), grad.size(-1),
                                             sum.size(0));
         });
     }
 };
+
+// Ids on a GPU are a kernel's own result (the nearest code, the greatest logit).
+void check_ids(const Tensor& ids, const Tensor& rows) {
+    if (ids.device() != DeviceType::cpu) return;
+    const Tensor id = ids.contiguous();
+    for (int64_t i = 0; i < id.numel(); ++i)
+        if (id.data<int64_t>()[i] >= rows.size(0))
+            throw Error("[embedding] id " + std::to_string(id.data<int64_t>()[i]) + " at " +
+                        std::to_string(i) + " for a table " + rows.shape().str());
+}
 
 struct StraightThroughNode : Node {
     Slot x;
@@ -35,19 +45,17 @@ struct StraightThroughNode : Node {
 Var embedding(const Var& rows, const Tensor& ids) {
     if (rows.dims() != 2)
         throw Error("[embedding] got a table " + rows.shape().str() + ", want (V, C)");
-    const Tensor source = rows.value().contiguous(), id = ids.contiguous();
+    const Tensor source = rows.value().contiguous();
+    check_ids(ids, source);
+    const Tensor id = index_on(source.device(), ids);
     const int64_t n = id.numel();
-    for (int64_t i = 0; i < n; ++i)
-        if (id.data<int64_t>()[i] >= source.size(0))
-            throw Error("[embedding] id " + std::to_string(id.data<int64_t>()[i]) + " at " +
-                        std::to_string(i) + " for a table " + source.shape().str());
     Shape shape = id.shape();
     shape.push_back(source.size(1));
     Tensor out = Tensor::empty(shape, source.dtype(), source.device());
     dispatch_float(source.dtype(), "embedding", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(source).gather_rows(context(source), out.data<T>(), source.data<T>(),
-                                     id.data<int64_t>(), n, source.size(1));
+        table<T>(source).gather_rows(context(source), out.ptr<T>(), source.ptr<T>(),
+                                     id.ptr<int64_t>(), n, source.size(1));
     });
     if (!recording(rows)) return out;
     auto node = std::make_unique<EmbeddingNode>();

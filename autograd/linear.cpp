@@ -30,7 +30,7 @@ Operand operand(const char* op, const Tensor& t, bool transpose) {
 
 // c = op(a) op(b); `into` defined: added to it (2-D results).
 Tensor product(const Tensor& a_in, bool ta, const Tensor& b_in, bool tb, Tensor into = {}) {
-    check_same_dtype("matmul", a_in, b_in);
+    check_alike("matmul", a_in, b_in);
     const Operand a = operand("matmul", a_in, ta), b = operand("matmul", b_in, tb);
     const int64_t batch = a_in.dims() == 3 ? a.batch : b.batch;
     if (a.cols != b.rows || (a_in.dims() == 3 && b_in.dims() == 3 && a.batch != b.batch))
@@ -45,9 +45,9 @@ Tensor product(const Tensor& a_in, bool ta, const Tensor& b_in, bool tb, Tensor 
     dispatch_float(a_in.dtype(), "matmul", [&](auto zero) {
         using T = decltype(zero);
         MatmulArgs<T> args;
-        args.c = c.data<T>();
-        args.a = a.tensor.data<T>();
-        args.b = b.tensor.data<T>();
+        args.c = c.ptr<T>();
+        args.a = a.tensor.ptr<T>();
+        args.b = b.tensor.ptr<T>();
         args.m = a.rows;
         args.n = b.cols;
         args.k = a.cols;
@@ -105,7 +105,7 @@ struct LinearNode : Node {
             dispatch_float(grad.dtype(), "linear", [&](auto zero) {
                 using T = decltype(zero);
                 table<T>(grad).unary_backward(context(grad), *activation, static_cast<T>(param),
-                                              out.data<T>(), grad.data<T>(), pre.data<T>(),
+                                              out.ptr<T>(), grad.ptr<T>(), pre.ptr<T>(),
                                               grad.numel());
             });
             grad = out;
@@ -133,14 +133,14 @@ Var matmul(const Var& a, const Var& b, bool ta, bool tb) {
 
 Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> activation,
            double param) {
-    check_same_dtype("linear", x.value(), w.value());
+    check_alike("linear", x.value(), w.value());
     if (w.dims() != 2 || x.dims() < 1 || x.size(-1) != w.size(1))
         throw Error("[linear] got input " + x.shape().str() + " and weight " + w.shape().str() +
                     ", want (..., K) and (N, K)");
     if (b.defined() && !(b.shape() == Shape{w.size(0)}))
         throw Error("[linear] got bias " + b.shape().str() + ", want (" +
                     std::to_string(w.size(0)) + ")");
-    if (b.defined()) check_same_dtype("linear", x.value(), b.value());
+    if (b.defined()) check_alike("linear", x.value(), b.value());
     const Tensor source = x.value().reshape({rows_of(x.value()), x.size(-1)});
     const Tensor weight = w.value().contiguous(), bias = contiguous_or_none(b.value());
     const int64_t rows = source.size(0), k = source.size(1), n = weight.size(0);
@@ -153,9 +153,9 @@ Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> acti
     dispatch_float(source.dtype(), "linear", [&](auto zero) {
         using T = decltype(zero);
         MatmulArgs<T> args;
-        args.c = out.data<T>();
-        args.a = source.data<T>();
-        args.b = weight.data<T>();
+        args.c = out.ptr<T>();
+        args.a = source.ptr<T>();
+        args.b = weight.ptr<T>();
         args.m = rows;
         args.n = n;
         args.k = k;
@@ -167,7 +167,7 @@ Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> acti
         args.epilogue.activate = activation.has_value();
         if (activation) args.epilogue.op = *activation;
         args.epilogue.param = static_cast<T>(param);
-        if (before.defined()) args.epilogue.before_activation = before.data<T>();
+        if (before.defined()) args.epilogue.before_activation = before.ptr<T>();
         table<T>(source).matmul(context(source), args);
     });
     if (!record) return out;

@@ -19,13 +19,13 @@ struct LayerNormNode : Node {
         dispatch_float(grad.dtype(), "layer_norm", [&](auto zero) {
             using T = decltype(zero);
             typename NormKernels<T>::LayerNormBackwardArgs args;
-            args.dx = dx.defined() ? dx.data<T>() : nullptr;
+            args.dx = dx.defined() ? dx.ptr<T>() : nullptr;
             args.dweight = grad_or_null<T>(weight);
             args.dbias = grad_or_null<T>(bias);
-            args.dy = grad.data<T>();
-            args.x = source.data<T>();
-            args.mean = mean.data<T>();
-            args.rstd = rstd.data<T>();
+            args.dy = grad.ptr<T>();
+            args.x = source.ptr<T>();
+            args.mean = mean.ptr<T>();
+            args.rstd = rstd.ptr<T>();
             args.weight = data_or_null<T>(w);
             args.rows = rows_of(grad);
             args.cols = grad.size(-1);
@@ -39,14 +39,14 @@ struct LayerNormNode : Node {
 Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias, double eps) {
     dim_of("layer_norm", x.value(), -1);
     if (residual.defined()) {
-        check_same_dtype("layer_norm", x.value(), residual.value());
+        check_alike("layer_norm", x.value(), residual.value());
         if (!(x.shape() == residual.shape()))
             throw Error("[layer_norm] got " + x.shape().str() + " and residual " +
                         residual.shape().str());
     }
     for (const Var* p : {&weight, &bias}) {
         if (!p->defined()) continue;
-        check_same_dtype("layer_norm", x.value(), p->value());
+        check_alike("layer_norm", x.value(), p->value());
         if (!(p->shape() == Shape{x.size(-1)}))
             throw Error("[layer_norm] got input " + x.shape().str() + " and parameter " +
                         p->shape().str());
@@ -66,11 +66,11 @@ Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias
     dispatch_float(source.dtype(), "layer_norm", [&](auto zero) {
         using T = decltype(zero);
         typename NormKernels<T>::LayerNormArgs args;
-        args.y = out.data<T>();
-        args.mean = record ? mean.data<T>() : nullptr;
-        args.rstd = record ? rstd.data<T>() : nullptr;
-        args.sum = total.defined() ? total.data<T>() : nullptr;
-        args.x = source.data<T>();
+        args.y = out.ptr<T>();
+        args.mean = record ? mean.ptr<T>() : nullptr;
+        args.rstd = record ? rstd.ptr<T>() : nullptr;
+        args.sum = total.defined() ? total.ptr<T>() : nullptr;
+        args.x = source.ptr<T>();
         args.residual = data_or_null<T>(other);
         args.weight = data_or_null<T>(scale);
         args.bias = data_or_null<T>(shift);
@@ -102,8 +102,8 @@ struct L2NormalizeNode : Node {
         Tensor dx = empty_like(grad);
         dispatch_float(grad.dtype(), "l2_normalize", [&](auto zero) {
             using T = decltype(zero);
-            table<T>(grad).l2_normalize_backward(context(grad), dx.data<T>(), grad.data<T>(),
-                                                 y.get("l2_normalize").data<T>(), norm.data<T>(),
+            table<T>(grad).l2_normalize_backward(context(grad), dx.ptr<T>(), grad.ptr<T>(),
+                                                 y.get("l2_normalize").ptr<T>(), norm.ptr<T>(),
                                                  rows_of(grad), grad.size(-1), eps);
         });
         accumulate(x, dx);
@@ -127,8 +127,8 @@ Var l2_normalize(const Var& x, double eps) {
            norm = Tensor::empty({rows_of(source)}, source.dtype(), source.device());
     dispatch_float(source.dtype(), "l2_normalize", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(source).l2_normalize(context(source), out.data<T>(), norm.data<T>(),
-                                      source.data<T>(), rows_of(source), source.size(-1), eps);
+        table<T>(source).l2_normalize(context(source), out.ptr<T>(), norm.ptr<T>(), source.ptr<T>(),
+                                      rows_of(source), source.size(-1), eps);
     });
     if (!recording(x)) return out;
     auto node = std::make_unique<L2NormalizeNode>();

@@ -2,6 +2,10 @@
 // operation, never mixed), any strides, and record on the current tape if a differentiated value
 // goes in. Forward and backward of an operation stand side by side in the file of its family
 // (elementwise.cpp, shape.cpp, ...).
+//
+// All values of an operation are on one device, where its result is. Ids, labels and masks
+// (`Tensor` here, not `Var`) may also be on the CPU, where the program makes and the operation
+// checks them: they are copied.
 #pragma once
 
 #include <cmath>

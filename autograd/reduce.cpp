@@ -22,7 +22,7 @@ Var reduced(const Var& x, int64_t outer, int64_t n, int64_t inner, double factor
     Tensor y = Tensor::empty(out, x.dtype(), source.device());
     dispatch_float(x.dtype(), "sum", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(source).sum(context(source), y.data<T>(), source.data<T>(), static_cast<T>(factor),
+        table<T>(source).sum(context(source), y.ptr<T>(), source.ptr<T>(), static_cast<T>(factor),
                              outer, n, inner);
     });
     if (!recording(x)) return y;

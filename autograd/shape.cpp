@@ -49,7 +49,7 @@ struct SliceNode : Node {
             loop.stride_a[i] = part.strides()[i];
         }
         backend(grad.device())
-            .copy.scatter_strided(context(grad), part.raw(), sum.raw(), loop,
+            .copy.scatter_strided(context(grad), part.raw_ptr(), sum.raw_ptr(), loop,
                                   size_of(grad.dtype()));
     }
 };
@@ -147,7 +147,7 @@ Var concat(const std::vector<Var>& parts, int dim) {
     shape[dim] = 0;
     bool record = false;
     for (const Var& part : parts) {
-        check_same_dtype("concat", parts[0].value(), part.value());
+        check_alike("concat", parts[0].value(), part.value());
         Shape want = parts[0].shape();
         if (part.dims() == want.size()) want[dim] = part.size(dim);
         if (!(part.shape() == want))
@@ -168,7 +168,7 @@ Var concat(const std::vector<Var>& parts, int dim) {
             loop.stride_a[i] = place.strides()[i];
         }
         backend(out.device())
-            .copy.scatter_strided(context(out), place.raw(), source.raw(), loop,
+            .copy.scatter_strided(context(out), place.raw_ptr(), source.raw_ptr(), loop,
                                   size_of(out.dtype()));
         at += part.size(dim);
     }

@@ -17,7 +17,7 @@ struct SoftmaxNode : Node {
             using T = decltype(zero);
             auto& kernel =
                 log ? table<T>(grad).log_softmax_backward : table<T>(grad).softmax_backward;
-            kernel(context(grad), dx.data<T>(), grad.data<T>(), value.data<T>(), rows_of(grad),
+            kernel(context(grad), dx.ptr<T>(), grad.ptr<T>(), value.ptr<T>(), rows_of(grad),
                    grad.size(-1));
         });
         accumulate(x, dx);
@@ -31,7 +31,7 @@ Var softmax_of(const Var& x, bool log) {
     dispatch_float(source.dtype(), log ? "log_softmax" : "softmax", [&](auto zero) {
         using T = decltype(zero);
         auto& kernel = log ? table<T>(source).log_softmax : table<T>(source).softmax;
-        kernel(context(source), out.data<T>(), source.data<T>(), rows_of(source), source.size(-1));
+        kernel(context(source), out.ptr<T>(), source.ptr<T>(), rows_of(source), source.size(-1));
     });
     if (!recording(x)) return out;
     auto node = std::make_unique<SoftmaxNode>();
@@ -39,6 +39,12 @@ Var softmax_of(const Var& x, bool log) {
     node->y = Saved(out);
     node->log = log;
     return Tape::current()->record(std::move(node), out);
+}
+
+// The gradient () of a mean as each element's part of it; of a mean of nothing, zeros.
+Tensor each_of(const Tensor& grad, int64_t counted, const Shape& shape) {
+    const double part = counted ? 1.0 / static_cast<double>(counted) : 0.0;
+    return affine(Var(grad), part, 0).value().expand(shape).contiguous();
 }
 
 struct CrossEntropyNode : Node {
@@ -53,15 +59,13 @@ struct CrossEntropyNode : Node {
         Tensor dx = empty_like(value);
         dispatch_float(value.dtype(), "cross_entropy", [&](auto zero) {
             using T = decltype(zero);
-            const double each =
-                counted ? static_cast<double>(*grad.data<T>()) / static_cast<double>(counted) : 0.0;
-            const Tensor factor = Tensor::full({value.size(0)}, each, value.dtype());
+            const Tensor factor = each_of(grad, counted, {value.size(0)});
             typename SoftmaxKernels<T>::CrossEntropyBackwardArgs args;
-            args.dx = dx.data<T>();
-            args.scale = factor.data<T>();
-            args.x = value.data<T>();
-            args.lse = lse.data<T>();
-            args.label = labels.get("cross_entropy").data<int64_t>();
+            args.dx = dx.ptr<T>();
+            args.scale = factor.ptr<T>();
+            args.x = value.ptr<T>();
+            args.lse = lse.ptr<T>();
+            args.label = labels.get("cross_entropy").ptr<int64_t>();
             args.rows = value.size(0);
             args.cols = value.size(1);
             args.ignore = ignore;
@@ -82,12 +86,9 @@ struct SmoothL1Node : Node {
         Tensor da = empty_like(av);
         dispatch_float(av.dtype(), "smooth_l1", [&](auto zero) {
             using T = decltype(zero);
-            const double each =
-                static_cast<double>(*grad.data<T>()) / static_cast<double>(av.numel());
-            const Tensor factor = Tensor::full(av.shape(), each, av.dtype());
-            table<T>(av).smooth_l1_backward(context(av), da.data<T>(), factor.data<T>(),
-                                            av.data<T>(), bv.data<T>(), static_cast<T>(beta),
-                                            av.numel());
+            const Tensor factor = each_of(grad, av.numel(), av.shape());
+            table<T>(av).smooth_l1_backward(context(av), da.ptr<T>(), factor.ptr<T>(), av.ptr<T>(),
+                                            bv.ptr<T>(), static_cast<T>(beta), av.numel());
         });
         accumulate(a, da);
         if (b) accumulate(b, affine(Var(da), -1, 0).value());
@@ -107,7 +108,7 @@ Var cross_entropy(const Var& logits, const Tensor& labels, int64_t ignore, doubl
     if (logits.dims() != 2 || !(labels.shape() == Shape{logits.size(0)}))
         throw Error("[cross_entropy] got logits " + logits.shape().str() + " and labels " +
                     labels.shape().str() + ", want (R, C) and (R)");
-    const Tensor source = logits.value().contiguous(), label = labels.contiguous();
+    const Tensor source = logits.value().contiguous(), label = labels.cpu().contiguous();
     const int64_t rows = source.size(0), cols = source.size(1);
     int64_t counted = 0;
     for (int64_t r = 0; r < rows; ++r) {
@@ -118,30 +119,32 @@ Var cross_entropy(const Var& logits, const Tensor& labels, int64_t ignore, doubl
                         std::to_string(r) + " with " + std::to_string(cols) + " classes");
         ++counted;
     }
-    Tensor loss = Tensor::empty({rows}, source.dtype()),
-           lse = Tensor::empty({rows}, source.dtype());
-    Tensor out = Tensor::zeros({}, source.dtype());
+    const DeviceType device = source.device();
+    const Tensor classes = index_on(device, label);
+    Tensor loss = Tensor::empty({rows}, source.dtype(), device),
+           lse = Tensor::empty({rows}, source.dtype(), device);
+    Tensor out = Tensor::zeros({}, source.dtype(), device);
     dispatch_float(source.dtype(), "cross_entropy", [&](auto zero) {
         using T = decltype(zero);
         typename SoftmaxKernels<T>::CrossEntropyArgs args;
-        args.loss = loss.data<T>();
-        args.lse = lse.data<T>();
-        args.x = source.data<T>();
-        args.label = label.data<int64_t>();
+        args.loss = loss.ptr<T>();
+        args.lse = lse.ptr<T>();
+        args.x = source.ptr<T>();
+        args.label = classes.ptr<int64_t>();
         args.rows = rows;
         args.cols = cols;
         args.ignore = ignore;
         args.smoothing = smoothing;
         table<T>(source).cross_entropy(context(source), args);
         if (counted)
-            table<T>(source).sum(context(source), out.data<T>(), loss.data<T>(),
+            table<T>(source).sum(context(source), out.ptr<T>(), loss.ptr<T>(),
                                  static_cast<T>(1.0 / static_cast<double>(counted)), 1, rows, 1);
     });
     if (!recording(logits)) return out;
     auto node = std::make_unique<CrossEntropyNode>();
     node->x = logits.slot();
     node->logits = Saved(source);
-    node->labels = Saved(label);
+    node->labels = Saved(classes);
     node->lse = lse;
     node->ignore = ignore;
     node->counted = counted;
@@ -150,17 +153,17 @@ Var cross_entropy(const Var& logits, const Tensor& labels, int64_t ignore, doubl
 }
 
 Var smooth_l1(const Var& a, const Var& b, double beta) {
-    check_same_dtype("smooth_l1", a.value(), b.value());
+    check_alike("smooth_l1", a.value(), b.value());
     if (!(a.shape() == b.shape()))
         throw Error("[smooth_l1] shapes " + a.shape().str() + " and " + b.shape().str() +
                     " differ");
     const Tensor av = a.value().contiguous(), bv = b.value().contiguous();
-    Tensor each = empty_like(av), out = Tensor::empty({}, av.dtype());
+    Tensor each = empty_like(av), out = Tensor::empty({}, av.dtype(), av.device());
     dispatch_float(av.dtype(), "smooth_l1", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(av).smooth_l1(context(av), each.data<T>(), av.data<T>(), bv.data<T>(),
+        table<T>(av).smooth_l1(context(av), each.ptr<T>(), av.ptr<T>(), bv.ptr<T>(),
                                static_cast<T>(beta), av.numel());
-        table<T>(av).sum(context(av), out.data<T>(), each.data<T>(),
+        table<T>(av).sum(context(av), out.ptr<T>(), each.ptr<T>(),
                          static_cast<T>(1.0 / static_cast<double>(av.numel())), 1, av.numel(), 1);
     });
     if (!recording(a, b)) return out;

@@ -34,7 +34,7 @@ Var Tape::record(std::unique_ptr<Node> node, Tensor value) {
 void Tape::backward(const Var& loss) {
     if (loss.numel() != 1)
         throw Error("[backward] the loss has shape " + loss.shape().str() + ", want one element");
-    backward(loss, Tensor::full(loss.shape(), 1, loss.dtype()));
+    backward(loss, Tensor::full(loss.shape(), 1, loss.dtype(), loss.value().device()));
 }
 
 void Tape::backward(const Var& output, Tensor grad) {
@@ -78,14 +78,14 @@ void accumulate(const std::shared_ptr<GradSlot>& slot, Tensor grad) {
         using T = decltype(zero);
         backend(sum.device())
             .table<T>()
-            .axpy(default_context(sum.device()), sum.data<T>(), add.data<T>(), T{1}, sum.numel());
+            .axpy(default_context(sum.device()), sum.ptr<T>(), add.ptr<T>(), T{1}, sum.numel());
     });
 }
 
 Tensor grad_buffer(const std::shared_ptr<GradSlot>& slot) {
     Tensor& grad = slot->grad;
     if (!grad.defined())
-        grad = Tensor::zeros(slot->shape, slot->dtype);
+        grad = Tensor::zeros(slot->shape, slot->dtype, slot->device);
     else if (grad.storage().use_count() > 1 || !grad.is_contiguous())
         grad = grad.clone();
     return grad;
@@ -110,7 +110,7 @@ Tensor reduce_to(const Tensor& grad, const Shape& shape) {
             using T = decltype(zero);
             backend(g.device())
                 .table<T>()
-                .sum(default_context(g.device()), out.data<T>(), g.data<T>(), T{1}, outer,
+                .sum(default_context(g.device()), out.ptr<T>(), g.ptr<T>(), T{1}, outer,
                      g.size(axis), inner);
         });
         g = out;

@@ -37,6 +37,7 @@ struct GradSlot {
     Tensor grad;  // undefined: none yet
     Shape shape;
     DType dtype = DType::f32;
+    DeviceType device = DeviceType::cpu;
 };
 
 struct RequiresGrad {};
@@ -51,6 +52,7 @@ class Var {
         : value_(std::move(value)), slot_(std::make_shared<GradSlot>()) {
         slot_->shape = value_.shape();
         slot_->dtype = value_.dtype();
+        slot_->device = value_.device();
     }
     Var(Tensor value, std::shared_ptr<GradSlot> slot)
         : value_(std::move(value)), slot_(std::move(slot)) {}

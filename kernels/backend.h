@@ -15,6 +15,7 @@
 #include "kernels/embedding.h"
 #include "kernels/error.h"
 #include "kernels/matmul.h"
+#include "kernels/memory.h"
 #include "kernels/norm.h"
 #include "kernels/optim.h"
 #include "kernels/random.h"
@@ -40,6 +41,7 @@ struct Backend {
     KernelTable<float> f32;
     KernelTable<double> f64;
     CopyKernels copy;
+    MemoryKernels memory;
 
     template <class T>
     KernelTable<T>& table();

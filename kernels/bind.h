@@ -32,6 +32,9 @@ inline void bind_backend(Backend& backend, DeviceType device) {
     backend.copy.gather_strided.bind(DType::f32, device);
     backend.copy.scatter_strided.bind(DType::f32, device);
     backend.copy.cast.bind(DType::f32, device);
+    MemoryKernels& memory = backend.memory;
+    const auto bind = [&](auto&... kernel) { (kernel.bind(DType::f32, device), ...); };
+    bind(memory.allocate, memory.release, memory.copy, memory.upload, memory.download, memory.zero);
 }
 
 }  // namespace mc

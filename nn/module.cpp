@@ -66,12 +66,32 @@ void Module::set_requires_grad(bool wanted) {
     for (auto& [name, parameter] : parameters()) parameter->set_requires_grad(wanted);
 }
 
+namespace {
+
+template <class Where>
+void convert(Var& parameter, Where to) {
+    const bool differentiated = parameter.has_grad_slot();
+    parameter = Var(parameter.value().to(to));
+    parameter.set_requires_grad(differentiated);
+}
+
+}  // namespace
+
+void Module::to(DeviceType device) {
+    for (auto& [name, parameter] : parameters()) convert(*parameter, device);
+    for (auto& [name, buffer] : buffers()) *buffer = buffer->to(device);
+}
+
+DeviceType Module::device() const {
+    if (!parameters_.empty()) return parameters_.front().second->value().device();
+    if (!buffers_.empty()) return buffers_.front().second->device();
+    for (const auto& [name, child] : children_)
+        if (child->device() != DeviceType::cpu) return child->device();
+    return DeviceType::cpu;
+}
+
 void Module::to(DType dtype) {
-    for (auto& [name, parameter] : parameters()) {
-        const bool differentiated = parameter->has_grad_slot();
-        *parameter = Var(parameter->value().to(dtype));
-        parameter->set_requires_grad(differentiated);
-    }
+    for (auto& [name, parameter] : parameters()) convert(*parameter, dtype);
     for (auto& [name, buffer] : buffers())
         if (buffer->dtype() == DType::f32 || buffer->dtype() == DType::f64)
             *buffer = buffer->to(dtype);

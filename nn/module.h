@@ -52,6 +52,10 @@ class Module {
               const LoadOptions& options = {});  // copies, converting dtype
     void set_requires_grad(bool wanted);
     void to(DType dtype);
+    // Parameters and buffers go to the device; where they are: of a module without any, the CPU.
+    // Inputs that a model computes with must be there; ids, labels and masks may be on the CPU.
+    void to(DeviceType device);
+    DeviceType device() const;
     int64_t parameter_count();
 
   protected:

@@ -3,19 +3,18 @@
 #include <bit>
 #include <deque>
 #include <mutex>
-#include <new>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "kernels/error.h"
+#include "kernels/backend.h"
 
 namespace mc {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr uint64_t kCacheLimit = uint64_t{2} << 30;  // at first
+constexpr uint64_t kHostCacheLimit = uint64_t{2} << 30;  // at first
 
 size_t size_class(size_t bytes) {
     if (bytes <= 512) return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -23,8 +22,11 @@ size_t size_class(size_t bytes) {
     return (bytes + step - 1) / step * step;
 }
 
-class HostCache {
+class Cache {
   public:
+    explicit Cache(DeviceType device)
+        : limit_(device == DeviceType::cpu ? kHostCacheLimit : ~uint64_t{0}), device_(device) {}
+
     void* allocate(size_t bytes) {
         const size_t size = size_class(bytes ? bytes : 1);
         std::lock_guard lock(mutex_);
@@ -36,14 +38,15 @@ class HostCache {
             stats_.cached -= size;
         } else {
             ++stats_.system_requests;
-            data = ::operator new (size, std::align_val_t{kAlignment}, std::nothrow);
+            data = from_system(size);
             if (!data) {
                 empty();
-                data = ::operator new (size, std::align_val_t{kAlignment}, std::nothrow);
+                data = from_system(size);
             }
             if (!data)
-                throw Error("[allocator] out of memory: asked for " + std::to_string(bytes) +
-                            " bytes with " + std::to_string(stats_.in_use) +
+                throw Error(std::string("[allocator] out of memory on ") + name_of(device_) +
+                            ": asked for " + std::to_string(bytes) + " bytes with " +
+                            std::to_string(stats_.in_use) +
                             " in use; use a smaller batch or model");
         }
         stats_.in_use += size;
@@ -68,7 +71,7 @@ class HostCache {
             order_.pop_front();
             auto& blocks = free_[oldest];
             if (blocks.empty()) continue;
-            ::operator delete (blocks.front(), std::align_val_t{kAlignment});
+            to_system(blocks.front());
             blocks.erase(blocks.begin());
             stats_.cached -= oldest;
         }
@@ -77,7 +80,7 @@ class HostCache {
 
     void empty() {  // the caller holds the lock
         for (auto& [size, blocks] : free_)
-            for (void* data : blocks) ::operator delete (data, std::align_val_t{kAlignment});
+            for (void* data : blocks) to_system(data);
         free_.clear();
         order_.clear();
         stats_.cached = 0;
@@ -85,43 +88,54 @@ class HostCache {
 
     std::mutex mutex_;
     AllocatorStats stats_;
-    uint64_t limit_ = kCacheLimit;
+    uint64_t limit_;
 
   private:
+    void* from_system(size_t bytes) {
+        void* data = nullptr;
+        backend(device_).memory.allocate(default_context(device_), &data, bytes);
+        return data;
+    }
+    void to_system(void* data) { backend(device_).memory.release(default_context(device_), data); }
+
+    DeviceType device_;
     std::unordered_map<size_t, std::vector<void*>> free_;
     std::deque<size_t> order_;  // classes in the order of their frees
 };
 
-HostCache& cache() {
-    static HostCache* instance = new HostCache;  // outlives every static tensor
-    return *instance;
+Cache& cache(DeviceType device) {
+    // Both outlive every static tensor.
+    static auto *cpu = new Cache(DeviceType::cpu), *cuda = new Cache(DeviceType::cuda);
+    return device == DeviceType::cpu ? *cpu : *cuda;
 }
 
 }  // namespace
 
-void* host_allocate(size_t bytes) {
-    return cache().allocate(bytes);
+void* allocate(DeviceType device, size_t bytes) {
+    return cache(device).allocate(bytes);
 }
-void host_free(void* data, size_t bytes) noexcept {
-    cache().free(data, bytes);
+void release(DeviceType device, void* data, size_t bytes) noexcept {
+    cache(device).free(data, bytes);
 }
-void host_empty_cache() {
-    std::lock_guard lock(cache().mutex_);
-    cache().empty();
+void empty_cache(DeviceType device) {
+    std::lock_guard lock(cache(device).mutex_);
+    cache(device).empty();
 }
-uint64_t host_set_cache_limit(uint64_t bytes) {
-    std::lock_guard lock(cache().mutex_);
-    const uint64_t before = std::exchange(cache().limit_, bytes);
-    cache().trim();
+uint64_t set_cache_limit(DeviceType device, uint64_t bytes) {
+    Cache& of = cache(device);
+    std::lock_guard lock(of.mutex_);
+    const uint64_t before = std::exchange(of.limit_, bytes);
+    of.trim();
     return before;
 }
-AllocatorStats host_allocator_stats() {
-    std::lock_guard lock(cache().mutex_);
-    return cache().stats_;
+AllocatorStats allocator_stats(DeviceType device) {
+    std::lock_guard lock(cache(device).mutex_);
+    return cache(device).stats_;
 }
-void host_reset_peak() {
-    std::lock_guard lock(cache().mutex_);
-    cache().stats_.peak = cache().stats_.in_use;
+void reset_peak(DeviceType device) {
+    Cache& of = cache(device);
+    std::lock_guard lock(of.mutex_);
+    of.stats_.peak = of.stats_.in_use;
 }
 
 }  // namespace mc

@@ -1,13 +1,16 @@
-// Where tensors' bytes come from: a cache of freed blocks by size, so that a steady-state step asks
-// the system for nothing.
+// Where tensors' bytes come from: for each device a cache of freed blocks by size, so that a
+// steady-state step asks the system for nothing.
 //
 // Sizes are rounded up to classes (eight a power of two), so a block is reused with at most an
 // eighth wasted; when the cached bytes exceed the limit the oldest blocks go back to the system
-// first.
+// first. A block of the GPU's is handed out again while work on it may still be in the stream: all
+// work of a process is on one stream, so what its next owner does comes after.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "kernels/dtype.h"
 
 namespace mc {
 
@@ -17,14 +20,15 @@ struct AllocatorStats {
              system_requests = 0;  // how many allocations; how many the cache could not serve
 };
 
-// 64-byte aligned host memory. Throws Error (requested, in use, cached) when the system has no more
-// even after the cache was emptied. bytes may be 0.
-void* host_allocate(size_t bytes);
-void host_free(void* data, size_t bytes) noexcept;
-void host_empty_cache();
-// How many freed bytes are kept for reuse (at first 2 GiB); returns the limit that was.
-uint64_t host_set_cache_limit(uint64_t bytes);
-AllocatorStats host_allocator_stats();
-void host_reset_peak();
+// 64-byte aligned memory of the device. Throws Error (requested, in use) when the system has no
+// more even after the cache was emptied. bytes may be 0.
+void* allocate(DeviceType device, size_t bytes);
+void release(DeviceType device, void* data, size_t bytes) noexcept;
+void empty_cache(DeviceType device);
+// How many freed bytes are kept for reuse (at first 2 GiB on the CPU, all on a GPU); returns the
+// limit that was.
+uint64_t set_cache_limit(DeviceType device, uint64_t bytes);
+AllocatorStats allocator_stats(DeviceType device);
+void reset_peak(DeviceType device);
 
 }  // namespace mc

@@ -53,7 +53,7 @@ std::optional<NotFinite> find(const Tensor& x, Bits mask) {  // x contiguous
 }  // namespace
 
 std::optional<NotFinite> find_not_finite(const Tensor& x) {
-    const Tensor c = x.contiguous();
+    const Tensor c = x.cpu().contiguous();
     switch (c.dtype()) {
         case DType::f32:
             return find<uint32_t>(c, 0x7F800000u);

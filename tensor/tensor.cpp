@@ -19,9 +19,7 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
 }
 
 Storage::Storage(size_t n, DeviceType where) : bytes(n), device(where) {
-    if (where != DeviceType::cpu)
-        throw Error("[tensor] no allocator for cuda in this build; use --device cpu");
-    data = static_cast<std::byte*>(host_allocate(n));
+    data = static_cast<std::byte*>(allocate(where, n));
 }
 
 Storage::Storage(const void* borrowed, size_t n, std::shared_ptr<const void> keeper)
@@ -30,7 +28,7 @@ Storage::Storage(const void* borrowed, size_t n, std::shared_ptr<const void> kee
       owner(std::move(keeper)) {}
 
 Storage::~Storage() {
-    if (!owner) host_free(data, bytes);
+    if (!owner) release(device, data, bytes);
 }
 
 namespace {
@@ -65,12 +63,12 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, DeviceType device) {
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, DeviceType device) {
     Tensor t = empty(shape, dtype, device);
-    std::memset(t.raw(), 0, t.storage_->bytes);
+    backend(device).memory.zero(default_context(device), t.raw_ptr(), t.storage_->bytes);
     return t;
 }
 
-Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
-    Tensor t = empty(shape, dtype);
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, DeviceType device) {
+    Tensor t = empty(shape, dtype, device);
     t.fill_(value);
     return t;
 }
@@ -100,6 +98,11 @@ void Tensor::throw_dtype(DType wanted) const {
                 name_of(dtype_) + " " + shape_.str());
 }
 
+void Tensor::throw_device() const {
+    throw Error(std::string("[tensor] ") + name_of(dtype_) + " " + shape_.str() + " is on " +
+                name_of(device()) + "; copy it to the program's memory with cpu()");
+}
+
 int Tensor::wrap(int dim) const {
     const int wrapped = dim < 0 ? dim + dims() : dim;
     if (wrapped < 0 || wrapped >= dims())
@@ -124,7 +127,8 @@ Tensor Tensor::clone() const {
     Tensor out = empty(shape_, dtype_, device());
     if (numel() == 0) return out;
     if (is_contiguous()) {
-        std::memcpy(out.raw(), raw(), out.storage_->bytes);
+        backend(device()).memory.copy(default_context(device()), out.raw_ptr(), raw_ptr(),
+                                      out.storage_->bytes);
         return out;
     }
     StridedLoop loop;
@@ -133,7 +137,7 @@ Tensor Tensor::clone() const {
         loop.size[i] = shape_[i];
         loop.stride_a[i] = strides_[i];
     }
-    backend(device()).copy.gather_strided(default_context(device()), out.raw(), raw(), loop,
+    backend(device()).copy.gather_strided(default_context(device()), out.raw_ptr(), raw_ptr(), loop,
                                           size_of(dtype_));
     return out;
 }
@@ -142,8 +146,29 @@ Tensor Tensor::to(DType dtype) const {
     if (dtype == dtype_) return *this;
     const Tensor source = contiguous();
     Tensor out = empty(shape_, dtype, device());
-    backend(device()).copy.cast(default_context(device()), out.raw(), dtype, source.raw(), dtype_,
-                                numel());
+    backend(device()).copy.cast(default_context(device()), out.raw_ptr(), dtype, source.raw_ptr(),
+                                dtype_, numel());
+    return out;
+}
+
+namespace {
+
+// Contiguous tensors of one dtype and size.
+void copy_across(const Tensor& to, const Tensor& from) {
+    const size_t bytes = static_cast<size_t>(from.numel()) * size_of(from.dtype());
+    const bool up = from.device() == DeviceType::cpu, down = to.device() == DeviceType::cpu;
+    const DeviceType device = up ? to.device() : from.device();
+    const MemoryKernels& memory = backend(device).memory;
+    const auto& kernel = up ? memory.upload : down ? memory.download : memory.copy;
+    kernel(default_context(device), to.raw_ptr(), from.raw_ptr(), bytes);
+}
+
+}  // namespace
+
+Tensor Tensor::to(DeviceType device) const {
+    if (device == this->device()) return *this;
+    const Tensor source = contiguous(), out = empty(shape_, dtype_, device);
+    copy_across(out, source);
     return out;
 }
 
@@ -265,13 +290,13 @@ void Tensor::fill_(double value) const {
     if (!is_contiguous()) throw Error("[fill_] the tensor " + shape_.str() + " is not contiguous");
     bump_version();
     const int64_t n = numel();
+    Backend& on = backend(device());
+    Context& context = default_context(device());
+    if (dtype_ == DType::f32)
+        return on.f32.fill(context, ptr<float>(), static_cast<float>(value), n);
+    if (dtype_ == DType::f64) return on.f64.fill(context, ptr<double>(), value, n);
+    if (device() != DeviceType::cpu) return copy_across(*this, full(shape_, value, dtype_));
     switch (dtype_) {
-        case DType::f32:
-            std::fill_n(data<float>(), n, static_cast<float>(value));
-            return;
-        case DType::f64:
-            std::fill_n(data<double>(), n, value);
-            return;
         case DType::i64:
             std::fill_n(data<int64_t>(), n, static_cast<int64_t>(value));
             return;
@@ -291,13 +316,9 @@ void Tensor::copy_(const Tensor& source) const {
         throw Error("[copy_] the destination " + shape_.str() + " is not contiguous");
     if (!(source.shape() == shape_))
         throw Error("[copy_] got " + source.shape().str() + ", want " + shape_.str());
-    const Tensor from = source.contiguous();
+    const Tensor from = source.to(dtype_).contiguous();
     bump_version();
-    if (from.dtype() == dtype_)
-        std::memmove(raw(), from.raw(), static_cast<size_t>(numel()) * size_of(dtype_));
-    else
-        backend(device()).copy.cast(default_context(device()), raw(), dtype_, from.raw(),
-                                    from.dtype(), numel());
+    copy_across(*this, from);
 }
 
 StridedLoop broadcast_loop(const Shape& out, const Tensor& a, const Tensor& b) {

@@ -8,6 +8,9 @@
 // made, but for optimiser steps and caches, which call `bump_version` so that a stale saved tensor
 // is noticed (NOTE [ Saved tensors and versions ] in autograd/tape.h). An error names the operation
 // and the shapes.
+//
+// A tensor is in the memory of one device, and views stay there. Kernels take `ptr`; the program
+// itself reads and writes through `data`, which is an error for a tensor on a GPU: `cpu()` first.
 #pragma once
 
 #include <cstring>
@@ -44,7 +47,8 @@ class Tensor {
                         DeviceType device = DeviceType::cpu);
     static Tensor zeros(const Shape& shape, DType dtype = DType::f32,
                         DeviceType device = DeviceType::cpu);
-    static Tensor full(const Shape& shape, double value, DType dtype = DType::f32);
+    static Tensor full(const Shape& shape, double value, DType dtype = DType::f32,
+                       DeviceType device = DeviceType::cpu);
     static Tensor borrow(const void* data, const Shape& shape, DType dtype,
                          std::shared_ptr<const void> owner);
     template <class T>
@@ -76,20 +80,33 @@ class Tensor {
     uint32_t version() const { return storage_->version; }
     void bump_version() const { ++storage_->version; }
 
-    // The first element. T must be the dtype's type (f16/bf16: f16_bits/bf16_bits through raw()).
+    // The first element, of a tensor on the CPU. T must be the dtype's type (f16/bf16:
+    // f16_bits/bf16_bits through raw()).
     template <class T>
     T* data() const {
-        if (DTypeOf<T>::value != dtype_) throw_dtype(DTypeOf<T>::value);
-        return reinterpret_cast<T*>(raw());
+        if (device() != DeviceType::cpu) throw_device();
+        return ptr<T>();
     }
     std::byte* raw() const {
+        if (device() != DeviceType::cpu) throw_device();
+        return raw_ptr();
+    }
+    // The same on any device: for the kernels of device() alone.
+    template <class T>
+    T* ptr() const {
+        if (DTypeOf<T>::value != dtype_) throw_dtype(DTypeOf<T>::value);
+        return reinterpret_cast<T*>(raw_ptr());
+    }
+    std::byte* raw_ptr() const {
         return storage_->data + offset_ * static_cast<int64_t>(size_of(dtype_));
     }
 
     bool is_contiguous() const;
-    Tensor contiguous() const;     // itself if it is, else a copy
-    Tensor clone() const;          // always a contiguous copy
-    Tensor to(DType dtype) const;  // itself if it has it, else a converted contiguous copy
+    Tensor contiguous() const;           // itself if it is, else a copy
+    Tensor clone() const;                // always a contiguous copy
+    Tensor to(DType dtype) const;        // itself if it has it, else a converted contiguous copy
+    Tensor to(DeviceType device) const;  // itself if it is there, else a contiguous copy
+    Tensor cpu() const { return to(DeviceType::cpu); }
     Tensor reshape(
         const Shape& shape) const;  // one size may be -1; a view where strides allow, else a copy
     Tensor transpose(int a, int b) const;                     // view
@@ -99,32 +116,35 @@ class Tensor {
     Tensor unsqueeze(int dim) const;          // view
     Tensor squeeze(int dim) const;            // view
 
+    // Values, from any device.
     template <class T>
     T item() const {
         if (numel() != 1) throw Error("[item] got shape " + shape_.str() + ", want one element");
-        return *data<T>();
+        return *cpu().data<T>();
     }
     template <class T>
     T item(std::initializer_list<int64_t> index) const {
-        int64_t at = 0;
+        Tensor one = *this;
         int d = 0;
-        for (int64_t i : index) at += i * strides_[d++];
-        return data<T>()[at];
+        for (int64_t i : index) one.offset_ += i * strides_[d++];
+        one.shape_ = one.strides_ = Shape();
+        return one.item<T>();
     }
     template <class T>
     std::vector<T> to_vector() const {  // row-major
-        Tensor c = contiguous();
+        const Tensor c = cpu().contiguous();
         return std::vector<T>(c.data<T>(), c.data<T>() + c.numel());
     }
 
     // In place, for optimisers, buffers and tests: contiguous tensors alone.
     void fill_(double value) const;
-    void copy_(const Tensor& source) const;  // same shape; converts dtype
+    void copy_(const Tensor& source) const;  // same shape; converts dtype, from any device
 
     int wrap(int dim) const;  // -1 -> dims-1; an error outside
 
   private:
     [[noreturn]] void throw_dtype(DType wanted) const;
+    [[noreturn]] void throw_device() const;
 
     std::shared_ptr<Storage> storage_;
     int64_t offset_ = 0;

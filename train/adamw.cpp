@@ -14,8 +14,8 @@ void AdamW::add(const std::vector<std::pair<std::string, Var*>>& parameters, dou
     for (const auto& [name, parameter] : parameters) {
         const Tensor& value = parameter->value();
         entries_.push_back({name, parameter, rate_factor, weight_decay,
-                            Tensor::zeros(value.shape(), value.dtype()),
-                            Tensor::zeros(value.shape(), value.dtype())});
+                            Tensor::zeros(value.shape(), value.dtype(), value.device()),
+                            Tensor::zeros(value.shape(), value.dtype(), value.device())});
     }
 }
 
@@ -36,20 +36,25 @@ void AdamW::reset_moments() {
 }
 
 double AdamW::gradient_norm() const {
-    double total = 0;
-    for (const Entry& entry : entries_) {
-        const Tensor& grad = entry.parameter->grad();
-        if (!grad.defined()) continue;
-        const Tensor g = grad.contiguous();
-        double squares = 0;
+    std::vector<Tensor> grads;
+    for (const Entry& entry : entries_)
+        if (entry.parameter->grad().defined())
+            grads.push_back(entry.parameter->grad().contiguous());
+    if (grads.empty()) return 0;
+    const auto count = static_cast<int64_t>(grads.size());
+    const Tensor squares = Tensor::empty({count}, DType::f64, grads.front().device());
+    for (int64_t i = 0; i < count; ++i) {
+        const Tensor& g = grads[static_cast<size_t>(i)];
         dispatch_float(g.dtype(), "gradient_norm", [&](auto zero) {
             using T = decltype(zero);
             backend(g.device())
                 .table<T>()
-                .sum_of_squares(default_context(g.device()), &squares, g.data<T>(), g.numel());
+                .sum_of_squares(default_context(g.device()), squares.ptr<double>() + i, g.ptr<T>(),
+                                g.numel());
         });
-        total += squares;
     }
+    double total = 0;
+    for (const double part : squares.to_vector<double>()) total += part;
     return std::sqrt(total);
 }
 
@@ -63,10 +68,10 @@ void AdamW::step(double lr, double scale) {
         dispatch_float(value.dtype(), "adamw", [&](auto zero) {
             using T = decltype(zero);
             typename OptimKernels<T>::AdamWArgs args;
-            args.param = value.data<T>();
-            args.m = entry.m.data<T>();
-            args.v = entry.v.data<T>();
-            args.grad = g.data<T>();
+            args.param = value.ptr<T>();
+            args.m = entry.m.ptr<T>();
+            args.v = entry.v.ptr<T>();
+            args.grad = g.ptr<T>();
             args.n = value.numel();
             args.lr = lr * entry.rate_factor;
             args.beta1 = options_.beta1;

@@ -88,7 +88,8 @@ std::string metadata_text(const SafetensorsFile& file, const char* key) {
 }  // namespace
 
 void Checkpoint::add(const std::string& prefix, const NamedTensors& named) {
-    for (const auto& [name, tensor] : named) tensors.emplace_back(prefix + "." + name, tensor);
+    for (const auto& [name, tensor] : named)
+        tensors.emplace_back(prefix + "." + name, tensor.cpu());
 }
 
 NamedTensors Checkpoint::section(const std::string& prefix) const {

@@ -21,6 +21,7 @@ Backend make_cpu_backend() {
     fill_optim(b);
     fill_random(b);
     fill_copy(b);
+    fill_memory(b);
     return b;
 }
 

@@ -19,5 +19,6 @@ void fill_embedding(Backend& backend);
 void fill_optim(Backend& backend);
 void fill_random(Backend& backend);
 void fill_copy(Backend& backend);
+void fill_memory(Backend& backend);
 
 }  // namespace mc

@@ -40,6 +40,7 @@ Backend make_backend() {
     fill_optim(b);
     fill_random(b);
     fill_copy(b);
+    fill_memory(b);
     return b;
 }
 

@@ -18,6 +18,7 @@ void fill_embedding(Backend& backend);
 void fill_optim(Backend& backend);
 void fill_random(Backend& backend);
 void fill_copy(Backend& backend);
+void fill_memory(Backend& backend);
 
 // The table with every family, whether there is a device or not.
 Backend make_backend();

@@ -146,7 +146,7 @@ class PickleWriter {
 
     // The number of the storage with these elements: tied weights are stored once.
     size_t store(const Tensor& tensor) {
-        const auto same = std::tuple(tensor.is_contiguous() ? tensor.raw() : nullptr,
+        const auto same = std::tuple(tensor.is_contiguous() ? tensor.raw_ptr() : nullptr,
                                      tensor.numel(), tensor.dtype());
         if (std::get<0>(same) && tensor.numel() > 0) {
             const auto [found, is_new] = numbers_.emplace(same, storages_.size());
@@ -170,7 +170,7 @@ void write_archive(const std::filesystem::path& path, PickleWriter& pickle) {
     add("data.pkl", program.data(), program.size());
     add("byteorder", "little", 6);
     for (size_t i = 0; i < pickle.storages().size(); ++i) {
-        const Tensor tensor = pickle.storages()[i].contiguous();
+        const Tensor tensor = pickle.storages()[i].cpu().contiguous();
         add(fmt::format("data/{}", i), tensor.raw(),
             static_cast<size_t>(tensor.numel()) * size_of(tensor.dtype()));
     }

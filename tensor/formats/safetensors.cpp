@@ -258,7 +258,7 @@ void write_safetensors(const std::filesystem::path& path, const NamedTensors& te
     file.write(&length, 8);
     file.write(text);
     for (const auto* named : order) {
-        const Tensor t = named->second.contiguous();
+        const Tensor t = named->second.cpu().contiguous();
         file.write(t.raw(), static_cast<size_t>(t.numel()) * size_of(t.dtype()));
     }
     file.commit();

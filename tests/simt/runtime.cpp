@@ -292,6 +292,13 @@ cudaError_t cudaFree(void* p) {
     if (p && !runtime().release(p)) return cudaErrorInvalidValue;
     return runtime().error;
 }
+// Page-locked memory is the host's: only the copies know.
+cudaError_t cudaMallocHost(void** p, size_t bytes) {
+    const Lock lock(runtime().mutex);
+    if (runtime().error != cudaSuccess) return runtime().error;
+    *p = std::malloc(bytes);
+    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
 cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t) {
     return cudaMalloc(p, bytes);
 }

@@ -1,0 +1,98 @@
+// The GPU's memory. An upload goes through a ring of page-locked memory, so that nobody waits for
+// it: the step's small inputs (ids, masks, scalars) would each drain the stream otherwise.
+#include "kernels/memory.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/fill.h"
+
+namespace mc::cuda {
+
+namespace {
+
+// Two halves: one is written while what was put in the other is on its way.
+class UploadRing {
+  public:
+    static constexpr size_t kHalf = size_t{8} << 20;
+
+    void upload(const Context& context, void* dst, const void* src, size_t bytes) {
+        const cudaStream_t stream = stream_of(context);
+        if (bytes > kHalf) {  // large: what waiting costs is little beside it
+            MC_CUDA("upload", cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, stream));
+            MC_CUDA("upload", cudaStreamSynchronize(stream));
+            return;
+        }
+        const std::lock_guard lock(mutex_);
+        if (!data_) begin();
+        if (used_ + bytes > kHalf) {
+            MC_CUDA("upload", cudaEventRecord(left_[half_], stream));
+            half_ ^= 1;
+            used_ = 0;
+            MC_CUDA("upload", cudaEventSynchronize(left_[half_]));
+        }
+        unsigned char* place = data_ + static_cast<size_t>(half_) * kHalf + used_;
+        std::memcpy(place, src, bytes);
+        used_ = std::min(kHalf, (used_ + bytes + 63) / 64 * 64);
+        MC_CUDA("upload", cudaMemcpyAsync(dst, place, bytes, cudaMemcpyHostToDevice, stream));
+    }
+
+  private:
+    void begin() {
+        void* data = nullptr;
+        MC_CUDA("upload", cudaMallocHost(&data, 2 * kHalf));
+        for (cudaEvent_t& event : left_)
+            MC_CUDA("upload", cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+        data_ = static_cast<unsigned char*>(data);
+    }
+
+    std::mutex mutex_;
+    unsigned char* data_ = nullptr;
+    cudaEvent_t left_[2] = {};  // all copies out of a half are in the stream before it
+    int half_ = 0;
+    size_t used_ = 0;
+};
+
+UploadRing& upload_ring() {
+    static auto* ring = new UploadRing;  // never given back: the driver may be gone before statics
+    return *ring;
+}
+
+void allocate(Context&, void** data, size_t bytes) {
+    const cudaError_t status = cudaMalloc(data, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        *data = nullptr;
+        return;
+    }
+    check("allocate", "cudaMalloc(data, bytes)", status);
+}
+
+}  // namespace
+
+void fill_memory(Backend& backend) {
+    MemoryKernels& memory = backend.memory;
+    memory.allocate = allocate;
+    memory.release = [](Context&, void* data) { (void)cudaFree(data); };
+    memory.copy = [](Context& context, void* dst, const void* src, size_t bytes) {
+        if (bytes > 0)
+            MC_CUDA("copy",
+                    cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, stream_of(context)));
+    };
+    memory.upload = [](Context& context, void* dst, const void* src, size_t bytes) {
+        if (bytes > 0) upload_ring().upload(context, dst, src, bytes);
+    };
+    memory.download = [](Context& context, void* dst, const void* src, size_t bytes) {
+        if (bytes == 0) return;
+        MC_CUDA("download",
+                cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream_of(context)));
+        MC_CUDA("download", cudaStreamSynchronize(stream_of(context)));
+    };
+    memory.zero = [](Context& context, void* dst, size_t bytes) {
+        if (bytes > 0) MC_CUDA("zero", cudaMemsetAsync(dst, 0, bytes, stream_of(context)));
+    };
+}
+
+}  // namespace mc::cuda

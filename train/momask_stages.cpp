@@ -24,6 +24,13 @@ TokenBatch TokenStage::batch(int64_t step, Generator& generator) const {
     return token_batch(train_, tokens_, captions_, options_.batch, options_.seed, step, generator);
 }
 
+Tensor TokenStage::noisy(const Tensor& cond, Generator& generator) const {
+    if (options_.text_noise == 0) return cond;
+    const Tensor length = sqrt(mean(square(Var(cond)), 1, true)).value();  // (B, 1), of an element
+    const Var noise(generator.normal(cond.shape(), 0, options_.text_noise));
+    return add(Var(cond), mul(noise, Var(length))).value();
+}
+
 MaskedStage::MaskedStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                          TextEncoder& text)
     : TokenStage(options, tokenizer, text), model_(options.model, &init_) {}

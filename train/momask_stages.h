@@ -18,6 +18,9 @@ struct TokenStageOptions {
     MotionDataOptions data;
     std::string lexicon;  // caption rewording; empty: none
     double reword_share = 0.5;
+    // Normal noise on a training caption's embedding, its length as a share of the embedding's own:
+    // words that no caption has land near some caption, not on it. 0 in the reference.
+    double text_noise = 0;
     uint64_t seed = 3407;
 };
 
@@ -52,7 +55,7 @@ class TokenStage : public Stage {
     template <class Forward>
     Metrics learn(int64_t step, Generator& generator, const Forward& forward) {
         const TokenBatch data = batch(step, generator);
-        const Tensor cond = condition(data);
+        const Tensor cond = noisy(condition(data), generator);
         Tape tape;
         Tape::Recording recording(tape);
         GeneratorSource draws(generator);
@@ -75,6 +78,8 @@ class TokenStage : public Stage {
     }
 
     TokenBatch batch(int64_t step, Generator& generator) const;
+    // Text embeddings (B, E) with the options' noise.
+    Tensor noisy(const Tensor& cond, Generator& generator) const;
     // The text embeddings of a batch.
     Tensor condition(const TokenBatch& batch) const { return text_.encode(batch.captions); }
 

@@ -8,6 +8,8 @@
 
 #include "motion/mirror_text.h"
 
+#include "motion/skeleton.h"
+
 namespace mc::train {
 namespace {
 
@@ -90,6 +92,33 @@ size_t MotionData::draw_longer(double u, int64_t frames) const {
 
 void MotionData::normalised(size_t sample, int64_t start, int64_t frames, float* dst) const {
     normalisation_.normalise(data_.samples[sample].rows() + start * data_.dims, dst, frames);
+}
+
+void MotionData::at_speed(size_t sample, int64_t start, int64_t frames, double speed,
+                          float* dst) const {
+    const motion::Skeleton& skeleton = dims() == motion::kit_skeleton().feature_dims()
+                                           ? motion::kit_skeleton()
+                                           : motion::humanml3d_skeleton();
+    const int64_t d = dims(), last = data_.samples[sample].frames - 1;
+    const auto is_velocity = [&](int64_t c) {
+        return c < 3 || (c >= skeleton.vel_begin() && c < skeleton.contact_begin());
+    };
+    for (int64_t i = 0; i < frames; ++i) {
+        const double at = static_cast<double>(start) + static_cast<double>(i) * speed;
+        const int64_t before = std::min(static_cast<int64_t>(at), last);
+        const float share = static_cast<float>(at - static_cast<double>(before));
+        const float* a = data_.samples[sample].rows() + before * d;
+        const float* b = before < last ? a + d : a;
+        float* row = dst + i * d;
+        for (int64_t c = 0; c < d; ++c) {
+            if (c >= skeleton.contact_begin())
+                row[c] = share < 0.5f ? a[c] : b[c];
+            else
+                row[c] = (a[c] + share * (b[c] - a[c])) *
+                         (is_velocity(c) ? static_cast<float>(speed) : 1.0f);
+        }
+    }
+    normalisation_.normalise(dst, dst, frames);
 }
 
 Tensor MotionData::normalised(size_t sample, int64_t start, int64_t frames) const {

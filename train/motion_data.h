@@ -46,6 +46,10 @@ class MotionData {
     // Rows [start, start + frames) of a sample, z-normalised: (frames, dims).
     void normalised(size_t sample, int64_t start, int64_t frames, float* dst) const;
     Tensor normalised(size_t sample, int64_t start, int64_t frames) const;  // (1, frames, dims)
+    // The same motion done `speed` times as fast, z-normalised: (frames, dims), row i read at
+    // start + i * speed (the last one within the sample) between its two neighbours, velocities
+    // times `speed`, contacts from the nearer row.
+    void at_speed(size_t sample, int64_t start, int64_t frames, double speed, float* dst) const;
 
   private:
     motion::Dataset data_;

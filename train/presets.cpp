@@ -84,14 +84,15 @@ momask::TransformerConfig small_transformer(int64_t latent, int64_t layers, doub
 }
 
 Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts, double balance,
-                double reword_share) {
+                double reword_share, double text_noise) {
     return {{"batch", 64},
             {"min_frames", min_frames},
             {"padded_frames", padded_frames},
             {"reference_counts", reference_counts},
             {"balance", balance},
             {"feat_bias_power", 2},
-            {"reword_share", reword_share}};
+            {"reword_share", reword_share},
+            {"text_noise", text_noise}};
 }
 
 std::vector<Preset> token_presets(const momask::TransformerConfig& small, double full_cond_drop,
@@ -99,10 +100,10 @@ std::vector<Preset> token_presets(const momask::TransformerConfig& small, double
     momask::TransformerConfig full;
     full.cond_drop_prob = full_cond_drop;
     return {{"small", "two CPU cores, a few thousand clips",
-             merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5)),
+             merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5, 0)),
                     optimisation(small_steps, small_lr, 200, 0.01))},
             {"humanml3d", "the originals' size and recipe",
-             merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0)),
+             merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0)),
                     originals(182500, 1e-5, {50000}, 0.1))}};
 }
 
@@ -110,11 +111,15 @@ std::vector<Preset> token_presets(const momask::TransformerConfig& small, double
 
 const std::vector<Preset>& vq_presets() {
     static const std::vector<Preset> presets = [] {
-        const Json small_data = {{"batch", 64},      {"window", 64},   {"short_share", 0.3},
-                                 {"min_frames", 12}, {"balance", 0.5}, {"feat_bias_power", 2}};
+        const Json small_data = {{"batch", 64},          {"window", 64},     {"short_share", 0.3},
+                                 {"speed_change", 0.25}, {"min_frames", 12}, {"balance", 0.5},
+                                 {"feat_bias_power", 2}};
         Json full_data = small_data;
-        full_data.update(
-            {{"batch", 256}, {"short_share", 0.0}, {"min_frames", 64}, {"balance", 0.0}});
+        full_data.update({{"batch", 256},
+                          {"short_share", 0.0},
+                          {"speed_change", 0.0},
+                          {"min_frames", 64},
+                          {"balance", 0.0}});
         Json full_bad = originals(300000, 0, {200000}, 0.05);
         full_bad["warm_up"] = 1000;
         auto stage = [](const vq::RvqConfig& model, const Json& data, const Json& recipe) {
@@ -209,6 +214,7 @@ VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
     options.batch = config.at("batch");
     options.window = config.at("window");
     options.short_share = config.at("short_share");
+    options.speed_change = config.at("speed_change");
     options.data.root = data;
     options.data.min_frames = config.at("min_frames");
     options.data.balance = config.at("balance");
@@ -228,6 +234,7 @@ void read_token_options(const Json& config, const std::string& data, TokenStageO
     options.data.balance = config.at("balance");
     options.data.feat_bias_power = config.at("feat_bias_power");
     options.reword_share = config.at("reword_share");
+    options.text_noise = config.at("text_noise");
     options.seed = config.at("seed");
 }
 

@@ -40,15 +40,29 @@ Metrics VqStage::step(int64_t, Generator& generator) {
         batch = std::max<int64_t>(1, batch * options_.window / window);
     }
     Tensor motion = Tensor::empty({batch, window, train_.dims()});
-    const Tensor u = generator.uniform({batch, 2});
+    const bool varied = options_.speed_change > 0;
+    const Tensor u = generator.uniform({batch, varied ? 3 : 2});
     for (int64_t b = 0; b < batch; ++b) {
-        const size_t sample =
-            train_.draw_longer(static_cast<double>(u.data<float>()[2 * b]), window);
-        const int64_t places = train_.samples()[sample].frames - window + 1;
-        const int64_t start = std::min(
-            places - 1, static_cast<int64_t>(static_cast<double>(u.data<float>()[2 * b + 1]) *
-                                             static_cast<double>(places)));
-        train_.normalised(sample, start, window, motion.data<float>() + b * window * train_.dims());
+        const auto draw = [&](int64_t i) {
+            return static_cast<double>(u.data<float>()[b * u.size(1) + i]);
+        };
+        const size_t sample = train_.draw_longer(draw(0), window);
+        const int64_t frames = train_.samples()[sample].frames;
+        double speed = 1;
+        if (varied)  // as fast as its length allows
+            speed = std::min(std::exp((2 * draw(2) - 1) * std::log1p(options_.speed_change)),
+                             static_cast<double>(frames - 1) / static_cast<double>(window - 1));
+        const int64_t span =
+            static_cast<int64_t>(std::ceil(static_cast<double>(window - 1) * speed));
+        const int64_t places =
+            std::max<int64_t>(1, frames - span);  // rounding may ask for one more
+        const int64_t start =
+            std::min(places - 1, static_cast<int64_t>(draw(1) * static_cast<double>(places)));
+        float* to = motion.data<float>() + b * window * train_.dims();
+        if (varied)
+            train_.at_speed(sample, start, window, speed, to);
+        else
+            train_.normalised(sample, start, window, to);
     }
     Tape tape;
     Tape::Recording recording(tape);

@@ -13,6 +13,9 @@ struct VqStageOptions {
     // Share of the steps that train on shorter windows (down to data.min_frames, as many frames a
     // batch), so that short clips are seen and short motions decode well. 0 in the reference.
     double short_share = 0.3;
+    // Windows are played up to (1 + speed_change) times as fast or as slow, at a speed drawn evenly
+    // in its logarithm: more ways to move than the clips have. 0 in the reference.
+    double speed_change = 0;
     MotionDataOptions data;
     uint64_t seed = 3407;
 };

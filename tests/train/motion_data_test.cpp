@@ -85,3 +85,37 @@ TEST_CASE("motion data: contrastive batches pair sides and repeat no caption") {
     }
     CHECK(pairs > 0);
 }
+
+TEST_CASE("motion data: another speed is another sampling of the same motion") {
+    const MotionData data = Mirrored().data();
+    const int64_t d = data.dims(), all = data.samples()[0].frames;
+    const Tensor plain = data.normalised(0, 0, all), same = Tensor::empty({1, all, d});
+    data.at_speed(0, 0, all, 1, same.data<float>());
+    CHECK(same.to_vector<float>() == plain.to_vector<float>());
+
+    // Twice as fast: every second row, with twice the velocities.
+    const int64_t frames = (all - 1) / 2;
+    std::vector<float> fast(static_cast<size_t>(frames * d)), want(fast.size());
+    data.at_speed(0, 1, frames, 2, fast.data());
+    for (int64_t i = 0; i < frames; ++i)
+        for (int64_t c = 0; c < d; ++c) {
+            const bool velocity = c < 3 || (c >= 193 && c < 259);
+            want[static_cast<size_t>(i * d + c)] =
+                data.samples()[0].rows()[(1 + 2 * i) * d + c] * (velocity ? 2.0f : 1.0f);
+        }
+    data.normalisation().normalise(want.data(), want.data(), frames);
+    CHECK(fast == want);
+
+    // Half as fast: between two rows lies their mean; the last row is the clip's.
+    std::vector<float> slow(static_cast<size_t>((2 * all - 1) * d)), joints(static_cast<size_t>(d));
+    data.at_speed(0, 0, 2 * all - 1, 0.5, slow.data());
+    for (int64_t c = 4; c < 193; ++c) {
+        const auto at = [&](int64_t row) {
+            return static_cast<double>(plain.item<float>({0, row, c}));
+        };
+        CHECK(static_cast<double>(slow[static_cast<size_t>(5 * d + c)]) ==
+              doctest::Approx((at(2) + at(3)) / 2).epsilon(1e-4));
+        CHECK(static_cast<double>(slow[static_cast<size_t>((2 * all - 2) * d + c)]) ==
+              doctest::Approx(at(all - 1)).epsilon(1e-4));
+    }
+}

@@ -11,6 +11,7 @@
 
 #include "kernels/backend.h"
 #include "models/clip/bpe_learner.h"
+#include "models/clip/text_tower_file.h"
 #include "tools/common/cli.h"
 #include "train/text_stage.h"
 
@@ -44,7 +45,7 @@ int run_vocab(const VocabOptions& options) {
 }
 
 struct TextOptions {
-    std::string teacher, vocab, out, preset = "small";
+    std::string teacher, vocab, out, start, preset = "small";
     std::optional<std::string> config;
     std::vector<std::string> settings;
     std::optional<int64_t> steps, batch;
@@ -72,6 +73,8 @@ int run_text(const TextOptions& options) {
     const auto tokenizer = clip::Tokenizer::from_file(options.vocab);
     const auto teacher = train::read_text_teacher(options.teacher);
     train::TextStage stage(config, teacher, tokenizer);
+    if (!options.start.empty())
+        stage.student().text.load(clip::read_text_tower(options.start).state, {{}, options.start});
     // A run is resumed with the data that it began with.
     config["data"] = {{"sentences", teacher.size()}, {"vocabulary", tokenizer.vocab_size()}};
     train::LoopOptions loop = train::text_loop_options(config, options.out);
@@ -138,6 +141,9 @@ void add_text(CLI::App& app, std::function<int()>& action) {
         ->check(CLI::ExistingFile);
     sub->add_option("--out", options->out, "run folder: checkpoints, log, text_encoder.safetensors")
         ->required();
+    sub->add_option("--start", options->start,
+                    "begin from this text tower of the same sizes and vocabulary (safetensors)")
+        ->check(CLI::ExistingFile);
     sub->add_option("--preset", options->preset, preset_help())->capture_default_str();
     sub->add_option("--config", options->config, "JSON file with settings over the preset's");
     sub->add_option("--set", options->settings, "single settings over both, KEY=VALUE");

@@ -15,6 +15,7 @@ struct VqStageOptions {
     double short_share = 0.3;
     MotionDataOptions data;
     uint64_t seed = 3407;
+    DeviceType device = DeviceType::cpu;
 };
 
 class VqStage : public Stage {

@@ -4,6 +4,7 @@
 #include "tests/simt/device/close.h"
 #include "tests/synthetic_motion.h"
 #include "tests/test_paths.h"
+#include "train/token_data.h"
 #include "train/vq_stage.h"
 
 namespace mc::testing {
@@ -101,6 +102,7 @@ TEST_CASE("a tokenizer's training goes on on the other device") {
         to.model.load(from.model.state());
         to.model.quantizer().load_training_state(from.model.quantizer().training_state());
         to.optimizer.load(from.optimizer.state());
+        to.optimizer.clear_gradients();
         to.steps = from.steps;
     };
     cpu.learn();
@@ -111,8 +113,6 @@ TEST_CASE("a tokenizer's training goes on on the other device") {
     hand_over(gpu, cpu);
     check_same_step(gpu, cpu);
     cpu.model.to(kCuda);  // the averages come along
-    cpu.optimizer.clear_gradients();
-    gpu.optimizer.clear_gradients();
     cpu.learn();
     gpu.learn();
     check_same_averages(gpu.model.quantizer(), cpu.model.quantizer(), kSums);
@@ -179,26 +179,67 @@ TEST_CASE("motions are encoded and decoded the same on both devices") {
     CHECK(worst(got.reconstruction.value(), want.reconstruction.value()) < kSums);
 }
 
-TEST_CASE("a tokenizer's run that began on one device is resumed on the other") {
+// A small data set of made-up motions.
+struct Motions {
     ScratchDir scratch;
-    write_synthetic_mocap(scratch.path / "mocap", 8, 24);
-    motion::BuildOptions build;
-    build.mocap = scratch.path / "mocap";
-    build.out = scratch.path / "data";
-    motion::build_dataset(build);
+    train::MotionDataOptions options;
+    Motions() {
+        write_synthetic_mocap(scratch.path / "mocap", 40, 18);
+        motion::BuildOptions build;
+        build.mocap = scratch.path / "mocap";
+        build.out = scratch.path / "data";
+        build.mirror = false;
+        motion::build_dataset(build);
+        options.root = build.out.string();
+    }
+};
+
+TEST_CASE("clips are the same tokens on both devices") {
+    const Motions motions;
+    const train::MotionData data(train::with_split(motions.options, "val"));
+    vq::RvqConfig config = tiny();
+    config.net.dim_pose = 263;
+    Generator init(3);
+    vq::RvqVae model(config, &init);
+    for (auto& [name, codebook] : model.quantizer().buffers())
+        codebook->copy_(Generator(4).normal(codebook->shape()));
+    const train::TokenData cpu(data, model, 28);
+    model.to(kCuda);
+    const train::TokenData gpu(data, model, 28);
+    size_t starts = 0;
+    for (size_t i = 0; i < data.samples().size(); ++i) {
+        REQUIRE(gpu.variants(i).size() == cpu.variants(i).size());
+        for (size_t v = 0; v < cpu.variants(i).size(); ++v) {
+            CHECK(gpu.variants(i)[v].length == cpu.variants(i)[v].length);
+            CHECK(gpu.variants(i)[v].ids == cpu.variants(i)[v].ids);
+            // As if encoded alone.
+            const int64_t n = cpu.variants(i)[v].length;
+            const Tensor alone = Tensor::zeros({1, 28, 263});
+            data.normalised(i, static_cast<int64_t>(v), 4 * n, alone.data<float>());
+            model.to(DeviceType::cpu);
+            CHECK(cpu.variants(i)[v].ids == ids_of(model.encode(alone).slice(1, 0, n)));
+        }
+        starts = std::max(starts, cpu.variants(i).size());
+    }
+    CHECK(starts > 1);
+}
+
+TEST_CASE("a tokenizer's run that began on one device is resumed on the other") {
+    const Motions motions;
     train::VqStageOptions options;
     options.model = tiny();
     options.model.net.dim_pose = 263;
     options.batch = 2;
     options.window = 16;
-    options.data.root = (scratch.path / "data").string();
+    options.data = motions.options;
     // The run, its first step on one device and its second on the other.
     const auto losses = [&](const char* name, DeviceType first, DeviceType second) {
         train::LoopOptions loop;
-        loop.out = scratch.path / name;
+        loop.out = motions.scratch.path / name;
         loop.rate = [](int64_t) { return 1e-3; };
         loop.validate_every = 100;
         loop.quiet = true;
+        loop.config = nlohmann::json::object();
         std::vector<double> all;
         for (const int64_t step : {0, 1}) {
             options.device = step == 0 ? first : second;

@@ -196,15 +196,36 @@ class BundleReader {
     const TextChoice& text_;
 };
 
-NamedTensors halved(const nn::TensorMap& weights) {
+NamedTensors in_dtype(const nn::TensorMap& weights, DType dtype) {
     NamedTensors out;
     for (const auto& [name, tensor] : weights) {
-        const Tensor half = tensor.to(DType::f16);
-        check_finite(name + " in half precision", half);
-        out.emplace_back(name, half);
+        const Tensor stored = tensor.to(dtype);
+        check_finite(name + " as " + name_of(dtype), stored);
+        out.emplace_back(name, stored);
     }
     return out;
 }
+
+// Removes what was written of a bundle, unless it was kept.
+class Draft {
+  public:
+    explicit Draft(fs::path folder) : folder_(std::move(folder)) {
+        fs::remove_all(folder_);
+        fs::create_directories(folder_);
+    }
+    ~Draft() {
+        std::error_code ignored;
+        if (!kept_) fs::remove_all(folder_, ignored);
+    }
+    Draft(const Draft&) = delete;
+    Draft& operator=(const Draft&) = delete;
+    const fs::path& folder() const { return folder_; }
+    void keep() { kept_ = true; }
+
+  private:
+    fs::path folder_;
+    bool kept_ = false;
+};
 
 }  // namespace
 
@@ -222,26 +243,20 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     return bundle;
 }
 
-Bundle load_public_checkpoints(const momask::PublicLayout& layout, const TextChoice& text) {
-    momask::Parts parts = momask::load_public_momask(layout);
-    parts.text = std::make_shared<clip::ClipTextEncoder>(text.weights, text.vocabulary);
-    Bundle bundle;
-    bundle.info = {{"generator", "momask"}, {"source", layout.checkpoints.string()}};
-    bundle.generator = std::make_unique<momask::MoMaskGenerator>(std::move(parts));
-    return bundle;
-}
-
 void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace) {
     if (fs::exists(folder) && !replace)
         throw Error(folder.string() + ": is there already; add --replace, or name another folder");
-    const fs::path fresh = folder.string() + ".tmp";
-    fs::remove_all(fresh);
-    fs::create_directories(fresh);
+    Draft draft(folder.string() + ".tmp");
+    const fs::path& fresh = draft.folder();
+    const auto write = [&](const std::string& name, const nn::TensorMap& weights,
+                           const StringMap& about) {
+        write_safetensors(fresh / name, in_dtype(weights, parts.dtype), about);
+    };
     const StringMap about = {{"licence", parts.licence}, {"provenance", parts.provenance}};
     const clip::TextTowerFile tower = clip::read_text_tower(parts.text_encoder);
     StringMap text_about = about;
     text_about["heads"] = std::to_string(tower.config.heads);
-    write_safetensors(fresh / "text_encoder.safetensors", halved(tower.state), text_about);
+    write("text_encoder.safetensors", tower.state, text_about);
     fs::copy_file(parts.vocabulary, fresh / "vocab.txt.gz");
     const std::string base = base_section(parts.generator);
     Json info = {{"format", "moclip-bundle"},
@@ -264,14 +279,14 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
                    {"order_agnostic", parts.defaults.order_agnostic}}},
                  {"licence", parts.licence},
                  {"provenance", parts.provenance}};
-    write_safetensors(fresh / "vq.safetensors", halved(parts.vq_weights), about);
-    write_safetensors(fresh / (base + ".safetensors"), halved(parts.base_weights), about);
+    write("vq.safetensors", parts.vq_weights, about);
+    write(base + ".safetensors", parts.base_weights, about);
     if (!parts.residual_weights.empty()) {
-        write_safetensors(fresh / "residual.safetensors", halved(parts.residual_weights), about);
+        write("residual.safetensors", parts.residual_weights, about);
         info["residual"] = {{"weights", "residual.safetensors"}, {"config", parts.residual}};
     }
     if (!parts.length_weights.empty()) {
-        write_safetensors(fresh / "length.safetensors", halved(parts.length_weights), about);
+        write("length.safetensors", parts.length_weights, about);
         info["length"] = parts.length;
         info["length"]["weights"] = "length.safetensors";
     }
@@ -281,6 +296,7 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
     fs::remove_all(old);
     if (fs::exists(folder)) fs::rename(folder, old);
     fs::rename(fresh, folder);
+    draft.keep();
     fs::remove_all(old);
 }
 

@@ -10,16 +10,17 @@
 //     residual.safetensors        may be missing, and BAD has none
 //     length.safetensors          may be missing, and BAMM needs none
 //
-// Weights are stored in half precision and computed in f32. Every file is checked before use:
-// missing, truncated, mis-shaped and non-finite weights are one clear line each.
+// Weights are stored in half precision (or full, where asked for) and computed in f32. Every file
+// is checked before use: missing, truncated, mis-shaped and non-finite weights are one clear line
+// each.
 #pragma once
 
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "models/momask/public_layout.h"
 #include "models/motion_generator.h"
+#include "models/public_checkpoint.h"
 #include "nn/module.h"
 
 namespace mc {
@@ -39,21 +40,25 @@ struct TextChoice {
 
 Bundle load_bundle(const std::filesystem::path& folder, const TextChoice& text = {});
 
-// MoMask's public checkpoints (momask/public_layout.h), which bring no text encoder: `text` names
+// Public checkpoints ({momask,bamm,bad}/public_layout.h), which bring no text encoder: `text` names
 // CLIP's or MoCLIP's, the options are the originals'.
-Bundle load_public_checkpoints(const momask::PublicLayout& layout, const TextChoice& text);
+Bundle load_public_checkpoints(const PublicLayout& layout, const TextChoice& text);
 
 // What a bundle is written from.
 struct BundleParts {
     std::string generator = "momask";                // or bamm, bad
-    std::filesystem::path text_encoder, vocabulary;  // copied (weights converted to half)
+    std::filesystem::path text_encoder, vocabulary;  // copied (weights converted to `dtype`)
     nlohmann::json vq, base, residual, length;       // configurations
     nn::TensorMap vq_weights, base_weights, residual_weights, length_weights;
     std::vector<double> mean, std;
     double fps = 20;
     GenerationOptions defaults;
+    DType dtype = DType::f16;  // or f32: of the weights in the files
     std::string licence, provenance;
 };
+// Public checkpoints as such parts; licence and provenance are left to the caller.
+BundleParts public_bundle_parts(const PublicLayout& layout, const TextChoice& text);
+
 // The folder appears whole: it is written beside and renamed; an existing folder is an error unless
 // `replace`.
 void write_bundle(const std::filesystem::path& folder, const BundleParts& parts, bool replace);

@@ -39,12 +39,6 @@ motion::FeatureSequence motion_of(const Tensor& features,
     return out;
 }
 
-void refuse_edits(const std::vector<GenerationRequest>& requests, const std::string& who) {
-    for (const GenerationRequest& request : requests)
-        if (request.edit)
-            throw Error("[" + who + "] edits are made by momask alone; name one of its bundles");
-}
-
 void check_fit(const std::string& who, int64_t tokenizer_codes, int64_t model_codes,
                int64_t text_width, int64_t model_text_width, int64_t normalised_columns,
                int64_t feature_columns) {

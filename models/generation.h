@@ -31,9 +31,6 @@ int64_t tokens_of_frames(int64_t frames, int64_t unit, int64_t most, const std::
 motion::FeatureSequence motion_of(const Tensor& features,
                                   const motion::Normalisation& normalisation, double fps);
 
-// Error if a request asks for an edit, of a generator that has none.
-void refuse_edits(const std::vector<GenerationRequest>& requests, const std::string& who);
-
 // What fits together, or an Error that says what does not.
 void check_fit(const std::string& who, int64_t tokenizer_codes, int64_t model_codes,
                int64_t text_width, int64_t model_text_width, int64_t normalised_columns,

@@ -42,6 +42,26 @@ std::vector<bool> edited_tokens(const MotionEdit& edit, int64_t unit) {
     return edited;
 }
 
+Tensor kept_ids(const MotionEdit& edit, const vq::RvqVae& tokenizer,
+                const motion::Normalisation& normalisation, int64_t max_tokens,
+                const std::string& who) {
+    const int64_t unit = tokenizer.unit();
+    check_edit(edit, unit, max_tokens);
+    if (edit.source.dims != normalisation.dims())
+        throw Error(fmt::format("[{}] the motion has {} features a frame, this model {}", who,
+                                edit.source.dims, normalisation.dims()));
+    const std::vector<bool> edited = edited_tokens(edit, unit);
+    const int64_t n = static_cast<int64_t>(edited.size()), frames = n * unit;
+    Tensor motion = Tensor::empty({1, frames, edit.source.dims});
+    normalisation.normalise(edit.source.rows.data(), motion.data<float>(), frames);
+    Tensor ids = tokenizer.encode(motion);  // (1, n, Q)
+    const int64_t layers = ids.size(2);
+    for (int64_t i = 0; i < n; ++i)
+        if (edited[static_cast<size_t>(i)])
+            std::fill_n(ids.data<int64_t>() + i * layers, layers, int64_t{-1});
+    return ids;
+}
+
 motion::FeatureSequence splice(const MotionEdit& edit, const motion::FeatureSequence& made) {
     std::vector<bool> edited(static_cast<size_t>(edit.source.frames));
     for (const auto& [from, to] : edit.ranges)

@@ -32,7 +32,8 @@ struct GenerationRequest {
     std::string prompt;
     std::optional<int64_t>
         frames;  // a multiple of 4 is used (floor); none: the length estimator decides
-    std::optional<MotionEdit> edit = {};  // then the length is the source's; other rows keep their bits
+    std::optional<MotionEdit> edit =
+        {};  // then the length is the source's; other rows keep their bits
 };
 
 class MotionGenerator {
@@ -43,6 +44,8 @@ class MotionGenerator {
         const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;
     // What the last generate() spent on each stage, in order.
     virtual const std::vector<std::pair<std::string, double>>& stage_seconds() const = 0;
+    // What the last generate() had to change in its prompts, a line each: those that are too long.
+    virtual const std::vector<std::string>& warnings() const = 0;
     virtual double fps() const = 0;
     virtual int64_t unit() const = 0;  // lengths are multiples of so many frames
     virtual int64_t max_frames() const = 0;

@@ -20,6 +20,10 @@ class TextEncoder {
     // word_width) f32, one row a position, those after the end included.
     virtual int64_t word_width() const = 0;
     virtual Tensor words(const std::vector<std::string>& prompts) = 0;
+
+    // What the last call of encode() or words() had to change, a line a prompt: those that are too
+    // long.
+    virtual const std::vector<std::string>& warnings() const = 0;
 };
 
 }  // namespace mc

@@ -43,6 +43,7 @@ struct Options {
 };
 
 constexpr size_t kMaxPromptBytes = 100000;
+constexpr double kLeastSeconds = 1;  // shorter motions are in no data set that these learn from
 
 std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerator& generator,
                                  const std::string& place) {
@@ -50,10 +51,9 @@ std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerat
     char* end = nullptr;
     const double value = std::strtod(seconds.c_str(), &end);
     const double most = static_cast<double>(generator.max_frames()) / generator.fps();
-    const double least = static_cast<double>(generator.unit()) / generator.fps();
-    if (end == seconds.c_str() || *end != '\0' || !(value >= least && value <= most))
-        throw Error(fmt::format("{}: length {} is not \"auto\" or {:.1f} to {:.1f} seconds", place,
-                                seconds, least, most));
+    if (end == seconds.c_str() || *end != '\0' || !(value >= kLeastSeconds && value <= most))
+        throw Error(fmt::format("{}: length {} is not \"auto\" or {:.0f} to {:.1f} seconds", place,
+                                seconds, kLeastSeconds, most));
     return static_cast<int64_t>(std::lround(value * generator.fps()));
 }
 
@@ -153,8 +153,9 @@ Bundle open_bundle(const Options& options) {
         return bundle;
     }
     if (text.vocabulary.empty()) text.vocabulary = clip_vocabulary();
-    return load_public_checkpoints(
-        {options.checkpoints, options.masked_name, options.residual_name}, text);
+    PublicLayout layout{options.checkpoints, options.masked_name, options.residual_name};
+    if (!options.generator.empty()) layout.generator = options.generator;
+    return load_public_checkpoints(layout, text);
 }
 
 class Stopwatch {
@@ -215,6 +216,8 @@ int run(const Options& options) {
         std::vector<motion::FeatureSequence> takes = generator.generate(
             std::vector<GenerationRequest>(static_cast<size_t>(options.count), requests[i]), how);
         generate_seconds += watch.lap();
+        for (const std::string& warning : generator.warnings())
+            fmt::print(stderr, "generate: warning: {}\n", warning);
         for (const auto& [stage, seconds] : generator.stage_seconds()) {
             auto found = std::find_if(stages.begin(), stages.end(),
                                       [&](const auto& s) { return s.first == stage; });
@@ -295,13 +298,15 @@ int main(int argc, char** argv) {
                                        "(.safetensors, .pt, .pth)")
                             ->check(CLI::ExistingFile);
     CLI::Option* checkpoints =
-        app.add_option("--checkpoints", options.checkpoints,
-                       "MoMask's public checkpoints folder instead of a bundle")
+        app.add_option(
+               "--checkpoints", options.checkpoints,
+               "public checkpoints instead of a bundle: MoMask's checkpoints folder, or with "
+               "--generator bamm or bad the folder of theirs")
             ->check(CLI::ExistingDirectory)
             ->excludes(bundle)
             ->needs(text);
     app.add_option("--masked-name", options.masked_name,
-                   "run of the masked transformer, where there are several")
+                   "run of the base transformer, where there are several")
         ->needs(checkpoints);
     app.add_option("--residual-name", options.residual_name, "run of the residual transformer")
         ->needs(checkpoints);
@@ -312,12 +317,12 @@ int main(int argc, char** argv) {
         ->needs(text);
     app.add_option(
            "--generator", options.generator,
-           "momask, bamm or bad [what the bundle is of]; bamm and bad stand for the bundles "
-           "pretrained/bamm and pretrained/bad unless --bundle names one")
-        ->check(CLI::IsMember({"momask", "bamm", "bad"}))
-        ->excludes(checkpoints);
+           "momask, bamm or bad [what the bundle is of; of --checkpoints momask]; bamm and bad "
+           "stand for the bundles pretrained/bamm and pretrained/bad unless --bundle or "
+           "--checkpoints names others")
+        ->check(CLI::IsMember({"momask", "bamm", "bad"}));
     app.add_option("--length", options.length,
-                   "seconds (0.2 to 9.8), or auto: estimated from the text")
+                   "seconds (1 to 9.8), or auto: estimated from the text")
         ->capture_default_str();
     CLI::Option* edit =
         app.add_option(
@@ -356,6 +361,8 @@ int main(int argc, char** argv) {
         "  generate \"a person jumps\"\n"
         "  generate \"someone walks in a circle\" --length 6 --count 4 --seed 7 --format bvh,glb\n"
         "  generate --prompts prompts.txt --out takes\n"
-        "  generate \"a person jumps\" --edit takes/walk.npy --frames 40:80");
+        "  generate \"a person jumps\" --edit takes/walk.npy --frames 40:80\n"
+        "  generate \"a person jumps\" --checkpoints BAMM --generator bamm --text-encoder "
+        "ViT-B-32.pt");
     return run_program(app, argc, argv, [&] { return run(options); });
 }

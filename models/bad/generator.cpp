@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "models/generation.h"
+#include "models/motion_edit.h"
 
 namespace mc::bad {
 
@@ -24,7 +25,6 @@ BadGenerator::BadGenerator(Parts parts) : parts_(std::move(parts)) {
 std::vector<motion::FeatureSequence> BadGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
     Tape::Pause no_tape;
-    refuse_edits(requests, "bad");
     StageClock clock(seconds_);
     std::vector<std::string> prompts;
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);
@@ -38,8 +38,14 @@ std::vector<motion::FeatureSequence> BadGenerator::generate(
         const Text text{sentences.slice(0, at, at + 1).contiguous(),
                         words.slice(0, at, at + 1).contiguous()};
         const Tensor length_draw = draws.uniform("length", {1});
+        const std::optional<MotionEdit>& edit = requests[i].edit;
         int64_t tokens = 0;
-        if (requests[i].frames)
+        Tensor kept;  // (1, n)
+        if (edit) {
+            kept = kept_ids(*edit, *parts_.tokenizer, parts_.normalisation, max_tokens(), "bad")
+                       .squeeze(2);
+            tokens = kept.size(1);
+        } else if (requests[i].frames)
             tokens = tokens_of_frames(*requests[i].frames, unit(), max_tokens(), "bad");
         else if (parts_.length)  // at least one token, where the original may say none
             tokens = std::clamp<int64_t>(parts_.length->sample(text.sentence, length_draw)[0], 1,
@@ -47,11 +53,12 @@ std::vector<motion::FeatureSequence> BadGenerator::generate(
         else
             throw Error("[bad] this model has no length estimator; name a length");
         clock.add("length");
-        const Tensor ids = parts_.transformer->generate(text, {tokens}, options, draws);
+        const Tensor ids = parts_.transformer->generate(text, {tokens}, options, draws, {}, kept);
         clock.add("tokens");
         const Tensor own = ids.slice(1, 0, tokens).contiguous().unsqueeze(2);  // (1, n, 1)
-        motions.push_back(
-            motion_of(parts_.tokenizer->decode(own), parts_.normalisation, parts_.fps));
+        const motion::FeatureSequence made =
+            motion_of(parts_.tokenizer->decode(own), parts_.normalisation, parts_.fps);
+        motions.push_back(edit ? splice(*edit, made) : made);
         clock.add("decode");
     }
     return motions;

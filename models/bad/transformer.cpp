@@ -248,7 +248,7 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
 
 Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengths,
                              const GenerationOptions& options, UniformSource& draws,
-                             const Watch& watch) const {
+                             const Watch& watch, const Tensor& keep_in) const {
     const int64_t batch = static_cast<int64_t>(lengths.size()), n = config_.tokens(),
                   s = n + kConditions, classes = config_.nb_code;
     const bool reference = config_.reference_sampling;
@@ -259,20 +259,35 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
     Corruption corruption{Tensor::zeros({batch, n}, DType::boolean),
                           Tensor::empty({batch, n}, DType::i64)};
     Tensor ids = Tensor::empty({batch, n}, DType::i64);
+    const Tensor keep = keep_in.defined() ? keep_in.contiguous() : Tensor();
+    const auto kept = [&](int64_t b, int64_t i) {
+        return keep.defined() ? keep.data<int64_t>()[b * keep.size(1) + i] : int64_t{-1};
+    };
     std::vector<float> score(static_cast<size_t>(batch * n), kSettled);
     std::vector<float> span;
+    std::vector<std::vector<int64_t>> open(static_cast<size_t>(batch));  // places that are made
     for (int64_t b = 0; b < batch; ++b) {
         const int64_t length = lengths[b];
         if (length < 1 || length >= n)
             throw Error("[bad] a length of " + std::to_string(length) + " tokens, want 1 to " +
                         std::to_string(n - 1));
         span.push_back(step_span(options.steps, length));
-        shuffled(order.data<float>() + b * n, length, n, corruption.ranks.data<int64_t>() + b * n);
+        int64_t* rank = corruption.ranks.data<int64_t>() + b * n;
+        shuffled(order.data<float>() + b * n, length, n, rank);
         for (int64_t i = 0; i < n; ++i) {
-            corruption.masked.data<bool>()[b * n + i] = i < length;
-            ids.data<int64_t>()[b * n + i] = i == length ? end_id() : pad_id();
-            if (i < length) score[b * n + i] = 0;
+            const int64_t at = b * n + i, id = i < length ? kept(b, i) : -1;
+            const bool made = i < length && id < 0;
+            corruption.masked.data<bool>()[at] = made;
+            ids.data<int64_t>()[at] = i == length ? end_id() : id >= 0 ? id : pad_id();
+            if (!made) continue;
+            score[at] = 0;
+            open[b].push_back(i);
         }
+        // The order of those that are made among themselves: 0 .. their number - 1.
+        std::vector<int64_t> among(open[b]);
+        std::sort(among.begin(), among.end(),
+                  [&](int64_t x, int64_t y) { return rank[x] < rank[y]; });
+        for (size_t r = 0; r < among.size(); ++r) rank[among[r]] = static_cast<int64_t>(r);
     }
     bool* masked = corruption.masked.data<bool>();
     const int64_t* ranks = corruption.ranks.data<int64_t>();
@@ -291,12 +306,13 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         }
         if (done && (batch == 1 || !reference)) break;
         for (int64_t b = 0; b < batch; ++b) {
-            const int64_t length = lengths[b], count = masked_before(step, span[b], length);
+            const int64_t all = static_cast<int64_t>(open[b].size()),
+                          count = masked_before(step, span[b], all);
             const std::vector<int64_t> by_score = momask::ranks(score.data() + b * n, n);
-            for (int64_t i = 0; i < length; ++i) {
+            for (int64_t i : open[b]) {
                 const int64_t at = b * n + i;
                 masked[at] =
-                    options.order_agnostic ? ranks[at] >= length - count : by_score[i] < count;
+                    options.order_agnostic ? ranks[at] >= all - count : by_score[i] < count;
                 if (masked[at]) ids.data<int64_t>()[at] = mask_id(ranks[at]);
             }
         }

@@ -71,10 +71,12 @@ class Transformer : public nn::Module {
     // options'; temperature 0 takes the likeliest. options.order_agnostic: OAAS, drawing
     // categorically of the options.top_k likeliest; else CBS, drawing with Gumbel noise of all.
     // Draws draw.uniform0 (B), draw.rand0, draw.rand1 (B, N), then at temperatures above 0
-    // "noise.step{k}": (B, N) for OAAS, (B, N, nb_code) for CBS.
+    // "noise.step{k}": (B, N) for OAAS, (B, N, nb_code) for CBS. With `keep` (B, n; -1 = generate;
+    // generators.md 7.5, editing) the given ids stay and only the rest is made, counted and ordered
+    // among itself (the original forgets one of them when it counts, QUIRK Q37).
     Tensor generate(const Text& text, const std::vector<int64_t>& lengths,
-                    const GenerationOptions& options, UniformSource& draws,
-                    const Watch& watch = {}) const;
+                    const GenerationOptions& options, UniformSource& draws, const Watch& watch = {},
+                    const Tensor& keep = {}) const;
 
   private:
     struct ScalarEmbedder : nn::Module {  // a number to a vector, as diffusion models embed times

@@ -1,6 +1,7 @@
 #include "models/bamm/generator.h"
 
 #include "models/generation.h"
+#include "models/motion_edit.h"
 
 namespace mc::bamm {
 
@@ -20,7 +21,6 @@ BammGenerator::BammGenerator(Parts parts) : parts_(std::move(parts)) {
 std::vector<motion::FeatureSequence> BammGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
     Tape::Pause no_tape;
-    refuse_edits(requests, "bamm");
     StageClock clock(seconds_);
     std::vector<std::string> prompts;
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);
@@ -32,18 +32,30 @@ std::vector<motion::FeatureSequence> BammGenerator::generate(
         GeneratorSource draws(generator);
         const int64_t at = static_cast<int64_t>(i);
         const Tensor cond = text.slice(0, at, at + 1).contiguous();
-        std::vector<int64_t> wanted;
-        if (requests[i].frames)
-            wanted = {tokens_of_frames(*requests[i].frames, unit(), kMaxTokens, "bamm")};
-        const Transformer::Generated base =
-            parts_.base->generate(cond, wanted, kMaxTokens, options, draws);
+        const std::optional<MotionEdit>& edit = requests[i].edit;
+        GenerationOptions how = options;
+        Tensor kept, ids;  // (1, n, Q), (1, n)
+        if (edit) {
+            how.residual_guidance = kEditResidualGuidance;
+            kept = kept_ids(*edit, *parts_.tokenizer, parts_.normalisation, kMaxTokens, "bamm");
+            clock.add("encode");
+            ids = parts_.base->fill(cond, kept.slice(2, 0, 1).squeeze(2), how, draws);
+        } else {
+            std::vector<int64_t> wanted;
+            if (requests[i].frames)
+                wanted = {tokens_of_frames(*requests[i].frames, unit(), kMaxTokens, "bamm")};
+            const Transformer::Generated base =
+                parts_.base->generate(cond, wanted, kMaxTokens, how, draws);
+            ids = base.ids.slice(1, 0, base.lengths[0]).contiguous();
+        }
         clock.add("tokens");
-        Tensor ids = base.ids.slice(1, 0, base.lengths[0]).contiguous();  // (1, n)
-        ids = parts_.residual ? parts_.residual->generate(ids, cond, base.lengths, options, draws)
-                              : ids.unsqueeze(2);  // (1, n, Q)
+        ids = parts_.residual
+                  ? parts_.residual->generate(ids, cond, {ids.size(1)}, how, draws, kept)
+                  : ids.unsqueeze(2);  // (1, n, Q)
         clock.add("residual");
-        motions.push_back(
-            motion_of(parts_.tokenizer->decode(ids), parts_.normalisation, parts_.fps));
+        const motion::FeatureSequence made =
+            motion_of(parts_.tokenizer->decode(ids), parts_.normalisation, parts_.fps);
+        motions.push_back(edit ? splice(*edit, made) : made);
         clock.add("decode");
     }
     return motions;

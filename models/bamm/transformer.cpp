@@ -107,7 +107,7 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
 }
 
 Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, const Tensor& known,
-                                      double guidance, bool with_end, int64_t first,
+                                      double guidance, bool with_end, bool keep, int64_t first,
                                       const GenerationOptions& options,
                                       UniformSource& draws) const {
     const int64_t batch = ids_in.size(0), n = ids_in.size(1);
@@ -115,7 +115,17 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     const bool reference = own_config_.reference_sampling;
     const int64_t k = reference ? classes : momask::top_k_count(options.top_k, classes);
     Sweep out{ids_in.contiguous().clone(), Tensor::empty({batch, n - 1})};
+    const auto kept = [&](int64_t b, int64_t at) {
+        return keep && known.item<int64_t>({b, at}) != pad_id();
+    };
     for (int64_t at = 0; at + 1 < n; ++at) {
+        const Tensor u = draws.uniform("noise.draw" + std::to_string(first + at), {batch});
+        int64_t made = 0;
+        for (int64_t b = 0; b < batch; ++b) {
+            made += !kept(b, at);
+            out.probabilities.data<float>()[b * (n - 1) + at] = 1;
+        }
+        if (made == 0) continue;
         // Without known tokens nothing looks ahead: what follows need not be computed.
         const int64_t seen = known.defined() ? n : std::max<int64_t>(at, 1);
         const Tensor fed = out.ids.slice(1, 0, seen).contiguous();
@@ -129,15 +139,13 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
                                   .slice(2, 0, classes)
                                   .contiguous()
                                   .reshape({batch, classes});
-        const Tensor u = draws.uniform("noise.draw" + std::to_string(first + at), {batch});
         const std::vector<int64_t> drawn = momask::sample_categorical(
             scores, k, reference ? 1.0 : options.temperature, u.data<float>());
         const std::vector<float> p = momask::probability_of(scores, drawn);
         for (int64_t b = 0; b < batch; ++b) {
+            if (kept(b, at)) continue;
             out.probabilities.data<float>()[b * (n - 1) + at] = p[b];
-            const bool keep =
-                !reference && known.defined() && known.item<int64_t>({b, at}) != pad_id();
-            if (!keep) out.ids.data<int64_t>()[b * n + at] = drawn[b];
+            out.ids.data<int64_t>()[b * n + at] = drawn[b];
         }
         out.ids.bump_version();
     }
@@ -154,7 +162,7 @@ Transformer::Draft Transformer::draft(const Tensor& cond, const std::vector<int6
                         std::to_string(tokens));
     Draft out;
     out.sweep = sweep(Tensor::full({batch, n}, static_cast<double>(pad_id()), DType::i64), cond, {},
-                      options.guidance, lengths.empty(), 0, options, draws);
+                      options.guidance, lengths.empty(), false, 0, options, draws);
     out.lengths = lengths;
     out.ids = out.sweep.ids.clone();
     for (int64_t b = 0; b < batch; ++b) {
@@ -198,11 +206,32 @@ Tensor Transformer::kept_half(const Draft& draft, UniformSource& draws) const {
 Transformer::Sweep Transformer::refine(const Draft& draft, const Tensor& known, const Tensor& cond,
                                        const GenerationOptions& options,
                                        UniformSource& draws) const {
+    return sweep(draft.ids, cond, known, second_guidance(options), false,
+                 !own_config_.reference_sampling, draft.ids.size(1) - 1, options, draws);
+}
+
+double Transformer::second_guidance(const GenerationOptions& options) const {
     // The original's is fixed (QUIRK Q25); otherwise it is never stronger than the draft's.
-    const double guidance = own_config_.reference_sampling
-                                ? kSecondGuidance
-                                : std::min(options.guidance, kSecondGuidance);
-    return sweep(draft.ids, cond, known, guidance, false, draft.ids.size(1) - 1, options, draws);
+    return own_config_.reference_sampling ? kSecondGuidance
+                                          : std::min(options.guidance, kSecondGuidance);
+}
+
+Tensor Transformer::fill(const Tensor& cond, const Tensor& keep_in,
+                         const GenerationOptions& options, UniformSource& draws) const {
+    const Tensor keep = keep_in.contiguous();
+    const int64_t batch = keep.size(0), n = keep.size(1), wide = n + 1;
+    Tensor known = Tensor::empty({batch, wide}, DType::i64);
+    for (int64_t b = 0; b < batch; ++b) {
+        int64_t* row = known.data<int64_t>() + b * wide;
+        for (int64_t i = 0; i < n; ++i) {
+            const int64_t id = keep.data<int64_t>()[b * n + i];
+            row[i] = id < 0 ? pad_id() : id;
+        }
+        row[n] = end_id();
+    }
+    return sweep(known, cond, known, second_guidance(options), false, true, 0, options, draws)
+        .ids.slice(1, 0, n)
+        .contiguous();
 }
 
 Tensor Transformer::restored(const Tensor& ids, const Tensor& known, int64_t pad_id) {

@@ -51,13 +51,15 @@ class Transformer : public momask::Trunk {
                     const nn::Pass& pass, UniformSource& draws) const;
 
     // One pass of generation: tokens 0 .. N-2 of ids (B, N) drawn one after the other, of all
-    // classes or without the end. Draws "noise.draw{first + k}" (B).
+    // classes or without the end. Draws "noise.draw{first + k}" (B). `keep`: what is in `known`
+    // stays (its probability reads 1), where the original draws over it and restores it at the end
+    // (QUIRK Q27).
     struct Sweep {
         Tensor ids;            // (B, N)
         Tensor probabilities;  // (B, N - 1) of what was drawn
     };
     Sweep sweep(const Tensor& ids, const Tensor& cond, const Tensor& known, double guidance,
-                bool with_end, int64_t first, const GenerationOptions& options,
+                bool with_end, bool keep, int64_t first, const GenerationOptions& options,
                 UniformSource& draws) const;
 
     struct Draft {
@@ -85,7 +87,14 @@ class Transformer : public momask::Trunk {
     Generated generate(const Tensor& cond, const std::vector<int64_t>& lengths, int64_t tokens,
                        const GenerationOptions& options, UniformSource& draws) const;
 
+    // Editing (generators.md 4.6): the tokens that keep (B, n; -1 = make) lacks, in one
+    // bidirectional pass that leaves the others. -> (B, n). The original's second mask makes it
+    // blind to its text by accident (QUIRK Q28), which is repaired here.
+    Tensor fill(const Tensor& cond, const Tensor& keep, const GenerationOptions& options,
+                UniformSource& draws) const;
+
   private:
+    double second_guidance(const GenerationOptions& options) const;
     // (B, N + 1, D): condition and tokens with positions
     Var embed(const Tensor& ids, const Tensor& cond, const nn::Pass& pass) const;
     Var attend(const Tensor& ids, const Tensor& cond, const Tensor& known,

@@ -39,8 +39,7 @@ class ClipTextEncoder : public TextEncoder {
     // (prompts, context, width) f32: the rows before the projection, padding after the end.
     Tensor words(const std::vector<std::string>& prompts) override;
 
-    // What the last call of encode() or words() had to change, a line a prompt.
-    const std::vector<std::string>& warnings() const { return warnings_; }
+    const std::vector<std::string>& warnings() const override { return warnings_; }
 
     const TextConfig& config() const { return model_.config(); }
     const Tokenizer& tokenizer() const { return tokenizer_; }

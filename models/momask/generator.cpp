@@ -6,11 +6,6 @@
 #include "models/motion_edit.h"
 
 namespace mc::momask {
-namespace {
-
-constexpr double kEditResidualGuidance = 2;  // generators.md 3.7
-
-}  // namespace
 
 MoMaskGenerator::MoMaskGenerator(Parts parts) : parts_(std::move(parts)) {
     if (!parts_.text || !parts_.tokenizer || !parts_.masked)
@@ -35,23 +30,6 @@ int64_t MoMaskGenerator::tokens_of(const GenerationRequest& request, const Tenso
     return std::min(kMaxTokens, parts_.length->sample(cond, length_draw)[0]);
 }
 
-Tensor MoMaskGenerator::kept_ids(const MotionEdit& edit) const {
-    check_edit(edit, unit(), kMaxTokens);
-    if (edit.source.dims != parts_.normalisation.dims())
-        throw Error("[momask] the motion has " + std::to_string(edit.source.dims) +
-                    " features a frame, this model " + std::to_string(parts_.normalisation.dims()));
-    const std::vector<bool> edited = edited_tokens(edit, unit());
-    const int64_t n = static_cast<int64_t>(edited.size()), frames = n * unit();
-    Tensor motion = Tensor::empty({1, frames, edit.source.dims});
-    parts_.normalisation.normalise(edit.source.rows.data(), motion.data<float>(), frames);
-    Tensor ids = parts_.tokenizer->encode(motion);  // (1, n, Q)
-    const int64_t layers = ids.size(2);
-    for (int64_t i = 0; i < n; ++i)
-        if (edited[static_cast<size_t>(i)])
-            std::fill_n(ids.data<int64_t>() + i * layers, layers, int64_t{-1});
-    return ids;
-}
-
 std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
     Tape::Pause no_tape;
@@ -70,7 +48,7 @@ std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
         Tensor kept, kept_base;
         GenerationOptions how = options;
         if (edit) {
-            kept = kept_ids(*edit);
+            kept = kept_ids(*edit, *parts_.tokenizer, parts_.normalisation, kMaxTokens, "momask");
             kept_base = kept.slice(2, 0, 1).squeeze(2).contiguous();
             how.residual_guidance = kEditResidualGuidance;
             clock.add("encode");

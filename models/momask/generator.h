@@ -36,6 +36,7 @@ class MoMaskGenerator : public MotionGenerator {
     const std::vector<std::pair<std::string, double>>& stage_seconds() const override {
         return seconds_;
     }
+    const std::vector<std::string>& warnings() const override { return parts_.text->warnings(); }
     double fps() const override { return parts_.fps; }
     int64_t unit() const override { return parts_.tokenizer->unit(); }
     int64_t max_frames() const override { return kMaxTokens * unit(); }
@@ -43,7 +44,6 @@ class MoMaskGenerator : public MotionGenerator {
 
   private:
     int64_t tokens_of(const GenerationRequest& request, const Tensor& cond, UniformSource& draws);
-    Tensor kept_ids(const MotionEdit& edit) const;  // (1, n, Q), -1 where tokens are made
 
     Parts parts_;
     std::vector<std::pair<std::string, double>> seconds_;

@@ -2,87 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <functional>
-
-#include "models/opt_file.h"
-#include "tensor/finite.h"
-#include "tensor/formats/load_tensors.h"
-
 namespace mc::momask {
 namespace {
 
 namespace fs = std::filesystem;
 
-// The dataset folder: `path` itself or the one of t2m, kit below it.
-fs::path dataset_folder(const fs::path& path) {
-    if (!fs::is_directory(path))
-        throw Error(path.string() + ": is no folder; name MoMask's checkpoints folder");
-    for (const char* name : {"t2m", "kit"})
-        if (fs::is_directory(path / name)) return path / name;
-    return path;
-}
-
-struct Run {
-    fs::path folder;
-    OptFile opt;
-};
-
-// Runs of a kind among the folder's, or the one with the given name.
-Run choose(const fs::path& dataset, const std::string& name, const char* kind, const char* option,
-           const std::function<bool(const OptFile&)>& is_kind) {
-    std::vector<Run> found;
-    for (const auto& entry : fs::directory_iterator(dataset)) {
-        const fs::path opt = entry.path() / "opt.txt";
-        if (!fs::is_regular_file(opt)) continue;
-        if (!name.empty() && entry.path().filename() != name) continue;
-        OptFile read = read_opt_file(opt);
-        if (is_kind(read)) found.push_back({entry.path(), std::move(read)});
-    }
-    if (found.empty())
-        throw Error(fmt::format("{}: has no {}{}", dataset.string(), kind,
-                                name.empty() ? "" : " called " + name));
-    if (found.size() > 1) {
-        std::string names;
-        for (const Run& run : found) names += " " + run.folder.filename().string();
-        throw Error(fmt::format("{}: has several runs of a {}:{}; choose one with {}",
-                                dataset.string(), kind, names, option));
-    }
-    return std::move(found.front());
-}
-
-fs::path checkpoint_in(const fs::path& run, std::initializer_list<const char*> names) {
-    std::string wanted;
-    for (const char* name : names) {
-        if (fs::is_regular_file(run / "model" / name)) return run / "model" / name;
-        wanted += std::string(wanted.empty() ? "" : " or ") + name;
-    }
-    throw Error(fmt::format("{}: has no {}", (run / "model").string(), wanted));
-}
-
-// The state dict below the first of `keys` that the file has.
-void load(nn::Module& module, const fs::path& path, std::initializer_list<const char*> keys,
-          const char* what) {
-    const TensorFile file = load_tensors(path);
-    nn::TensorMap state;
-    for (const char* key : keys) {
-        const std::string prefix = std::string(key) + ".";
-        for (const auto& [name, tensor] : file.tensors)
-            if (name.starts_with(prefix)) state[name.substr(prefix.size())] = tensor;
-        if (!state.empty()) break;
-    }
-    if (state.empty()) {
-        std::string holds;
-        if (file.values.defined())
-            for (size_t i = 0; i < std::min<size_t>(file.values.size(), 8); ++i)
-                holds += " " + file.values.key(i).repr(40);
-        throw Error(fmt::format("{}: is no checkpoint of {}; it holds{}", path.string(), what,
-                                holds.empty() ? " no state dict" : holds));
-    }
-    for (const auto& [name, tensor] : state) check_finite(path.string() + ": " + name, tensor);
-    module.load(state, {is_foreign_key, path.string()});
-    module.set_requires_grad(false);
-}
+constexpr int64_t kClipWidth = 512;  // of CLIP ViT-B/32, for which all were trained
 
 vq::RvqConfig rvq_config(const OptFile& opt) {
     vq::RvqConfig c;
@@ -119,46 +44,79 @@ TransformerConfig transformer_config(const OptFile& opt, const vq::RvqConfig& rv
 
 }  // namespace
 
-Parts load_public_momask(const PublicLayout& layout) {
-    constexpr int64_t kClipWidth = 512;  // of CLIP ViT-B/32, for which all were trained
-    const fs::path dataset = dataset_folder(layout.checkpoints);
-    const Run masked =
-        choose(dataset, layout.masked_name, "masked transformer", "--masked-name",
-               [](const OptFile& o) { return o.has("vq_name") && !o.flag("share_weight", false); });
-    const std::string vq_name = masked.opt.text("vq_name");
-    const Run rvq = choose(dataset, vq_name, "tokenizer", "vq_name in its opt.txt",
-                           [](const OptFile& o) { return o.has("nb_code"); });
-    const Run residual =
-        choose(dataset, layout.residual_name, "residual transformer", "--residual-name",
-               [](const OptFile& o) { return o.has("vq_name") && o.flag("share_weight", false); });
-    if (residual.opt.text("vq_name") != vq_name)
-        throw Error(
-            fmt::format("{}: vq_name: is {}, the masked transformer's is {}; they do not "
-                        "belong together",
-                        residual.opt.source(), residual.opt.text("vq_name"), vq_name));
+PublicTokenizer load_public_tokenizer(const fs::path& dataset, const std::string& name) {
+    const PublicRun run = choose_run(dataset, name, "tokenizer", "vq_name in its opt.txt",
+                                     [](const OptFile& o) { return o.has("nb_code"); });
+    PublicTokenizer out;
+    const vq::RvqConfig config = rvq_config(run.opt);
+    out.name = run.folder.filename().string();
+    out.model = std::make_unique<vq::RvqVae>(config, nullptr);
+    load_public(*out.model,
+                read_public_state(checkpoint_in(run.folder, {"net_best_fid.tar", "latest.tar"}),
+                                  {"vq_model", "net"}, "MoMask's tokenizer"),
+                is_foreign_key);
+    out.normalisation = motion::read_normalisation(run.folder / "meta" / "mean.npy",
+                                                   run.folder / "meta" / "std.npy", 0);
+    out.fps = config.net.dim_pose == 251 ? 12.5 : 20;
+    return out;
+}
 
+std::unique_ptr<ResidualTransformer> load_public_residual(const fs::path& dataset,
+                                                          const std::string& name,
+                                                          const PublicTokenizer& tokenizer) {
+    const PublicRun run = choose_run(
+        dataset, name, "residual transformer", "--residual-name",
+        [](const OptFile& o) { return o.has("vq_name") && o.flag("share_weight", false); });
+    if (run.opt.text("vq_name") != tokenizer.name)
+        throw Error(
+            fmt::format("{}: vq_name: is {}, the base transformer's is {}; they do not "
+                        "belong together",
+                        run.opt.source(), run.opt.text("vq_name"), tokenizer.name));
+    auto model = std::make_unique<ResidualTransformer>(
+        transformer_config(run.opt, tokenizer.model->config(), kClipWidth), nullptr);
+    load_public(*model,
+                read_public_state(checkpoint_in(run.folder, {"net_best_fid.tar", "latest.tar"}),
+                                  {"res_transformer"}, "MoMask's residual transformer"),
+                is_foreign_key);
+    return model;
+}
+
+std::unique_ptr<LengthEstimator> load_public_length(const fs::path& dataset) {
+    const fs::path path = dataset / "length_estimator" / "model" / "finest.tar";
+    if (!fs::is_regular_file(path)) return nullptr;
+    constexpr int64_t kClasses = 50;
+    auto model = std::make_unique<LengthEstimator>(kClipWidth, kClasses, nullptr);
+    load_public(*model, read_public_state(path, {"estimator"}, "the length estimator"),
+                is_foreign_key);
+    return model;
+}
+
+Parts load_public_momask(const PublicLayout& layout) {
+    const fs::path dataset = dataset_folder(layout.checkpoints);
+    if (fs::is_directory(layout.checkpoints / "log" / "t2m"))
+        throw Error(layout.checkpoints.string() +
+                    ": is laid out as BAMM's folder; add --generator bamm, or name its "
+                    "checkpoints/ for MoMask");
+    if (fs::is_directory(layout.checkpoints / "output" / "t2m"))
+        throw Error(layout.checkpoints.string() +
+                    ": is laid out as BAD's folder; add --generator bad");
+    const PublicRun run = choose_run(
+        dataset, layout.base_name, "masked transformer", "--masked-name",
+        [](const OptFile& o) { return o.has("vq_name") && !o.flag("share_weight", false); });
+    PublicTokenizer tokenizer = load_public_tokenizer(dataset, run.opt.text("vq_name"));
     Parts parts;
-    const vq::RvqConfig tokenizer = rvq_config(rvq.opt);
-    parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, nullptr);
-    load(*parts.tokenizer, checkpoint_in(rvq.folder, {"net_best_fid.tar", "latest.tar"}),
-         {"vq_model", "net"}, "MoMask's tokenizer");
     parts.masked = std::make_unique<MaskTransformer>(
-        transformer_config(masked.opt, tokenizer, kClipWidth), nullptr);
-    load(*parts.masked, checkpoint_in(masked.folder, {"latest.tar", "net_best_fid.tar"}),
-         {"t2m_transformer", "trans"}, "MoMask's masked transformer");
-    parts.residual = std::make_unique<ResidualTransformer>(
-        transformer_config(residual.opt, tokenizer, kClipWidth), nullptr);
-    load(*parts.residual, checkpoint_in(residual.folder, {"net_best_fid.tar", "latest.tar"}),
-         {"res_transformer"}, "MoMask's residual transformer");
-    const fs::path length = dataset / "length_estimator" / "model" / "finest.tar";
-    if (fs::is_regular_file(length)) {
-        constexpr int64_t kClasses = 50;
-        parts.length = std::make_unique<LengthEstimator>(kClipWidth, kClasses, nullptr);
-        load(*parts.length, length, {"estimator"}, "the length estimator");
-    }
-    parts.normalisation = motion::read_normalisation(rvq.folder / "meta" / "mean.npy",
-                                                     rvq.folder / "meta" / "std.npy", 0);
-    parts.fps = tokenizer.net.dim_pose == 251 ? 12.5 : 20;
+        transformer_config(run.opt, tokenizer.model->config(), kClipWidth), nullptr);
+    load_public(*parts.masked,
+                read_public_state(checkpoint_in(run.folder, {"latest.tar", "net_best_fid.tar"}),
+                                  {"t2m_transformer", "trans"}, "MoMask's masked transformer",
+                                  tokenizer.model->config().quantizer.nb_code),
+                is_foreign_key);
+    parts.residual = load_public_residual(dataset, layout.residual_name, tokenizer);
+    parts.length = load_public_length(dataset);
+    parts.tokenizer = std::move(tokenizer.model);
+    parts.normalisation = std::move(tokenizer.normalisation);
+    parts.fps = tokenizer.fps;
     return parts;
 }
 

@@ -13,18 +13,29 @@
 #include <filesystem>
 
 #include "models/momask/generator.h"
+#include "models/public_checkpoint.h"
 
 namespace mc::momask {
 
-struct PublicLayout {
-    // The folder above t2m/ or kit/, or one of these.
-    std::filesystem::path checkpoints;
-    std::string masked_name, residual_name;  // which run, where there are several
-};
-
-// Everything but the text encoder. Error in one line: no such layout, several runs of a kind and
-// none chosen, a checkpoint of another system, missing and mis-shaped tensors (all of them), a
-// tensor with NaN.
+// Everything but the text encoder; `checkpoints` is the folder above t2m/ or kit/, or one of these.
+// Error in one line: no such layout, several runs of a kind and none chosen, a checkpoint of
+// another system, missing and mis-shaped tensors (all of them), a tensor with NaN.
 Parts load_public_momask(const PublicLayout& layout);
+
+// Its parts that BAMM and BAD use too, from `dataset`, the folder with the runs in it.
+struct PublicTokenizer {
+    std::string name;  // of its run
+    std::unique_ptr<vq::RvqVae> model;
+    motion::Normalisation normalisation;
+    double fps = 20;
+};
+// An empty name: the only one.
+PublicTokenizer load_public_tokenizer(const std::filesystem::path& dataset,
+                                      const std::string& name);
+std::unique_ptr<ResidualTransformer> load_public_residual(const std::filesystem::path& dataset,
+                                                          const std::string& name,
+                                                          const PublicTokenizer& tokenizer);
+std::unique_ptr<LengthEstimator> load_public_length(
+    const std::filesystem::path& dataset);  // or null
 
 }  // namespace mc::momask

@@ -115,6 +115,7 @@ void PyTorchFile::open_zip(const PyTorchOptions& options) {
     values_ = interpret_pytorch(PickleTree::parse(
         pickle, fmt::format("{}: {}/data.pkl", path().string(), printable(folder)),
         pickle_options));
+    folder_ = folder;
     locate_in_zip(folder);
 }
 

@@ -63,6 +63,13 @@ class PyTorchFile {
     Found tensors(const PyValue& below, std::vector<std::string>* skipped = nullptr) const;
     Found tensors() const { return tensors(root()); }
 
+    // This file again as `out`, with the numbers of some tensors (named as tensors() names them)
+    // replaced and converted to the types they have there. All else stays as it is: TorchScript's
+    // code, other tensors and values, names, shapes. Zip archives alone; the result is one that
+    // torch.load or torch.jit.load reads as it read the first. Atomic. Error: a legacy file, a name
+    // that there is none of or of another shape, a number that the type cannot hold.
+    void write_with(const std::filesystem::path& out, const NamedTensors& fresh) const;
+
   private:
     void open_zip(const PyTorchOptions& options);
     void open_legacy(const PyTorchOptions& options);
@@ -82,7 +89,8 @@ class PyTorchFile {
     bool checksums_ = true;
     bool swap_bytes_ = false;
     PyTorchValues values_;
-    struct Sources;  // where the storages' bytes are
+    std::string folder_;  // of a zip's members
+    struct Sources;       // where the storages' bytes are
     std::shared_ptr<Sources> sources_;
 };
 

@@ -257,6 +257,21 @@ TEST_CASE("programs: BAMM and BAD, trained, bundled, generating") {
         CHECK(bytes_of(out + "/a_person_waves_2.npy") == bytes_of(out + "1/a_person_waves_2.npy"));
         must("generate", "\"a person jumps\" --length 3 " + with + "--out " + out);
         CHECK(mc::motion::read_joints(out + "/a_person_jumps.npy").frames == 60);
+        // An edit leaves every other row as it was.
+        must("generate", "\"a person walks\" --length 4 --seed 3 --format features --out " + out +
+                             " --generator " + name + " --bundle " + p.dir + "/bundle_" + name);
+        const std::string source = out + "/a_person_walks_features.npy";
+        must("generate", "\"a person waves\" --edit " + source +
+                             " --frames 18:40 --format features --out " + out + " --generator " +
+                             name + " --bundle " + p.dir + "/bundle_" + name);
+        const auto before = mc::motion::read_features(source),
+                   after = mc::motion::read_features(out + "/a_person_waves_features.npy");
+        REQUIRE(after.frames == before.frames);
+        for (int64_t t = 0; t < before.frames; ++t) {
+            CAPTURE(t);
+            CHECK(std::equal(before.at(t), before.at(t) + before.dims, after.at(t)) ==
+                  (t < 18 || t >= 40));
+        }
         refuses(
             "generate",
             "\"a person jumps\" --generator " + name + " --bundle " + p.bundle + " --out " + out, 1,
@@ -271,6 +286,9 @@ TEST_CASE("programs: bad input is one clear line") {
     refuses("generate", good, 1, "prompt");
     refuses("generate", "\"a person jumps\" --length 0" + good, 1, "length 0");
     refuses("generate", "\"a person jumps\" --length 60" + good, 1, "length 60");
+    refuses("generate", "\"a person jumps\" --length 0.9" + good, 1, "1 to 9.8 seconds");
+    refuses("generate", "\"a person jumps\" --length 9.9" + good, 1, "1 to 9.8 seconds");
+    refuses("generate", "\"a person jumps\" --length nan" + good, 1, "1 to 9.8 seconds");
     refuses("generate", "\"a person jumps\" --format gif" + good, 1, "gif");
     refuses("generate", "\"a person jumps\" --seed -1" + good, 2, "--seed");
     refuses("generate", "\"$(printf 'a \\377 b')\"" + good, 1, "UTF-8");
@@ -281,7 +299,13 @@ TEST_CASE("programs: bad input is one clear line") {
     std::string words;
     for (int i = 0; i < 10000; ++i) words += "walk ";
     std::ofstream(p.dir + "/long.txt") << words << "\n";
-    must("generate", "--format npy --prompts " + p.dir + "/long.txt" + good);
+    const Outcome ran =
+        run_program("generate", "--format npy --prompts " + p.dir + "/long.txt" + good);
+    INFO(ran.text);
+    CHECK(ran.status == 0);  // cut, and said so once
+    CHECK(ran.text.starts_with("generate: warning: \"walk walk"));
+    CHECK(ran.text.find("only its first 75 tokens count") != std::string::npos);
+    CHECK(ran.text.find("warning", 20) == std::string::npos);
     CHECK_FALSE(fs::exists(p.dir + "/bad/a_person_jumps.npy"));
 
     refuses("train", "vq --data " + p.dir + " --out " + p.dir + "/x", 1, "train.txt");

@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "tensor/formats/pytorch.h"
+#include "tensor/formats/load_tensors.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -118,6 +118,71 @@ TEST_CASE("text tower: Hugging Face's names") {
     CHECK(*tower.logit_scale == doctest::Approx(2.5));
 }
 
+TEST_CASE("text tower: written under either's names it reads back the same") {
+    const nn::TensorMap state = small_state();
+    TextTowerFile tower = text_tower_of(below("", state), "file");
+    tower.logit_scale = 2.5;
+    const NamedTensors theirs =
+        text_tower_tensors(tower, {TextLayout::hugging_face, ""}, DType::f32);
+    nn::TensorMap by_name;
+    for (const auto& [name, tensor] : theirs) by_name[name] = tensor;
+    for (const auto& [name, tensor] : hugging_face(state)) {
+        if (name.ends_with("position_ids")) continue;  // no weight
+        CAPTURE(name);
+        REQUIRE(by_name.count(name));
+        CHECK(by_name[name].shape() == tensor.shape());
+        CHECK(by_name[name].to_vector<float>() == tensor.to_vector<float>());
+    }
+    CHECK(by_name.size() == hugging_face(state).size() - 1);
+    for (const TextLayout layout : {TextLayout::openai, TextLayout::hugging_face})
+        check_same(text_tower_of(text_tower_tensors(tower, {layout, "clip."}, DType::f32), "file"),
+                   state);
+    // In half what OpenAI has in half.
+    for (const auto& [name, tensor] : text_tower_tensors(tower, {}, DType::f16)) {
+        CAPTURE(name);
+        const bool half = name == "text_projection" ||
+                          (name.find("resblocks") != name.npos && name.find(".ln_") == name.npos);
+        CHECK(tensor.dtype() == (half ? DType::f16 : DType::f32));
+    }
+    tower.config.heads = 2;
+    CHECK_THROWS_AS(text_tower_tensors(tower, {}, DType::f32), Error);
+}
+
+TEST_CASE("text tower: in the place of a whole CLIP's, all else as it was") {
+    const nn::TensorMap state = small_state();
+    testing::ScratchDir scratch;
+    TextTowerFile tower = text_tower_of(below("", state), "file");
+    const auto check_file = [&](const std::filesystem::path& whole,
+                                const std::filesystem::path& out) {
+        replace_text_tower(whole, tower, out);
+        check_same(read_text_tower(out), state);
+        const TensorFile before = load_tensors(whole), after = load_tensors(out);
+        CHECK(after.format == before.format);
+        REQUIRE(after.tensors.size() == before.tensors.size());
+        for (size_t i = 0; i < before.tensors.size(); ++i) {
+            CHECK(after.tensors[i].first == before.tensors[i].first);
+            CHECK(after.tensors[i].second.dtype() == before.tensors[i].second.dtype());
+            if (before.tensors[i].first.find("visual") != std::string::npos)
+                CHECK(after.tensors[i].second.to_vector<float>() ==
+                      before.tensors[i].second.to_vector<float>());
+        }
+    };
+    nn::TensorMap other = state;
+    for (auto& [name, tensor] : other) tensor = Tensor::full(tensor.shape(), 0.125);
+    NamedTensors whole = below("", other), theirs = hugging_face(other);
+    whole.emplace_back("visual.conv1.weight", Tensor::full({2, 2}, 7));
+    whole.emplace_back("logit_scale", Tensor::full({}, 4.6));
+    theirs.emplace_back("visual_projection.weight", Tensor::full({2, 2}, 7));
+    write_pytorch(scratch.path / "a.pt", whole);
+    check_file(scratch.path / "a.pt", scratch.path / "a2.pt");
+    write_safetensors(scratch.path / "b.safetensors", theirs, {{"format", "pt"}});
+    check_file(scratch.path / "b.safetensors", scratch.path / "b2.safetensors");
+    CHECK(*read_text_tower(scratch.path / "a2.pt").logit_scale == doctest::Approx(4.6));
+    tower.config.layers = 3;
+    CHECK_THROWS_AS(replace_text_tower(scratch.path / "a.pt", tower, scratch.path / "x.pt"), Error);
+    CHECK_FALSE(std::filesystem::exists(scratch.path / "x.pt"));
+}
+
 TEST_CASE("text tower: what is none is refused in one line") {
     const nn::TensorMap state = small_state();
     CHECK(refusal({{"a", Tensor::zeros({2})}}).find("token_embedding.weight") != std::string::npos);
@@ -141,4 +206,32 @@ TEST_CASE("text tower: the recorded TorchScript archive") {
     const TextTowerFile tower = read_text_tower(testing::shared_dir() / archive);
     CHECK(tower.state.count("ln_final.weight") == 1);
     CHECK(tower.config.layers >= 1);
+
+    // The same archive with the numbers doubled: TorchScript still, image tower and code as before.
+    testing::ScratchDir scratch;
+    const std::filesystem::path in = testing::shared_dir() / archive,
+                                out = scratch.path / "doubled.pt";
+    TextTowerFile doubled = tower;
+    for (auto& [name, tensor] : doubled.state)
+        tensor = scale(Var(tensor.to(DType::f32)), 2).value();
+    replace_text_tower(in, doubled, out);
+    const PyTorchFile before(in), after(out);
+    CHECK(after.kind() == PyTorchKind::script);
+    const auto old_tensors = before.tensors(), new_tensors = after.tensors();
+    REQUIRE(new_tensors.size() == old_tensors.size());
+    for (size_t i = 0; i < old_tensors.size(); ++i) {
+        const std::string& name = old_tensors[i].first;
+        CAPTURE(name);
+        CHECK(new_tensors[i].first == name);
+        const Tensor was = before.tensor(old_tensors[i].second),
+                     is = after.tensor(new_tensors[i].second);
+        CHECK(was.dtype() == is.dtype());
+        std::vector<double> want = was.to(DType::f64).to_vector<double>();
+        if (tower.state.count(name))
+            for (double& x : want) x *= 2;
+        CHECK(is.to(DType::f64).to_vector<double>() == want);
+    }
+    for (const ZipEntry& entry : before.zip()->entries())
+        if (entry.name.find("/code/") != std::string::npos)
+            CHECK(after.zip()->read(*after.zip()->find(entry.name)) == before.zip()->read(entry));
 }

@@ -44,6 +44,8 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
     student_.text.set_requires_grad(false);
     student_.logit_scale.set_requires_grad(false);
     if (student_.logit_matrix.defined()) student_.logit_matrix.set_requires_grad(false);
+    student_.to(options.device);
+    teacher_.to(options.device);
 }
 
 void MoClipStage::prepare(int64_t step, AdamW& optimizer) {
@@ -76,7 +78,8 @@ Tensor MoClipStage::tokenized(const std::vector<std::string>& captions) const {
     return clip::padded_ids(pointers);
 }
 
-Tensor MoClipStage::frozen_text(const std::vector<std::string>& captions) {
+Tensor MoClipStage::frozen_text(const std::vector<std::string>& captions, const Tensor& ids) {
+    if (options_.device != DeviceType::cpu) return teacher_(ids).value();
     const int64_t width = tower_.config.embed_dim;
     const Tensor out = Tensor::empty({static_cast<int64_t>(captions.size()), width});
     for (size_t i = 0; i < captions.size(); ++i) {
@@ -128,24 +131,23 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
     Tape tape;
     Tape::Recording recording(tape);
     const Var zm = l2_normalize(student_.motion(batch.joints, batch.lengths, {true, &generator}));
-    const Var zs =
-        l2_normalize(step < switch_step_ ? Var(frozen_text(captions)) : student_.text(batch.ids));
-    const Var contrastive = student_.similarity_loss(zm, zs);
-    Var total = contrastive;
-    Metrics metrics{{"contrastive", contrastive.value().item<float>()}};
+    const Var zs = l2_normalize(step < switch_step_ ? Var(frozen_text(captions, batch.ids))
+                                                    : student_.text(batch.ids));
+    std::map<std::string, Var> terms{{"contrastive", student_.similarity_loss(zm, zs)}};
+    Var total = terms.at("contrastive");
     if (options_.align) {
-        const Var alignment = moclip::alignment_loss(zm, zs);
-        metrics["alignment"] = alignment.value().item<float>();
+        const Var alignment = terms["alignment"] = moclip::alignment_loss(zm, zs);
         total = total + alignment;
     }
     if (options_.tether && step >= switch_step_) {
         const Tensor zt = l2_normalize(teacher_(batch.ids)).value();
-        const Var distill = moclip::distill_loss(zs, zt, options_.reduction);
-        metrics["distill"] = distill.value().item<float>();
+        const Var distill = terms["distill"] = moclip::distill_loss(zs, zt, options_.reduction);
         total = total + scale(distill, options_.lambda);
     }
-    metrics["loss"] = total.value().item<float>();
+    terms["loss"] = total;
     tape.backward(total);
+    Metrics metrics;  // read when all the step's work is on its way to the device
+    for (const auto& [name, term] : terms) metrics[name] = term.value().item<float>();
     return metrics;
 }
 
@@ -198,7 +200,7 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
         texts.push_back(l2_normalize(student_.text(one.ids)));
     }
     const Tensor score =
-        matmul(concat(texts, 0), concat(motions, 0), false, true).value();  // (text, motion)
+        matmul(concat(texts, 0), concat(motions, 0), false, true).value().cpu();  // (text, motion)
     Recall recall;
     recall.pool = pool;
     double asked = 0;

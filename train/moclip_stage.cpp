@@ -191,13 +191,20 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
         throw Error("[moclip] retrieval needs at least 2 motions in the " + split +
                     " split, there are " + std::to_string(count));
     const int64_t pool = std::min<int64_t>(32, count);
+    // Without a mask a motion's embedding depends on those beside it; a GPU is slow at one by one.
+    const bool alone = options_.device == DeviceType::cpu || !options_.motion.key_padding_mask;
+    const int64_t together = alone ? 1 : 64;
     std::vector<Var> motions, texts;
-    for (int64_t i = 0; i < count; ++i) {
-        const auto& sample = data.samples()[static_cast<size_t>(i)];
-        const Batch one =
-            assemble(data, {{static_cast<size_t>(i), 0}}, {sample.captions.front().text});
-        motions.push_back(l2_normalize(student_.motion(one.joints, one.lengths, {})));
-        texts.push_back(l2_normalize(student_.text(one.ids)));
+    for (int64_t begin = 0; begin < count; begin += together) {
+        std::vector<DrawnClip> clips;
+        std::vector<std::string> captions;
+        for (int64_t i = begin; i < std::min(count, begin + together); ++i) {
+            clips.push_back({static_cast<size_t>(i), 0});
+            captions.push_back(data.samples()[clips.back().sample].captions.front().text);
+        }
+        const Batch batch = assemble(data, clips, captions);
+        motions.push_back(l2_normalize(student_.motion(batch.joints, batch.lengths, {})));
+        texts.push_back(l2_normalize(student_.text(batch.ids)));
     }
     const Tensor score =
         matmul(concat(texts, 0), concat(motions, 0), false, true).value().cpu();  // (text, motion)

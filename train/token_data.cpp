@@ -10,17 +10,16 @@ TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_
     : clips_(data.samples().size()), quantizers_(tokenizer.config().quantizer.num_quantizers) {
     const int64_t unit = tokenizer.unit();
     for (size_t i = 0; i < clips_.size(); ++i) {
-        const int64_t total = data.samples()[i].frames, frames = total / unit * unit;
-        for (int64_t start = 0; start < unit && start + frames <= total; ++start) {
-            Tensor motion = Tensor::zeros({1, std::max(frames, padded_frames), data.dims()});
-            data.normalised(i, start, frames, motion.data<float>());
-            const Tensor ids = tokenizer.encode(motion);  // (1, n, Q)
-            Variant variant;
-            variant.length = frames / unit;
-            variant.ids.assign(ids.data<int64_t>(),
-                               ids.data<int64_t>() + variant.length * quantizers_);
-            clips_[i].push_back(std::move(variant));
-        }
+        const int64_t total = data.samples()[i].frames, frames = total / unit * unit,
+                      starts = std::min(unit, total - frames + 1), dims = data.dims(),
+                      padded = std::max(frames, padded_frames), length = frames / unit;
+        const Tensor motions = Tensor::zeros({starts, padded, dims});
+        for (int64_t start = 0; start < starts; ++start)
+            data.normalised(i, start, frames, motions.data<float>() + start * padded * dims);
+        const Tensor ids = tokenizer.encode(motions);  // (starts, n, Q)
+        for (int64_t start = 0; start < starts; ++start)
+            clips_[i].push_back(
+                {length, ids.slice(0, start, start + 1).slice(1, 0, length).to_vector<int64_t>()});
     }
 }
 

@@ -25,6 +25,7 @@ VqStage::VqStage(const VqStageOptions& options)
       held_out_(with_split(options.data, "val")),
       init_(options.seed, kInitStream),
       model_(options.model, &init_) {
+    model_.to(options.device);
     if (train_.dims() != options.model.net.dim_pose)
         throw Error("[vq] motions have " + std::to_string(train_.dims()) + " columns, the model " +
                     std::to_string(options.model.net.dim_pose) + "; set dim_pose");
@@ -64,16 +65,17 @@ Metrics VqStage::step(int64_t, Generator& generator) {
         else
             train_.normalised(sample, start, window, to);
     }
+    const Var target(motion.to(model_.device()));
     Tape tape;
     Tape::Recording recording(tape);
     GeneratorSource draws(generator);
-    const vq::RvqOutput out = model_.train(Var(motion), {true, &generator}, draws);
-    const Var loss = model_.loss(out, Var(motion));
-    Metrics metrics{{"loss", loss.value().item<float>()},
-                    {"commitment", out.commitment.value().item<float>()},
-                    {"perplexity", out.perplexity}};
+    const vq::RvqOutput out = model_.train(target, {true, &generator}, draws);
+    const Var loss = model_.loss(out, target);
     tape.backward(loss);
-    return metrics;
+    // Reading them waits for the GPU: once all of the step's work is under way.
+    return {{"loss", loss.value().item<float>()},
+            {"commitment", out.commitment.value().item<float>()},
+            {"perplexity", vq::perplexity(out.code_counts)}};
 }
 
 ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data,

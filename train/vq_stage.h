@@ -18,6 +18,7 @@ struct VqStageOptions {
     double speed_change = 0;
     MotionDataOptions data;
     uint64_t seed = 3407;
+    DeviceType device = DeviceType::cpu;
 };
 
 class VqStage : public Stage {

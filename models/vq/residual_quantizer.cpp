@@ -2,50 +2,94 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
+#include <span>
+
+#include "autograd/common.h"
 
 namespace mc::vq {
 namespace {
 
 constexpr int64_t kUpdatesBetweenResets = 20;
 
-// rows (R, C) f32 -> the nearest code of each, and the distances (R, K) if wanted.
-Tensor nearest(const Tensor& rows, const Tensor& codebook, Tensor* distance) {
-    Tensor ids = Tensor::empty({rows.size(0)}, DType::i64);
-    if (distance) *distance = Tensor::empty({rows.size(0), codebook.size(0)}, rows.dtype());
+// ids (R) = the nearest code of each of rows (R, C); the distances (R, K) too if wanted.
+void nearest(const Tensor& ids, const Tensor& rows, const Tensor& codebook, Tensor* distance) {
+    detail::check_alike("nearest_code", rows, codebook);
+    if (distance)
+        *distance = Tensor::empty({rows.size(0), codebook.size(0)}, rows.dtype(), rows.device());
     dispatch_float(rows.dtype(), "nearest_code", [&](auto zero) {
         using T = decltype(zero);
-        backend(rows.device())
-            .table<T>()
-            .nearest_code(default_context(rows.device()), ids.data<int64_t>(),
-                          distance ? distance->data<T>() : nullptr, rows.data<T>(),
-                          codebook.data<T>(), rows.size(0), codebook.size(0), rows.size(1));
+        detail::table<T>(rows).nearest_code(
+            detail::context(rows), ids.ptr<int64_t>(), distance ? distance->ptr<T>() : nullptr,
+            rows.ptr<T>(), codebook.ptr<T>(), rows.size(0), codebook.size(0), rows.size(1));
     });
-    return ids;
 }
 
-// argmax over codes of -distance / temperature + Gumbel noise from uniforms u (R, K).
-Tensor sampled(const Tensor& distance, const Tensor& u, double temperature) {
-    const Var floor(Tensor::full({}, 1e-20, u.dtype()));
+// ids (R) = argmax over codes of -distance / temperature + Gumbel noise from uniforms u (R, K).
+void sampled(const Tensor& ids, const Tensor& distance, const Tensor& u, double temperature) {
+    const Var floor(Tensor::full({}, 1e-20, u.dtype(), distance.device()));
     auto guarded_log = [&](const Var& x) {  // log(max(x, 1e-20))
         return log(unary(UnaryOp::relu, x - floor) + floor);
     };
-    const Var gumbel = neg(guarded_log(neg(guarded_log(Var(u)))));
+    const Var gumbel = neg(guarded_log(neg(guarded_log(Var(u.to(distance.device()))))));
     const Tensor score =
         (scale(Var(distance), -1.0 / temperature) + Var(gumbel.value().to(distance.dtype())))
             .value();
-    const int64_t rows = score.size(0), codes = score.size(1);
-    Tensor ids = Tensor::empty({rows}, DType::i64);
+    const Tensor best = Tensor::empty({score.size(0)}, score.dtype(), score.device());
     dispatch_float(score.dtype(), "sample_code", [&](auto zero) {
         using T = decltype(zero);
-        Tensor best = Tensor::empty({rows}, score.dtype());
-        backend(DeviceType::cpu)
-            .table<T>()
-            .max(default_context(DeviceType::cpu), best.data<T>(), ids.data<int64_t>(),
-                 score.data<T>(), rows, codes, 1);
+        detail::table<T>(score).max(detail::context(score), best.ptr<T>(), ids.ptr<int64_t>(),
+                                    score.ptr<T>(), score.size(0), score.size(1), 1);
     });
-    return ids;
+}
+
+// Adds each of rows (R, C) to the row of `sums` (K, C), or (K) for C = 1, that its id names.
+void add_rows(const Tensor& sums, const Tensor& rows, const Tensor& ids) {
+    dispatch_float(rows.dtype(), "scatter_add_rows", [&](auto zero) {
+        using T = decltype(zero);
+        detail::table<T>(rows).scatter_add_rows(detail::context(rows), sums.ptr<T>(), rows.ptr<T>(),
+                                                ids.ptr<int64_t>(), rows.size(0), rows.size(1),
+                                                sums.size(0));
+    });
+}
+
+Tensor averaged(const Tensor& old, const Tensor& fresh, double keep) {
+    return add(affine(Var(old.to(fresh.device())), keep, 0), affine(Var(fresh), 1.0 - keep, 0))
+        .value();
+}
+
+// True where x < 1.
+Tensor below_one(const Tensor& x) {
+    return relu(affine(Var(x), -1, 1)).value().to(DType::boolean);
+}
+
+// rows (R, C), or where there are uniforms u (times R, C, 2): repeated, each element with noise
+// N(0, (0.01 / sqrt C)^2) of its own (Box-Muller), added in f64.
+Tensor tiled(const Tensor& rows, const Tensor& u) {
+    if (!u.defined()) return rows;
+    const int64_t total = u.size(0), have = rows.size(0), c = rows.size(1);
+    const double std = 0.01 / std::sqrt(static_cast<double>(c));
+    const Tensor noise = Tensor::empty({total / have, have, c}, DType::f64);
+    for (int64_t i = 0; i < total * c; ++i) {
+        const double radius =
+            std::sqrt(-2.0 * std::log(1.0 - static_cast<double>(u.data<float>()[2 * i])));
+        const double angle = 2.0 * M_PI * static_cast<double>(u.data<float>()[2 * i + 1]);
+        noise.data<double>()[i] = std * radius * std::cos(angle);
+    }
+    return add(Var(rows.to(DType::f64)), Var(noise.to(rows.device())))
+        .value()
+        .to(rows.dtype())
+        .reshape({total, c});
+}
+
+// Row q of a tensor (Q, n), sharing its storage.
+Tensor row_of(const Tensor& all, int64_t q) {
+    return all.slice(0, q, q + 1).reshape({all.size(1)});
+}
+
+// (Q, B n) -> (B, n, Q)
+Tensor layers_last(const Tensor& ids, int64_t batch) {
+    return ids.reshape({ids.size(0), batch, ids.size(1) / batch}).permute({1, 2, 0}).contiguous();
 }
 
 Tensor gather(const Tensor& codebook, const Tensor& ids) {
@@ -61,8 +105,8 @@ ResidualQuantizer::Layer::Layer(const QuantizerConfig& config)
 
 void ResidualQuantizer::Layer::begin() {
     code_sum = codebook.clone();
-    code_count = Tensor::full({codebook.size(0)}, 1, codebook.dtype());
-    used = Tensor::zeros({codebook.size(0)}, codebook.dtype());
+    code_count = Tensor::full({codebook.size(0)}, 1, codebook.dtype(), codebook.device());
+    used = Tensor::zeros({codebook.size(0)}, codebook.dtype(), codebook.device());
     updates = 0;
     begun = true;
 }
@@ -78,17 +122,16 @@ ResidualQuantizer::ResidualQuantizer(const QuantizerConfig& config) : config_(co
 }
 
 Tensor ResidualQuantizer::encode(const Tensor& e) const {
-    const int64_t batch = e.size(0), n = e.size(1), q_count = config_.num_quantizers;
-    Tensor residual = e.contiguous().reshape({batch * n, e.size(2)});
-    Tensor ids = Tensor::empty({batch * n, q_count}, DType::i64);
+    const int64_t batch = e.size(0), rows = batch * e.size(1), q_count = config_.num_quantizers;
+    Tensor residual = e.reshape({rows, e.size(2)});
+    const Tensor ids = Tensor::empty({q_count, rows}, DType::i64, e.device());
     for (int64_t q = 0; q < q_count; ++q) {
-        const Tensor chosen = nearest(residual, layers_[q]->codebook, nullptr);
-        for (int64_t r = 0; r < batch * n; ++r)
-            ids.data<int64_t>()[r * q_count + q] = chosen.data<int64_t>()[r];
+        const Tensor chosen = row_of(ids, q);
+        nearest(chosen, residual, layers_[q]->codebook, nullptr);
         if (q + 1 < q_count)
             residual = sub(Var(residual), Var(gather(layers_[q]->codebook, chosen))).value();
     }
-    return ids.reshape({batch, n, q_count});
+    return layers_last(ids, batch);
 }
 
 Tensor ResidualQuantizer::decode(const Tensor& ids) const {
@@ -105,113 +148,95 @@ Tensor ResidualQuantizer::decode(const Tensor& ids) const {
     return sum.value();
 }
 
-Quantized ResidualQuantizer::operator()(const Var& e) const {
-    const int64_t batch = e.size(0), n = e.size(1), c = e.size(2);
+template <class Choose, class Learn>
+Quantized ResidualQuantizer::quantize(const Var& e, int64_t active, const Choose& choose,
+                                      const Learn& learn) const {
+    const int64_t batch = e.size(0), n = e.size(1), c = e.size(2), rows = batch * n;
+    const DeviceType device = e.value().device();
+    const Tensor ids = Tensor::empty({config_.num_quantizers, rows}, DType::i64, device);
+    ids.slice(0, active, config_.num_quantizers).fill_(-1);
+    const Tensor ones = Tensor::full({rows, 1}, 1, e.dtype(), device);
     Quantized result;
-    result.ids = encode(e.value());
-    const Var flat = reshape(e, {batch * n, c});
+    result.code_counts = Tensor::zeros({active, config_.nb_code}, e.dtype(), device);
+    const Var flat = reshape(e, {rows, c});
+    Tensor residual = flat.value().contiguous();
     Var taken, commitment;
-    double perplexity = 0;
-    for (int64_t q = 0; q < config_.num_quantizers; ++q) {
-        const Tensor ids = result.ids.slice(2, q, q + 1).contiguous().reshape({batch * n});
-        const Var code(gather(layers_[q]->codebook, ids));
-        const Var residual = taken.defined() ? flat - taken : flat;
-        const Var term = mse(residual, code);
+    for (int64_t q = 0; q < active; ++q) {
+        const Tensor chosen = row_of(ids, q), counts = row_of(result.code_counts, q);
+        choose(q, residual, chosen);
+        add_rows(counts, ones, chosen);
+        const Var code(gather(layers_[q]->codebook, chosen));  // before this step's update
+        const Var live = taken.defined() ? flat - taken : flat;
+        const Var term = mse(live, code);
         commitment = commitment.defined() ? commitment + term : term;
+        learn(q, residual, chosen, counts);
         taken = taken.defined() ? taken + code : code;
-        std::vector<double> count(static_cast<size_t>(config_.nb_code));
-        for (int64_t r = 0; r < batch * n; ++r) count[ids.data<int64_t>()[r]] += 1;
-        double entropy = 0;
-        for (double k : count)
-            entropy -= k / static_cast<double>(batch * n) *
-                       std::log(k / static_cast<double>(batch * n) + 1e-7);
-        perplexity += std::exp(entropy) / static_cast<double>(config_.num_quantizers);
+        if (q + 1 < active) residual = sub(Var(residual), code).value();
     }
-    const double active = static_cast<double>(config_.num_quantizers);
+    const double layers = static_cast<double>(active);
+    result.ids = layers_last(ids, batch);
     result.codes =
-        reshape(straight_through(taken.value(), flat, config_.reference_gain ? active : 1.0),
+        reshape(straight_through(taken.value(), flat, config_.reference_gain ? layers : 1.0),
                 {batch, n, c});
-    result.commitment = scale(commitment, 1.0 / active);
-    result.perplexity = perplexity;
+    result.commitment = scale(commitment, 1.0 / layers);
     return result;
 }
 
-Tensor ResidualQuantizer::enough_rows(const Tensor& rows, const std::string& name,
-                                      UniformSource& draws) const {
-    const int64_t have = rows.size(0), want = config_.nb_code, c = rows.size(1);
-    if (have >= want) return rows;
-    // Tile, and add N(0, (0.01 / sqrt C)^2) to every row (Box-Muller on the source's uniforms).
-    const int64_t times = (want + have - 1) / have, total = times * have;
-    const Tensor u = draws.uniform(name + ".tile", {total, c, 2});
-    Tensor tiled = Tensor::empty({total, c}, rows.dtype());
-    const double std = 0.01 / std::sqrt(static_cast<double>(c));
-    dispatch_float(rows.dtype(), "tile", [&](auto zero) {
-        using T = decltype(zero);
-        for (int64_t i = 0; i < total * c; ++i) {
-            const double radius =
-                std::sqrt(-2.0 * std::log(1.0 - static_cast<double>(u.data<float>()[2 * i])));
-            const double angle = 2.0 * M_PI * static_cast<double>(u.data<float>()[2 * i + 1]);
-            tiled.data<T>()[i] =
-                static_cast<T>(static_cast<double>(rows.data<T>()[i % (have * c)]) +
-                               std * radius * std::cos(angle));
-        }
-    });
-    return tiled;
+Quantized ResidualQuantizer::operator()(const Var& e) const {
+    return quantize(
+        e, config_.num_quantizers,
+        [&](int64_t q, const Tensor& rows, const Tensor& ids) {
+            nearest(ids, rows, layers_[q]->codebook, nullptr);
+        },
+        [](auto&&...) {});
 }
 
-Tensor ResidualQuantizer::replacements(const Tensor& rows_in, const std::string& name,
-                                       UniformSource& draws) const {
-    const Tensor rows = enough_rows(rows_in, name, draws);
-    if (!config_.periodic_reset) return rows.slice(0, 0, config_.nb_code).contiguous();
-    const int64_t n = rows.size(0);
-    const Tensor u = draws.uniform(name + ".randperm", {n});
-    std::vector<int64_t> order(static_cast<size_t>(n));
-    std::iota(order.begin(), order.end(), int64_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return u.data<float>()[a] < u.data<float>()[b]; });
-    order.resize(static_cast<size_t>(config_.nb_code));
-    return gather(rows, Tensor::from_ids(order, {config_.nb_code}));
+Tensor ResidualQuantizer::tile_draws(const Tensor& rows, const std::string& name,
+                                     UniformSource& draws) const {
+    const int64_t have = rows.size(0), times = (config_.nb_code + have - 1) / have;
+    return times > 1 ? draws.uniform(name + ".tile", {times * have, rows.size(1), 2}) : Tensor();
+}
+
+Tensor ResidualQuantizer::replacements(const Tensor& rows, const Tensor& order) const {
+    if (!order.defined()) return rows.slice(0, 0, config_.nb_code);
+    std::vector<int64_t> at(static_cast<size_t>(order.numel()));
+    std::iota(at.begin(), at.end(), int64_t{0});
+    std::stable_sort(at.begin(), at.end(),
+                     [u = order.data<float>()](int64_t a, int64_t b) { return u[a] < u[b]; });
+    at.resize(static_cast<size_t>(config_.nb_code));
+    return gather(rows, Tensor::from_ids(at, {config_.nb_code}));
 }
 
 void ResidualQuantizer::update(Layer& layer, const Tensor& rows, const Tensor& ids,
-                               const std::string& name, UniformSource& draws) {
-    const int64_t codes = config_.nb_code, c = rows.size(1), n = rows.size(0);
-    dispatch_float(rows.dtype(), "update_codebook", [&](auto zero) {
-        using T = decltype(zero);
-        Tensor sums = Tensor::zeros({codes, c}, rows.dtype());
-        backend(DeviceType::cpu)
-            .table<T>()
-            .scatter_add_rows(default_context(DeviceType::cpu), sums.data<T>(), rows.data<T>(),
-                              ids.data<int64_t>(), n, c, codes);
-        std::vector<T> counts(static_cast<size_t>(codes));
-        for (int64_t r = 0; r < n; ++r) counts[ids.data<int64_t>()[r]] += 1;
-        const T keep = static_cast<T>(config_.mu), fresh = static_cast<T>(1.0 - config_.mu);
-        const Tensor revived = replacements(rows, name, draws);  // row i revives code i (QUIRK Q13)
-        const bool reset = !config_.periodic_reset || layer.updates >= kUpdatesBetweenResets;
+                               const Tensor& counts, const std::string& name,
+                               UniformSource& draws) {
+    const Shape shape = layer.codebook.shape(), column{shape[0], 1};
+    const Tensor sums = Tensor::zeros(shape, rows.dtype(), rows.device());
+    add_rows(sums, rows, ids);
+    layer.code_sum = averaged(layer.code_sum, sums, config_.mu);
+    layer.code_count = averaged(layer.code_count, counts, config_.mu);
+    // Drawn at every update, as the original does; used where codes are replaced.
+    const Tensor noise = tile_draws(rows, name, draws);
+    Tensor order, dead = below_one(layer.code_count);
+    bool reset = true;
+    if (config_.periodic_reset) {
+        const int64_t candidates = noise.defined() ? noise.size(0) : rows.size(0);
+        order = draws.uniform(name + ".randperm", {candidates});
+        const Tensor ones = Tensor::full({shape[0]}, 1, rows.dtype(), rows.device());
+        layer.used = select(dead, layer.used.to(rows.device()), ones).value();
+        dead = below_one(layer.used);
+        reset = layer.updates >= kUpdatesBetweenResets;
         layer.updates = reset ? 0 : layer.updates + 1;
-        for (int64_t k = 0; k < codes; ++k) {
-            T& count = layer.code_count.data<T>()[k];
-            count = keep * count + fresh * counts[k];
-            T* sum = layer.code_sum.data<T>() + k * c;
-            for (int64_t i = 0; i < c; ++i)
-                sum[i] = keep * sum[i] + fresh * sums.data<T>()[k * c + i];
-            bool alive = count >= T{1};
-            if (config_.periodic_reset) {
-                T& used = layer.used.data<T>()[k];
-                if (alive) used = 1;
-                alive = used > T{0};
-            }
-            T* code = layer.codebook.data<T>() + k * c;
-            for (int64_t i = 0; i < c; ++i)
-                code[i] = alive || !reset ? sum[i] / count : revived.data<T>()[k * c + i];
-        }
-        layer.codebook.bump_version();
-    });
+    }
+    Var codes = div(layer.code_sum, layer.code_count.reshape(column));
+    if (reset)  // row i revives code i (QUIRK Q13)
+        codes = select(dead.reshape(column).expand(shape), replacements(tiled(rows, noise), order),
+                       codes);
+    layer.codebook.copy_(codes.value());
 }
 
 Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
-    const int64_t batch = e.size(0), n = e.size(1), c = e.size(2), rows = batch * n,
-                  q_count = config_.num_quantizers;
+    const int64_t q_count = config_.num_quantizers;
     int64_t active = q_count;
     if (config_.quantize_dropout > 0) {
         const Tensor u = draws.uniform("quantize_dropout", {2});
@@ -220,50 +245,41 @@ Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
                                            static_cast<int64_t>(u.data<float>()[1] *
                                                                 static_cast<float>(q_count)));
     }
-    Quantized result;
-    result.ids = Tensor::full({rows, q_count}, -1, DType::i64);
-    const Var flat = reshape(e, {rows, c});
-    Tensor residual = flat.value().contiguous().clone();
-    Var taken, commitment;
-    double perplexity = 0;
-    for (int64_t q = 0; q < active; ++q) {
-        Layer& layer = *layers_[q];
-        const std::string name = "layer" + std::to_string(q);
-        if (!layer.begun) {
-            layer.codebook.copy_(
-                enough_rows(residual, name + ".init", draws).slice(0, 0, config_.nb_code));
-            layer.begin();
-        }
-        Tensor distance;
-        Tensor ids =
-            nearest(residual, layer.codebook, config_.sample_temperature > 0 ? &distance : nullptr);
-        if (config_.sample_temperature > 0)
-            ids = sampled(distance, draws.uniform(name, {rows, config_.nb_code}),
-                          config_.sample_temperature);
-        for (int64_t r = 0; r < rows; ++r)
-            result.ids.data<int64_t>()[r * q_count + q] = ids.data<int64_t>()[r];
-        const Var code(gather(layer.codebook, ids));  // from the codebook before this step's update
-        const Var live = taken.defined() ? flat - taken : flat;
-        const Var term = mse(live, code);
-        commitment = commitment.defined() ? commitment + term : term;
-        std::vector<double> count(static_cast<size_t>(config_.nb_code));
-        for (int64_t r = 0; r < rows; ++r) count[ids.data<int64_t>()[r]] += 1;
+    const auto name = [](int64_t q) { return "layer" + std::to_string(q); };
+    return quantize(
+        e, active,
+        [&](int64_t q, const Tensor& rows, const Tensor& ids) {
+            Layer& layer = *layers_[q];
+            if (!layer.begun) {
+                const Tensor first = tiled(rows, tile_draws(rows, name(q) + ".init", draws));
+                layer.codebook.copy_(first.slice(0, 0, config_.nb_code));
+                layer.begin();
+            }
+            const bool sample = config_.sample_temperature > 0;
+            Tensor distance;
+            nearest(ids, rows, layer.codebook, sample ? &distance : nullptr);
+            if (sample)
+                sampled(ids, distance, draws.uniform(name(q), distance.shape()),
+                        config_.sample_temperature);
+        },
+        [&](int64_t q, const Tensor& rows, const Tensor& ids, const Tensor& counts) {
+            update(*layers_[q], rows, ids, counts, name(q) + ".reset", draws);
+        });
+}
+
+double perplexity(const Tensor& code_counts) {
+    const int64_t layers = code_counts.size(0), codes = code_counts.size(1);
+    const std::vector<double> counts = code_counts.to(DType::f64).to_vector<double>();
+    double sum = 0;
+    for (int64_t q = 0; q < layers; ++q) {
+        const std::span<const double> of_layer(counts.data() + q * codes,
+                                               static_cast<size_t>(codes));
+        const double rows = std::accumulate(of_layer.begin(), of_layer.end(), 0.0);
         double entropy = 0;
-        for (double k : count)
-            entropy -=
-                k / static_cast<double>(rows) * std::log(k / static_cast<double>(rows) + 1e-7);
-        perplexity += std::exp(entropy);
-        update(layer, residual, ids, name + ".reset", draws);
-        taken = taken.defined() ? taken + code : code;
-        residual = sub(Var(residual), code).value();
+        for (const double k : of_layer) entropy -= k / rows * std::log(k / rows + 1e-7);
+        sum += std::exp(entropy);
     }
-    const double used = static_cast<double>(active);
-    result.ids = result.ids.reshape({batch, n, q_count});
-    result.codes = reshape(
-        straight_through(taken.value(), flat, config_.reference_gain ? used : 1.0), {batch, n, c});
-    result.commitment = scale(commitment, 1.0 / used);
-    result.perplexity = perplexity / used;
-    return result;
+    return sum / static_cast<double>(layers);
 }
 
 nn::TensorMap ResidualQuantizer::training_state() const {
@@ -289,8 +305,11 @@ void ResidualQuantizer::load_training_state(const nn::TensorMap& state) {
             !(count->second.shape() == Shape{config_.nb_code}))
             throw Error("[quantizer] saved sums of layer " + std::to_string(q) + " have shape " +
                         sum->second.shape().str() + ", want " + layers_[q]->codebook.shape().str());
-        layers_[q]->code_sum = sum->second.clone();
-        layers_[q]->code_count = count->second.clone();
+        const auto own = [&](const Tensor& saved) {  // like the codebook
+            return saved.to(layers_[q]->codebook.dtype()).to(layers_[q]->codebook.device()).clone();
+        };
+        layers_[q]->code_sum = own(sum->second);
+        layers_[q]->code_count = own(count->second);
         if (!config_.periodic_reset) continue;
         const auto used = state.find("used." + std::to_string(q)),
                    updates = state.find("updates." + std::to_string(q));
@@ -299,7 +318,7 @@ void ResidualQuantizer::load_training_state(const nn::TensorMap& state) {
             throw Error("[quantizer] the saved state of the codebook lacks used." +
                         std::to_string(q) + " and updates." + std::to_string(q) +
                         "; it is of another kind of quantiser");
-        layers_[q]->used = used->second.clone();
+        layers_[q]->used = own(used->second);
         layers_[q]->updates = updates->second.to_vector<int64_t>()[0];
     }
 }

@@ -22,16 +22,21 @@ struct QuantizerConfig {
 };
 
 struct Quantized {
-    Tensor ids;      // (B, n, Q) i64; -1 where a layer was dropped
-    Var codes;       // (B, n, C) sum over layers, straight-through
-    Var commitment;  // () mean over active layers of mean((residual - sg(code))^2)
-    double perplexity = 0;
+    Tensor ids;          // (B, n, Q) i64; -1 where a layer was dropped
+    Var codes;           // (B, n, C) sum over layers, straight-through
+    Var commitment;      // () mean over active layers of mean((residual - sg(code))^2)
+    Tensor code_counts;  // (active layers, K): how often each code was chosen
 };
+
+// Mean over the layers of exp(entropy of the codes chosen). Waits for the GPU.
+double perplexity(const Tensor& code_counts);
 
 class ResidualQuantizer : public nn::Module {
   public:
     explicit ResidualQuantizer(const QuantizerConfig& config);
 
+    // All of this is on the quantiser's device, results too; only ids that are given may be on the
+    // CPU.
     // e (B, n, C) -> nearest codes, nothing updated.
     Quantized operator()(const Var& e) const;
     // The training forward: dropout of layers, sampling, moving-average update, revival of dead
@@ -58,8 +63,10 @@ class ResidualQuantizer : public nn::Module {
 
   private:
     struct Layer : nn::Module {
-        Tensor codebook;              // (K, C)
-        Tensor code_sum, code_count;  // (K, C), (K)
+        Tensor codebook;  // (K, C)
+        // (K, C), (K). No buffers, so Module::to leaves them where they are: an update brings them
+        // along.
+        Tensor code_sum, code_count;
         // periodic_reset: 1 where a code was alive at any update, and updates since the last reset
         Tensor used;  // (K)
         int64_t updates = 0;
@@ -67,12 +74,18 @@ class ResidualQuantizer : public nn::Module {
         explicit Layer(const QuantizerConfig& config);
         void begin();  // averages that say: every code was seen once
     };
-    // All rows, tiled with noise if they are fewer than the codes.
-    Tensor enough_rows(const Tensor& rows, const std::string& name, UniformSource& draws) const;
-    // The codebook's size of them: the first, or with periodic_reset random ones.
-    Tensor replacements(const Tensor& rows, const std::string& name, UniformSource& draws) const;
-    void update(Layer& layer, const Tensor& rows, const Tensor& ids, const std::string& name,
-                UniformSource& draws);
+    // The layers in turn: choose(q, rows, ids) sets the ids (R) of the rows (R, C) that are left,
+    // learn(q, rows, ids, counts) comes once their codes are taken.
+    template <class Choose, class Learn>
+    Quantized quantize(const Var& e, int64_t active, const Choose& choose,
+                       const Learn& learn) const;
+    // The uniforms that make enough rows of too few, see tiled(); undefined if there are enough.
+    Tensor tile_draws(const Tensor& rows, const std::string& name, UniformSource& draws) const;
+    // The codebook's size of them: the first, or, if there are uniforms `order` (R), those whose
+    // uniforms are least.
+    Tensor replacements(const Tensor& rows, const Tensor& order) const;
+    void update(Layer& layer, const Tensor& rows, const Tensor& ids, const Tensor& counts,
+                const std::string& name, UniformSource& draws);
 
     QuantizerConfig config_;
     std::vector<std::unique_ptr<Layer>> layers_;

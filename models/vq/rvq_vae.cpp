@@ -15,21 +15,21 @@ RvqVae::RvqVae(const RvqConfig& config, Generator* init)
 }
 
 Tensor RvqVae::encode(const Tensor& motion) const {
-    return quantizer_.encode(encoder_(Var(motion), {}).value());
+    return quantizer_.encode(encoder_(Var(motion.to(device())), {}).value()).cpu();
 }
 
 Tensor RvqVae::decode(const Tensor& ids) const {
-    return decoder_(Var(quantizer_.decode(ids)), {}).value();
+    return decoder_(Var(quantizer_.decode(ids)), {}).value().cpu();
 }
 
 RvqOutput RvqVae::operator()(const Var& motion) const {
     const Quantized q = quantizer_(encoder_(motion, {}));
-    return {decoder_(q.codes, {}), q.commitment, q.perplexity, q.ids};
+    return {decoder_(q.codes, {}), q.commitment, q.code_counts, q.ids};
 }
 
 RvqOutput RvqVae::train(const Var& motion, const nn::Pass& pass, UniformSource& draws) {
     const Quantized q = quantizer_.train(encoder_(motion, pass), draws);
-    return {decoder_(q.codes, pass), q.commitment, q.perplexity, q.ids};
+    return {decoder_(q.codes, pass), q.commitment, q.code_counts, q.ids};
 }
 
 namespace {
@@ -49,7 +49,8 @@ Var RvqVae::loss(const RvqOutput& output, const Var& motion) const {
                                     slice(motion, 2, 4, ric_end)),
                           config_.loss_vel);
     if (config_.loss_root > 0) {
-        const Var sums(running_sum_matrix(motion.size(1)));
+        const Var sums(
+            running_sum_matrix(motion.size(1)).to(motion.dtype()).to(motion.value().device()));
         total = total + scale(smooth_l1(matmul(sums, slice(output.reconstruction, 2, 0, 3)),
                                         matmul(sums, slice(motion, 2, 0, 3))),
                               config_.loss_root);

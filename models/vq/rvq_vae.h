@@ -22,16 +22,18 @@ struct RvqConfig {
 struct RvqOutput {
     Var reconstruction;  // (B, T, dim_pose)
     Var commitment;      // ()
-    double perplexity = 0;
-    Tensor ids;  // (B, n, Q)
+    Tensor code_counts;  // (active layers, K), see perplexity()
+    Tensor ids;          // (B, n, Q)
 };
 
 class RvqVae : public nn::Module {
   public:
     RvqVae(const RvqConfig& config, Generator* init);
 
+    // From and to the CPU, whatever the model's device.
     Tensor encode(const Tensor& motion) const;  // (B, T, dim_pose) normalised -> ids (B, T/4, Q)
     Tensor decode(const Tensor& ids) const;     // (B, n, q), -1 = nothing -> (B, 4n, dim_pose)
+    // On the model's device, motions too.
     RvqOutput operator()(const Var& motion) const;                                   // evaluation
     RvqOutput train(const Var& motion, const nn::Pass& pass, UniformSource& draws);  // training
     // smooth L1 + loss_vel * smooth L1 of the joint positions + loss_root * smooth L1 of the summed

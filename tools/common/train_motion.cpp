@@ -68,9 +68,11 @@ void say_warnings(const train::MotionData& data, bool quiet) {
 }
 
 int run_vq(const Options& options) {
-    apply(options.common);
+    const DeviceType device = apply(options.common);
     const Json config = resolve(options, train::vq_presets());
-    train::VqStage stage(train::vq_stage_options(config, options.data));
+    train::VqStageOptions with = train::vq_stage_options(config, options.data);
+    with.device = device;
+    train::VqStage stage(with);
     say_warnings(stage.data(), options.quiet);
     return run(stage, options, config);
 }

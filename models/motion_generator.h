@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/dtype.h"
 #include "motion/joints.h"
 
 namespace mc {
@@ -32,12 +33,15 @@ struct GenerationRequest {
     std::string prompt;
     std::optional<int64_t>
         frames;  // a multiple of 4 is used (floor); none: the length estimator decides
-    std::optional<MotionEdit> edit = {};  // then the length is the source's; other rows keep their bits
+    std::optional<MotionEdit> edit =
+        {};  // then the length is the source's; other rows keep their bits
 };
 
 class MotionGenerator {
   public:
     virtual ~MotionGenerator() = default;
+    // The device that computes; at first the CPU, where motions come back to.
+    virtual void to(DeviceType device) = 0;
     // One motion a request. Deterministic in (requests, options), whatever the number of threads.
     virtual std::vector<motion::FeatureSequence> generate(
         const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numbers>
 
 #include "models/momask/sampling.h"
@@ -40,37 +41,37 @@ Var ResidualTransformer::projection_table(int64_t layer) const {
 Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer, const Tensor& cond,
                                 const Tensor& padding, const nn::Pass& pass) const {
     const int64_t batch = h.size(0), n = h.size(1), q_count = config_.num_quantizers;
+    // Motions of one layer share a table: tokens are put in the order of their layers, each layer's
+    // projected, and put back.
+    const int64_t tokens = batch * n;
+    std::vector<int64_t> from, place(static_cast<size_t>(tokens)), end{0};  // end: by layer
+    for (int64_t j = 1; j < q_count; ++j) {
+        for (int64_t b = 0; b < batch; ++b)
+            for (int64_t at = b * n; layer[b] == j && at < (b + 1) * n; ++at) {
+                place[at] = static_cast<int64_t>(from.size());
+                from.push_back(at);
+            }
+        end.push_back(static_cast<int64_t>(from.size()));
+    }
+    if (end.back() != tokens)
+        throw Error("[momask] a residual layer outside 1.." + std::to_string(q_count - 1));
     Tensor one_hot = Tensor::zeros({batch, 1, q_count}, DType::f32);
     for (int64_t b = 0; b < batch; ++b) one_hot.data<float>()[b * q_count + layer[b]] = 1;
     const Var x =
         run(h, {condition(cond), quant_emb_(Var(one_hot.to(h.dtype()).to(h.value().device())))},
             padding, pass);  // (B, n, C)
-    // Rows of one layer share a table: group the batch by layer, project each group, put the rows
-    // back.
+    const bool mixed =
+        std::adjacent_find(layer.begin(), layer.end(), std::not_equal_to<>()) != layer.end();
+    const auto reordered = [&](const Var& rows, const std::vector<int64_t>& ids) {
+        return mixed ? embedding(rows, Tensor::from_ids(ids, {tokens})) : rows;
+    };
+    const Var sorted = reordered(reshape(x, {tokens, config_.code_dim}), from);
     std::vector<Var> parts;
-    std::vector<int64_t> place(static_cast<size_t>(batch));
-    int64_t at = 0;
-    for (int64_t j = 1; j < q_count; ++j) {
-        std::vector<int64_t> rows;
-        for (int64_t b = 0; b < batch; ++b)
-            if (layer[b] == j) {
-                place[b] = at++;
-                rows.push_back(b);
-            }
-        if (rows.empty()) continue;
-        const int64_t count = static_cast<int64_t>(rows.size());
-        const Var group = count == batch ? reshape(x, {batch, n * config_.code_dim})
-                                         : embedding(reshape(x, {batch, n * config_.code_dim}),
-                                                     Tensor::from_ids(rows, {count}));
-        parts.push_back(reshape(
-            linear(reshape(group, {count * n, config_.code_dim}), projection_table(j), Var()),
-            {count, n * (config_.num_tokens + 1)}));
-    }
-    if (at != batch)
-        throw Error("[momask] a residual layer outside 1.." + std::to_string(q_count - 1));
-    const Var all = parts.size() == 1
-                        ? parts[0]
-                        : embedding(concat(parts, 0), Tensor::from_ids(place, {batch}));
+    for (int64_t j = 1; j < q_count; ++j)
+        if (end[j] > end[j - 1])
+            parts.push_back(
+                linear(slice(sorted, 0, end[j - 1], end[j]), projection_table(j), Var()));
+    const Var all = reordered(parts.size() == 1 ? parts[0] : concat(parts, 0), place);
     return reshape(all, {batch, n, config_.num_tokens + 1});
 }
 

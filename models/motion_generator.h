@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/dtype.h"
 #include "motion/joints.h"
 
 namespace mc {
@@ -39,6 +40,8 @@ struct GenerationRequest {
 class MotionGenerator {
   public:
     virtual ~MotionGenerator() = default;
+    // The device that computes; at first the CPU, where motions come back to.
+    virtual void to(DeviceType device) = 0;
     // One motion a request. Deterministic in (requests, options), whatever the number of threads.
     virtual std::vector<motion::FeatureSequence> generate(
         const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;

@@ -12,6 +12,8 @@ namespace mc {
 class TextEncoder {
   public:
     virtual ~TextEncoder() = default;
+    // The device that computes; at first the CPU, where prompts' embeddings come back to.
+    virtual void to(DeviceType device) = 0;
     virtual int64_t width() const = 0;
     // (prompts, width) f32, not normalised. Equal prompts are computed once.
     virtual Tensor encode(const std::vector<std::string>& prompts) = 0;

@@ -173,13 +173,14 @@ class Stopwatch {
 
 int run(const Options& options) {
     Stopwatch watch;
-    apply(options.common);
+    const DeviceType device = apply(options.common);
     const std::vector<std::string> formats = split(options.formats);
     auto wants = [&](const char* format) {
         return std::find(formats.begin(), formats.end(), format) != formats.end();
     };
     Bundle bundle = open_bundle(options);
     MotionGenerator& generator = *bundle.generator;
+    generator.to(device);
     std::vector<GenerationRequest> requests;
     for (const std::string& prompt : options.prompts) {
         check_prompt(prompt, "the command line");

@@ -32,7 +32,7 @@ void print_recall(const char* when, const train::MoClipStage::Recall& r) {
 }
 
 int run(const Options& options) {
-    apply(options.common);
+    const DeviceType device = apply(options.common);
     std::vector<std::string> settings;
     if (options.mode) {  // with the body parts that belong to it, unless --set names others
         settings.push_back("mode=" + *options.mode);
@@ -51,6 +51,7 @@ int run(const Options& options) {
         options.config ? std::optional<fs::path>(*options.config) : std::nullopt, settings);
     train::MoClipStageOptions stage_options = train::moclip_stage_options(config, options.data);
     stage_options.lexicon = options.lexicon;
+    stage_options.device = device;
     train::MoClipStage stage(stage_options, options.text, options.vocab);
     nlohmann::json adapted = config;
     for (const auto& [key, value] : {std::pair<const char*, nlohmann::json>{"warm_up", 0},

@@ -44,6 +44,8 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
     student_.text.set_requires_grad(false);
     student_.logit_scale.set_requires_grad(false);
     if (student_.logit_matrix.defined()) student_.logit_matrix.set_requires_grad(false);
+    student_.to(options.device);
+    teacher_.to(options.device);
 }
 
 void MoClipStage::prepare(int64_t step, AdamW& optimizer) {
@@ -76,7 +78,8 @@ Tensor MoClipStage::tokenized(const std::vector<std::string>& captions) const {
     return clip::padded_ids(pointers);
 }
 
-Tensor MoClipStage::frozen_text(const std::vector<std::string>& captions) {
+Tensor MoClipStage::frozen_text(const std::vector<std::string>& captions, const Tensor& ids) {
+    if (options_.device != DeviceType::cpu) return teacher_(ids).value();
     const int64_t width = tower_.config.embed_dim;
     const Tensor out = Tensor::empty({static_cast<int64_t>(captions.size()), width});
     for (size_t i = 0; i < captions.size(); ++i) {
@@ -128,24 +131,23 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
     Tape tape;
     Tape::Recording recording(tape);
     const Var zm = l2_normalize(student_.motion(batch.joints, batch.lengths, {true, &generator}));
-    const Var zs =
-        l2_normalize(step < switch_step_ ? Var(frozen_text(captions)) : student_.text(batch.ids));
-    const Var contrastive = student_.similarity_loss(zm, zs);
-    Var total = contrastive;
-    Metrics metrics{{"contrastive", contrastive.value().item<float>()}};
+    const Var zs = l2_normalize(step < switch_step_ ? Var(frozen_text(captions, batch.ids))
+                                                    : student_.text(batch.ids));
+    std::map<std::string, Var> terms{{"contrastive", student_.similarity_loss(zm, zs)}};
+    Var total = terms.at("contrastive");
     if (options_.align) {
-        const Var alignment = moclip::alignment_loss(zm, zs);
-        metrics["alignment"] = alignment.value().item<float>();
+        const Var alignment = terms["alignment"] = moclip::alignment_loss(zm, zs);
         total = total + alignment;
     }
     if (options_.tether && step >= switch_step_) {
         const Tensor zt = l2_normalize(teacher_(batch.ids)).value();
-        const Var distill = moclip::distill_loss(zs, zt, options_.reduction);
-        metrics["distill"] = distill.value().item<float>();
+        const Var distill = terms["distill"] = moclip::distill_loss(zs, zt, options_.reduction);
         total = total + scale(distill, options_.lambda);
     }
-    metrics["loss"] = total.value().item<float>();
+    terms["loss"] = total;
     tape.backward(total);
+    Metrics metrics;  // read when all the step's work is on its way to the device
+    for (const auto& [name, term] : terms) metrics[name] = term.value().item<float>();
     return metrics;
 }
 
@@ -189,16 +191,23 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
         throw Error("[moclip] retrieval needs at least 2 motions in the " + split +
                     " split, there are " + std::to_string(count));
     const int64_t pool = std::min<int64_t>(32, count);
+    // Without a mask a motion's embedding depends on those beside it; a GPU is slow at one by one.
+    const bool alone = options_.device == DeviceType::cpu || !options_.motion.key_padding_mask;
+    const int64_t together = alone ? 1 : 64;
     std::vector<Var> motions, texts;
-    for (int64_t i = 0; i < count; ++i) {
-        const auto& sample = data.samples()[static_cast<size_t>(i)];
-        const Batch one =
-            assemble(data, {{static_cast<size_t>(i), 0}}, {sample.captions.front().text});
-        motions.push_back(l2_normalize(student_.motion(one.joints, one.lengths, {})));
-        texts.push_back(l2_normalize(student_.text(one.ids)));
+    for (int64_t begin = 0; begin < count; begin += together) {
+        std::vector<DrawnClip> clips;
+        std::vector<std::string> captions;
+        for (int64_t i = begin; i < std::min(count, begin + together); ++i) {
+            clips.push_back({static_cast<size_t>(i), 0});
+            captions.push_back(data.samples()[clips.back().sample].captions.front().text);
+        }
+        const Batch batch = assemble(data, clips, captions);
+        motions.push_back(l2_normalize(student_.motion(batch.joints, batch.lengths, {})));
+        texts.push_back(l2_normalize(student_.text(batch.ids)));
     }
     const Tensor score =
-        matmul(concat(texts, 0), concat(motions, 0), false, true).value();  // (text, motion)
+        matmul(concat(texts, 0), concat(motions, 0), false, true).value().cpu();  // (text, motion)
     Recall recall;
     recall.pool = pool;
     double asked = 0;

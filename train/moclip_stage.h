@@ -35,6 +35,7 @@ struct MoClipStageOptions {
     double reword_share = 0.5;
     bool mirror_pairs = false;  // with_mirror_pairs; not in the paper
     uint64_t seed = 3407;
+    DeviceType device = DeviceType::cpu;
 };
 
 class MoClipStage : public Stage {
@@ -78,9 +79,10 @@ class MoClipStage : public Stage {
     Batch assemble(const MotionData& data, const std::vector<DrawnClip>& clips,
                    const std::vector<std::string>& captions) const;
     Tensor tokenized(const std::vector<std::string>& captions) const;
-    // (B, E), not normalised, each caption computed once and alone, so that its value does not
-    // depend on what came before it: a resumed run sees the same bits.
-    Tensor frozen_text(const std::vector<std::string>& captions);
+    // (B, E), not normalised. On the CPU each caption is computed once and alone; on a GPU, where
+    // one forward of the batch costs less than a launch for each, the batch anew each time. Either
+    // way the values do not depend on what came before: a resumed run sees the same bits.
+    Tensor frozen_text(const std::vector<std::string>& captions, const Tensor& ids);
     StringMap metadata() const;
 
     MoClipStageOptions options_;

@@ -13,7 +13,7 @@ TokenStage::TokenStage(const TokenStageOptions& options, const vq::RvqVae& token
       text_(text),
       init_(options.seed, kInitStream) {
     for (const TokenBatch& batch : held_out_batches_)
-        held_out_conditions_.push_back(condition(batch));
+        held_out_conditions_.push_back(condition(batch).to(options.device));
 }
 
 Tensor TokenStage::base_layer(const Tensor& ids) {
@@ -33,7 +33,9 @@ Tensor TokenStage::noisy(const Tensor& cond, Generator& generator) const {
 
 MaskedStage::MaskedStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                          TextEncoder& text)
-    : TokenStage(options, tokenizer, text), model_(options.model, &init_) {}
+    : TokenStage(options, tokenizer, text), model_(options.model, &init_) {
+    model_.to(options.device);
+}
 
 MaskedStage::Step MaskedStage::forward(const TokenBatch& data, const Tensor& cond,
                                        const nn::Pass& pass, UniformSource& draws) const {
@@ -51,7 +53,9 @@ Metrics MaskedStage::validate() {
 
 ResidualStage::ResidualStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                              TextEncoder& text)
-    : TokenStage(options, tokenizer, text), model_(options.model, &init_) {}
+    : TokenStage(options, tokenizer, text), model_(options.model, &init_) {
+    model_.to(options.device);
+}
 
 ResidualStage::Step ResidualStage::forward(const TokenBatch& data, const Tensor& cond,
                                            const nn::Pass& pass, UniformSource& draws) const {
@@ -68,31 +72,33 @@ Metrics ResidualStage::validate() {
 
 LengthStage::LengthStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                          TextEncoder& text)
-    : TokenStage(options, tokenizer, text), model_(text.width(), kClasses, &init_) {}
+    : TokenStage(options, tokenizer, text), model_(text.width(), kClasses, &init_) {
+    model_.to(options.device);
+}
 
-Var LengthStage::loss(const TokenBatch& data, const nn::Pass& pass) const {
+Var LengthStage::loss(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass) const {
     std::vector<int64_t> labels;
     for (int64_t length : data.lengths) labels.push_back(std::min(length, kClasses - 1));
     const int64_t rows = static_cast<int64_t>(labels.size());
-    return cross_entropy(model_.logits(condition(data), pass), Tensor::from_ids(labels, {rows}));
+    return cross_entropy(model_.logits(cond, pass), Tensor::from_ids(labels, {rows}));
 }
 
 Metrics LengthStage::step(int64_t step, Generator& generator) {
     const TokenBatch data = batch(step, generator);
+    const Tensor cond = condition(data);
     Tape tape;
     Tape::Recording recording(tape);
-    const Var out = loss(data, {true, &generator});
-    Metrics metrics{{"loss", out.value().item<float>()}};
+    const Var out = loss(data, cond, {true, &generator});
     tape.backward(out);
-    return metrics;
+    return {{"loss", out.value().item<float>()}};
 }
 
 Metrics LengthStage::validate() {
     Metrics mean = average([&](size_t i) {
-        return std::pair<double, double>(loss(held_out_batches_[i], {}).value().item<float>(), 0.0);
+        const Var out = loss(held_out_batches_[i], held_out_conditions_[i], {});
+        return Metrics{{"loss", out.value().item<float>()}};
     });
     mean["score"] = mean["loss"];
-    mean.erase("accuracy");
     return mean;
 }
 

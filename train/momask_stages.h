@@ -22,6 +22,7 @@ struct TokenStageOptions {
     // words that no caption has land near some caption, not on it. 0 in the reference.
     double text_noise = 0;
     uint64_t seed = 3407;
+    DeviceType device = DeviceType::cpu;
 };
 
 // What the stages share, BAMM's and BAD's among them: data, tokens, captions, text.
@@ -33,23 +34,27 @@ class TokenStage : public Stage {
     static constexpr uint64_t kValidationSeed = 20;
 
     static Tensor base_layer(const Tensor& ids);  // (B, n, Q) -> (B, n)
-    // The mean over the held-out batches, weighted by the number of clips; `run`, given a batch's
-    // number, returns loss and accuracy.
+    // The means over the held-out batches, weighted by the number of clips, of what `run` measures
+    // of the batch of that number.
     template <class Run>
     Metrics average(const Run& run) const {
-        double loss = 0, accuracy = 0, clips = 0;
+        Metrics mean;
+        double clips = 0;
         for (size_t i = 0; i < held_out_batches_.size(); ++i) {
-            const auto [batch_loss, batch_accuracy] = run(i);
             const double weight = static_cast<double>(held_out_batches_[i].lengths.size());
-            loss += weight * batch_loss;
-            accuracy += weight * batch_accuracy;
+            for (const auto& [key, value] : run(i)) mean[key] += weight * value;
             clips += weight;
         }
-        return {{"loss", loss / clips},
-                {"accuracy", accuracy / clips},
-                {"score", 1 - accuracy / clips}};
+        for (auto& [key, value] : mean) value /= clips;
+        return mean;
     }
 
+    // Of a step whose work, the backward's too, is all on its way to the device: reading waits.
+    template <class Out>
+    static Metrics measured(const Out& out) {
+        return {{"loss", out.loss.value().template item<float>()},
+                {"accuracy", out.accuracy.value()}};
+    }
     // The gradients of a step of forward(data, cond, pass, draws), whose result has a loss and an
     // accuracy.
     template <class Forward>
@@ -60,21 +65,20 @@ class TokenStage : public Stage {
         Tape::Recording recording(tape);
         GeneratorSource draws(generator);
         const auto out = forward(data, cond, nn::Pass{true, &generator}, draws);
-        Metrics metrics{{"loss", out.loss.value().template item<float>()},
-                        {"accuracy", out.accuracy}};
         tape.backward(out.loss);
-        return metrics;
+        return measured(out);
     }
     // The same forward over the held-out batches, with the same draws each time.
     template <class Forward>
     Metrics score(const Forward& forward) const {
         Generator generator(kValidationSeed);
         GeneratorSource draws(generator);
-        return average([&](size_t i) {
-            const auto out =
-                forward(held_out_batches_[i], held_out_conditions_[i], nn::Pass{}, draws);
-            return std::pair<double, double>(out.loss.value().template item<float>(), out.accuracy);
+        Metrics mean = average([&](size_t i) {
+            return measured(
+                forward(held_out_batches_[i], held_out_conditions_[i], nn::Pass{}, draws));
         });
+        mean["score"] = 1 - mean["accuracy"];
+        return mean;
     }
 
     TokenBatch batch(int64_t step, Generator& generator) const;
@@ -133,7 +137,7 @@ class LengthStage : public TokenStage {
     Metrics validate() override;  // score = cross-entropy
 
   private:
-    Var loss(const TokenBatch& batch, const nn::Pass& pass) const;
+    Var loss(const TokenBatch& batch, const Tensor& cond, const nn::Pass& pass) const;
     momask::LengthEstimator model_;
 };
 

@@ -130,7 +130,7 @@ int64_t TextStage::Pool::at(int64_t index) {
 }
 
 TextStage::TextStage(const Json& config, const TextTeacher& teacher,
-                     const clip::Tokenizer& tokenizer)
+                     const clip::Tokenizer& tokenizer, DeviceType device)
     : student_(model_config(config, tokenizer.vocab_size()), teacher.width, init_generator(config)),
       teacher_(teacher),
       batch_(config.at("batch")),
@@ -149,6 +149,8 @@ TextStage::TextStage(const Json& config, const TextTeacher& teacher,
     if (!(temperature_ > 0)) throw Error("[text] temperature must be above 0");
     if (held_out_percent < 1 || held_out_percent > 99)
         throw Error("[text] held_out_percent must be from 1 to 99");
+    student_.to(device);
+    no_self_ = diagonal(batch_, kMasked).to(device);
 
     const auto context = student_.text.config().context;
     std::vector<int64_t> held_motion, held_other;
@@ -216,22 +218,21 @@ Metrics TextStage::step(int64_t step, Generator&) {
     std::vector<int64_t> rows = batch_rows(step);
     Tape tape;
     const Tape::Recording recording(tape);
-    const Var mine = embed(rows, &metrics);                 // (B, E)
-    const Var theirs(teacher_.embeddings(rows));            // (B, E)
-    const Var cosine = mean(sum(mine * theirs, 1, false));  // ()
-    const Tensor no_self = diagonal(batch_, kMasked);  // a sentence says nothing by being itself
-    const auto logits = [&](const Var& z) {            // (B, B)
-        return scale(matmul(z, z, false, true), 1 / temperature_) + Var(no_self);
+    const Var mine = embed(rows, &metrics);                             // (B, E)
+    const Var theirs(teacher_.embeddings(rows).to(student_.device()));  // (B, E)
+    const Var cosine = mean(sum(mine * theirs, 1, false));              // ()
+    const auto logits = [&](const Var& z) {                             // (B, B)
+        return scale(matmul(z, z, false, true), 1 / temperature_) + Var(no_self_);
     };
     const Var wanted_log = log_softmax(logits(theirs));
     const Var wanted = exp(wanted_log);
     const Var divergence = scale(sum(wanted * (wanted_log - log_softmax(logits(mine)))),
                                  1.0 / static_cast<double>(batch_));
     const Var loss = affine(cosine, -1, 1) + scale(divergence, similarity_weight_);
-    metrics["loss"] = loss.value().item<float>();
+    tape.backward(loss);
+    metrics["loss"] = loss.value().item<float>();  // after all work is on its way to the device
     metrics["cosine"] = cosine.value().item<float>();
     metrics["divergence"] = divergence.value().item<float>();
-    tape.backward(loss);
     return metrics;
 }
 
@@ -239,10 +240,9 @@ Metrics TextStage::validate() {
     if (held_out_.empty()) return {};
     const Tape::Pause no_tape;
     std::vector<int64_t> rows = held_out_;
-    const Tensor mine = embed(rows, nullptr).value().contiguous();  // (N, E)
-    const Tensor theirs = teacher_.embeddings(rows);                // (N, E)
-    const Tensor cosines =
-        matmul(Var(mine), Var(theirs), false, true).value().contiguous();  // (N, N)
+    const Var mine = embed(rows, nullptr);                                                // (N, E)
+    const Var theirs(teacher_.embeddings(rows).to(student_.device()));                    // (N, E)
+    const Tensor cosines = matmul(mine, theirs, false, true).value().cpu().contiguous();  // (N, N)
     const auto n = static_cast<int64_t>(rows.size());
     double all = 0, motion = 0;
     int64_t motions = 0, found = 0;

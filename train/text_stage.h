@@ -44,9 +44,9 @@ class TextStage : public Stage {
     // `config` as resolve_config(text_presets(), ...) gives it. The first `motion_sentences` of the
     // teacher are of motions and make up `motion_share` of every batch. `held_out_percent` of both
     // kinds, chosen by a hash of the sentence, are for validation alone. Keeps a reference to
-    // `teacher`. Throws Error for sizes that make no sense.
+    // `teacher`. Trains on `device`. Throws Error for sizes that make no sense.
     TextStage(const nlohmann::json& config, const TextTeacher& teacher,
-              const clip::Tokenizer& tokenizer);
+              const clip::Tokenizer& tokenizer, DeviceType device = DeviceType::cpu);
 
     std::string name() const override { return "text"; }
     nn::Module& model() override { return student_; }
@@ -81,6 +81,8 @@ class TextStage : public Stage {
     std::vector<int64_t> held_out_;
     int64_t batch_, motion_batch_, group_, motion_sentences_;
     double similarity_weight_, temperature_;
+    Tensor
+        no_self_;  // (batch, batch), added to similarities: a sentence says nothing by being itself
 };
 
 // What run_loop needs, from the resolved configuration.

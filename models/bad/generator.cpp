@@ -22,6 +22,13 @@ BadGenerator::BadGenerator(Parts parts) : parts_(std::move(parts)) {
                     std::to_string(config.word_dim));
 }
 
+void BadGenerator::to(DeviceType device) {
+    parts_.text->to(device);
+    parts_.tokenizer->to(device);
+    parts_.transformer->to(device);
+    if (parts_.length) parts_.length->to(device);
+}
+
 std::vector<motion::FeatureSequence> BadGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
     Tape::Pause no_tape;

@@ -25,6 +25,7 @@ struct Parts {
 class BadGenerator : public MotionGenerator {
   public:
     explicit BadGenerator(Parts parts);
+    void to(DeviceType device) override;
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
     const std::vector<std::pair<std::string, double>>& stage_seconds() const override {

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "models/momask/sampling.h"
-#include "models/token_loss.h"
 
 namespace mc::bad {
 namespace {

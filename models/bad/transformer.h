@@ -7,6 +7,7 @@
 
 #include "models/bad/config.h"
 #include "models/motion_generator.h"
+#include "models/token_loss.h"
 #include "nn/gpt_block.h"
 #include "tensor/uniform_source.h"
 
@@ -46,9 +47,9 @@ class Transformer : public nn::Module {
     Tensor open_mask(const std::vector<int64_t>& lengths, int64_t n) const;
 
     struct Step {
-        Var loss;             // () over all motion tokens, each motion weighs the same
-        double accuracy = 0;  // top-1 over them
-        Tensor ids;           // (B, n + 1): what was fed
+        Var loss;                // () over all motion tokens, each motion weighs the same
+        TokenAccuracy accuracy;  // over them
+        Tensor ids;              // (B, n + 1): what was fed
         Corruption corruption;
         Tensor hidden;  // (B, n + 3, n + 3)
         Tensor logits;  // (B, n + 1, nb_code)

@@ -18,6 +18,13 @@ BammGenerator::BammGenerator(Parts parts) : parts_(std::move(parts)) {
                     "together");
 }
 
+void BammGenerator::to(DeviceType device) {
+    parts_.text->to(device);
+    parts_.tokenizer->to(device);
+    parts_.base->to(device);
+    if (parts_.residual) parts_.residual->to(device);
+}
+
 std::vector<motion::FeatureSequence> BammGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
     Tape::Pause no_tape;

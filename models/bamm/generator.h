@@ -29,6 +29,7 @@ class BammGenerator : public MotionGenerator {
     static constexpr int64_t kMaxTokens = 49;  // 196 frames
 
     explicit BammGenerator(Parts parts);
+    void to(DeviceType device) override;
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
     const std::vector<std::pair<std::string, double>>& stage_seconds() const override {

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "models/momask/sampling.h"
-#include "models/token_loss.h"
 
 namespace mc::bamm {
 

@@ -5,6 +5,7 @@
 
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
+#include "models/token_loss.h"
 
 namespace mc::bamm {
 
@@ -39,10 +40,10 @@ class Transformer : public momask::Trunk {
     Tensor hybrid_mask(const Tensor& known) const;
 
     struct Step {
-        Var loss;             // () each motion weighs the same; the end token counts
-        double accuracy = 0;  // top-1 up to the end token
-        Tensor ids, known;    // (B, n + 1): what was fed; known tokens, pad_id elsewhere
-        Tensor logits;        // (B, n + 1, num_tokens + 1)
+        Var loss;                // () each motion weighs the same; the end token counts
+        TokenAccuracy accuracy;  // up to the end token
+        Tensor ids, known;       // (B, n + 1): what was fed; known tokens, pad_id elsewhere
+        Tensor logits;           // (B, n + 1, num_tokens + 1)
     };
     // ids (B, n) of the base layer (anything beyond the lengths). Draws in order: draw.occur (1),
     // draw.cond_rate (1), draw.cond_pos (B, n + 1), draw.rid_rate (1), draw.rid (B, n + 1),

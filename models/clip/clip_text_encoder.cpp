@@ -132,7 +132,7 @@ Tensor ClipTextEncoder::encode(const std::vector<std::string>& prompts) {
         const size_t end = std::min(order.size(), begin + kBatch);
         std::vector<const std::vector<int32_t>*> batch;
         for (size_t i = begin; i < end; ++i) batch.push_back(&unique[order[i]]);
-        const Tensor out = model_(padded_ids(batch)).value().contiguous();  // (batch, width)
+        const Tensor out = model_(padded_ids(batch)).value().cpu().contiguous();  // (batch, width)
         for (size_t i = begin; i < end; ++i)
             std::memcpy(rows.data() + order[i] * columns, out.data<float>() + (i - begin) * columns,
                         columns * sizeof(float));

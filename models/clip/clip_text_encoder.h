@@ -29,6 +29,7 @@ class ClipTextEncoder : public TextEncoder {
     ClipTextEncoder(const TextConfig& config, const nn::TensorMap& state, Tokenizer tokenizer,
                     const std::string& source = "text encoder");
 
+    void to(DeviceType device) override { model_.to(device); }
     int64_t width() const override { return config().embed_dim; }
     // (prompts, width) f32, not normalised. Equal prompts are computed once; prompts of similar
     // length are computed together. A prompt beyond the context keeps its beginning, and

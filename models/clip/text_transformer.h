@@ -17,9 +17,9 @@ class TextTransformer : public nn::Module {
     // A null generator leaves zeros (to be loaded).
     TextTransformer(const TextConfig& config, Generator* init);
 
-    // ids (B, context) i64, zero-padded after the end-of-text token (the largest id). Only the
-    // positions up to the last end in the batch are computed, which the causal mask makes exact.
-    // Returns (B, embed_dim), not normalised.
+    // ids (B, context) i64 on the CPU, zero-padded after the end-of-text token (the largest id).
+    // Only the positions up to the last end in the batch are computed, which the causal mask makes
+    // exact. Returns (B, embed_dim), not normalised, on the model's device.
     Var operator()(const Tensor& ids, const nn::Pass& pass = {}) const;
 
     // The rows of every position given, after the last norm and before the projection: (B, L,

@@ -27,12 +27,9 @@ void MoClip::set_scale(double log_scale) {
     logit_scale.value().fill_(log_scale);
     if (!logit_matrix.defined()) return;
     const int64_t e = logit_matrix.size(0);
-    logit_matrix.value().fill_(0);
-    dispatch_float(logit_matrix.dtype(), "set_scale", [&](auto zero) {
-        using T = decltype(zero);
-        for (int64_t i = 0; i < e; ++i)
-            logit_matrix.value().data<T>()[i * e + i] = static_cast<T>(std::exp(log_scale));
-    });
+    const Tensor matrix = Tensor::zeros({e, e}, DType::f64);
+    for (int64_t i = 0; i < e; ++i) matrix.data<double>()[i * e + i] = std::exp(log_scale);
+    logit_matrix.value().copy_(matrix);
 }
 
 Var MoClip::similarity_loss(const Var& zm, const Var& zs) const {

@@ -11,6 +11,22 @@ namespace {
 
 constexpr int64_t kPositions = 5000;
 
+// Each frame's step from the one before it, (B, T, C); none at the first.
+Var velocity_of(const Var& x) {
+    const int64_t frames = x.size(1);
+    const Var none(Tensor::zeros({x.size(0), 1, x.size(2)}, x.dtype(), x.value().device()));
+    return frames < 2 ? none
+                      : concat({none, slice(x, 1, 1, frames) - slice(x, 1, 0, frames - 1)}, 1);
+}
+
+// Where the joints' coordinates stand in a frame's 3 J.
+Tensor coordinates(const std::vector<int>& joints) {
+    std::vector<int64_t> ids;
+    for (const int joint : joints)
+        for (int c = 0; c < 3; ++c) ids.push_back(3 * joint + c);
+    return Tensor::from_ids(ids, {static_cast<int64_t>(ids.size())});
+}
+
 }  // namespace
 
 MotionEncoderConfig MotionEncoderConfig::reference() {
@@ -123,32 +139,24 @@ MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
     add("proj", proj_);
 }
 
-Var MotionEncoder::part_features(const Tensor& position, const Tensor& velocity,
+Var MotionEncoder::part_features(const Var& position, const Var& velocity,
                                  const nn::Pass& pass) const {
-    const int64_t rows = position.size(0), joints = position.size(1),
-                  parts = static_cast<int64_t>(parts_.size());
-    auto gathered = [&](const Tensor& source, const std::vector<int>& part) {
-        const int64_t n = static_cast<int64_t>(part.size());
-        Tensor out = Tensor::empty({rows, 3 * n}, source.dtype());
-        dispatch_float(source.dtype(), "part_features", [&](auto zero) {
-            using T = decltype(zero);
-            for (int64_t r = 0; r < rows; ++r)
-                for (int64_t i = 0; i < n; ++i)
-                    std::copy_n(source.data<T>() + (r * joints + part[static_cast<size_t>(i)]) * 3,
-                                3, out.data<T>() + (r * n + i) * 3);
-        });
-        return out;
+    const int64_t rows = position.size(0), parts = static_cast<int64_t>(parts_.size());
+    const auto by_coordinate = [](const Var& x) {  // (3 J, R): what a part takes are rows
+        return Var(x.value().transpose(0, 1).contiguous());
     };
+    const Var positions = by_coordinate(position), velocities = by_coordinate(velocity);
     std::vector<Var> features;  // each (R, 1, h)
     for (size_t p = 0; p < parts_.size(); ++p) {
-        const Var a = encoder_.six_layers_2[p](
-            nn::dropout(encoder_.six_layers[p](Var(gathered(position, parts_[p])), UnaryOp::tanh),
-                        config_.dropout, pass),
-            UnaryOp::tanh);
-        const Var b = encoder_.six_layers_v2[p](
-            nn::dropout(encoder_.six_layers_v[p](Var(gathered(velocity, parts_[p])), UnaryOp::tanh),
-                        config_.dropout, pass),
-            UnaryOp::tanh);
+        const Tensor ids = coordinates(parts_[p]).to(positions.value().device());
+        const auto stream = [&](const Var& from, const nn::Linear& first,
+                                const nn::Linear& second) {  // (R, h / 2)
+            const Var x = transpose(embedding(from, ids), 0, 1);
+            return second(nn::dropout(first(x, UnaryOp::tanh), config_.dropout, pass),
+                          UnaryOp::tanh);
+        };
+        const Var a = stream(positions, encoder_.six_layers[p], encoder_.six_layers_2[p]);
+        const Var b = stream(velocities, encoder_.six_layers_v[p], encoder_.six_layers_v2[p]);
         features.push_back(reshape(concat({a, b}, 1), {rows, 1, config_.part_dim}));
     }
     Var tokens = concat(features, 1);  // (R, P, h)
@@ -173,11 +181,12 @@ Var MotionEncoder::pooled(const Var& y, const std::vector<int64_t>& lengths) con
             if (t < lengths[b])
                 weight.data<double>()[b * frames + t] = 1.0 / static_cast<double>(lengths[b]);
         }
+    const DeviceType device = y.value().device();
     if (config_.pooling == Pooling::mean_valid)
-        return reshape(matmul(Var(weight.to(y.dtype())), y), {batch, config_.width});
+        return reshape(matmul(Var(weight.to(y.dtype()).to(device)), y), {batch, config_.width});
     const Var score = reshape(temporal_reduction_.attention(y), {batch, frames});
-    const Var alpha =
-        softmax(select(valid, score, Var(Tensor::full({batch, frames}, -INFINITY, y.dtype()))));
+    const Var never(Tensor::full({batch, frames}, -INFINITY, y.dtype(), device));
+    const Var alpha = softmax(select(valid, score, never));
     return reshape(matmul(reshape(alpha, {batch, 1, frames}), y), {batch, config_.width});
 }
 
@@ -187,24 +196,18 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
         joints_in.size(2) != moclip::joints_of_table(config_.part_table))
         throw Error("[moclip] joints " + joints_in.shape().str() + ", want (B, T, " +
                     std::to_string(moclip::joints_of_table(config_.part_table)) + ", 3)");
-    const Tensor joints = joints_in.contiguous();
-    const int64_t batch = joints.size(0), frames = joints.size(1), j = joints.size(2);
+    const int64_t batch = joints_in.size(0), frames = joints_in.size(1),
+                  values = 3 * joints_in.size(2);
     const bool masked = config_.key_padding_mask || config_.pooling != Pooling::mean_all;
     if (masked)
         for (int64_t length : lengths)
             if (length < 1 || length > frames)
                 throw Error("[moclip] length " + std::to_string(length) + " of a motion of " +
                             std::to_string(frames) + " frames");
-    Tensor velocity = Tensor::zeros(joints.shape(), joints.dtype());
-    dispatch_float(joints.dtype(), "velocity", [&](auto zero) {
-        using T = decltype(zero);
-        for (int64_t b = 0; b < batch; ++b) {
-            const int64_t end = masked ? lengths[b] : frames;
-            const T* x = joints.data<T>() + b * frames * j * 3;
-            T* v = velocity.data<T>() + b * frames * j * 3;
-            for (int64_t i = j * 3; i < end * j * 3; ++i) v[i] = x[i] - x[i - j * 3];
-        }
-    });
+    const DeviceType where = device();
+    const Shape flat{batch * frames, values};
+    const Var joints(joints_in.to(where).reshape({batch, frames, values}));
+    const Var position = reshape(joints, flat), velocity = reshape(velocity_of(joints), flat);
     Var y;
     if (masked) {  // only valid frames are computed by the part encoder; zero rows stand for the
                    // rest
@@ -215,17 +218,12 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
                 from.push_back(b * frames + t);
             }
         const int64_t count = static_cast<int64_t>(from.size());
-        const Tensor pick = Tensor::from_ids(from, {count});
-        auto packed = [&](const Tensor& t) {
-            return embedding(Var(t.reshape({batch * frames, j * 3})), pick)
-                .value()
-                .reshape({count, j, 3});
-        };
-        const Var rows = ln_pre_(embed_(part_features(packed(joints), packed(velocity), pass)));
+        const Tensor pick = Tensor::from_ids(from, {count}).to(where);
+        const Var rows = ln_pre_(
+            embed_(part_features(embedding(position, pick), embedding(velocity, pick), pass)));
         y = embedding(rows, Tensor::from_ids(place, {batch, frames}));
     } else {
-        const Shape flat{batch * frames, j, 3};
-        const Var parts = part_features(joints.reshape(flat), velocity.reshape(flat), pass);
+        const Var parts = part_features(position, velocity, pass);
         const Var embedded = embed_(parts);
         if (watch) {
             watch("encoder", parts.value().reshape({batch, frames, parts.size(1)}));
@@ -233,18 +231,21 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
         }
         y = reshape(ln_pre_(embedded), {batch, frames, config_.width});
     }
+    const auto positions = [&](int64_t rows) {  // (rows, D)
+        return positions_.slice(0, 0, rows).to(where).to(y.dtype());
+    };
     if (config_.position_axis ==
         PositionAxis::batch)  // QUIRK: one row of the table a sample, for all its frames
-        y = y + Var(positions_.slice(0, 0, batch).unsqueeze(1).to(y.dtype()));
-    if (config_.position_axis == PositionAxis::time)
-        y = y + Var(positions_.slice(0, 0, frames).to(y.dtype()));
+        y = y + Var(positions(batch).unsqueeze(1));
+    if (config_.position_axis == PositionAxis::time) y = y + Var(positions(frames));
     y = nn::dropout(y, config_.dropout, pass);
     AttentionOptions options;
     if (config_.key_padding_mask) {
-        options.key_padding = Tensor::empty({batch, frames}, DType::boolean);
+        const Tensor padding = Tensor::empty({batch, frames}, DType::boolean);
         for (int64_t b = 0; b < batch; ++b)
             for (int64_t t = 0; t < frames; ++t)
-                options.key_padding.data<bool>()[b * frames + t] = t >= lengths[b];
+                padding.data<bool>()[b * frames + t] = t >= lengths[b];
+        options.key_padding = padding.to(where);
     }
     for (size_t l = 0; l < transformer_.size(); ++l) {
         y = transformer_[l](y, options, pass);

@@ -44,9 +44,10 @@ class MotionEncoder : public nn::Module {
   public:
     MotionEncoder(const MotionEncoderConfig& config, Generator* init);
 
-    // joints (B, T, J, 3), lengths (B) in frames (ignored where nothing is masked) -> (B,
-    // output_dim), not normalised. `watch` sees, where nothing is masked, "encoder" (B, T, P h) and
-    // "embed" (B, T, D); and of each block l "after_block{l}" (B, T, D).
+    // joints (B, T, J, 3) on any device, lengths (B) in frames (ignored where nothing is masked) ->
+    // (B, output_dim), not normalised, on the model's device. `watch` sees, where nothing is
+    // masked, "encoder" (B, T, P h) and "embed" (B, T, D); and of each block l "after_block{l}" (B,
+    // T, D).
     Var operator()(const Tensor& joints, const std::vector<int64_t>& lengths, const nn::Pass& pass,
                    const Watch& watch = {}) const;
 
@@ -69,8 +70,8 @@ class MotionEncoder : public nn::Module {
         }
     };
 
-    // (R, P*h) feature-major part features of R frames.
-    Var part_features(const Tensor& position, const Tensor& velocity, const nn::Pass& pass) const;
+    // (R, P*h) feature-major part features of R frames, from positions and velocities (R, 3 J).
+    Var part_features(const Var& position, const Var& velocity, const nn::Pass& pass) const;
     Var pooled(const Var& y, const std::vector<int64_t>& lengths) const;
 
     MotionEncoderConfig config_;

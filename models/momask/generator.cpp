@@ -21,6 +21,14 @@ MoMaskGenerator::MoMaskGenerator(Parts parts) : parts_(std::move(parts)) {
                     "together");
 }
 
+void MoMaskGenerator::to(DeviceType device) {
+    parts_.text->to(device);
+    parts_.tokenizer->to(device);
+    parts_.masked->to(device);
+    if (parts_.residual) parts_.residual->to(device);
+    if (parts_.length) parts_.length->to(device);
+}
+
 int64_t MoMaskGenerator::tokens_of(const GenerationRequest& request, const Tensor& cond,
                                    UniformSource& draws) {
     const Tensor length_draw = draws.uniform("length", {1});

@@ -31,6 +31,7 @@ class MoMaskGenerator : public MotionGenerator {
     static constexpr int64_t kMaxTokens = 49;  // 196 frames
 
     explicit MoMaskGenerator(Parts parts);
+    void to(DeviceType device) override;
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
     const std::vector<std::pair<std::string, double>>& stage_seconds() const override {

@@ -23,13 +23,13 @@ LengthEstimator::LengthEstimator(int64_t text_dim, int64_t classes, Generator* i
 }
 
 Var LengthEstimator::logits(const Tensor& text, const nn::Pass& pass) const {
-    Var x = nn::dropout(leaky_relu(norm1_(linear0_(Var(text))), 0.2), 0.2, pass);
+    Var x = nn::dropout(leaky_relu(norm1_(linear0_(Var(text.to(device())))), 0.2), 0.2, pass);
     x = nn::dropout(leaky_relu(norm5_(linear4_(x)), 0.2), 0.2, pass);
     return linear11_(leaky_relu(norm9_(linear8_(x)), 0.2));
 }
 
 std::vector<int64_t> LengthEstimator::sample(const Tensor& text, const Tensor& u) const {
-    const Tensor p = softmax(logits(text)).value().to(DType::f32);
+    const Tensor p = softmax(logits(text)).value().cpu().to(DType::f32);
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < p.size(0); ++b) {
         const float* row = p.data<float>() + b * classes_;

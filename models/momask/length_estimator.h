@@ -8,8 +8,8 @@ namespace mc::momask {
 class LengthEstimator : public nn::Module {
   public:
     LengthEstimator(int64_t text_dim, int64_t classes, Generator* init);
-    Var logits(const Tensor& text,
-               const nn::Pass& pass = {}) const;  // (B, text_dim) -> (B, classes)
+    // (B, text_dim) on any device -> (B, classes) on the model's.
+    Var logits(const Tensor& text, const nn::Pass& pass = {}) const;
     // Categorical draw over lengths 1..classes-1 (the reference may draw 0, an empty motion: QUIRK
     // Q19). u (B).
     std::vector<int64_t> sample(const Tensor& text, const Tensor& u) const;

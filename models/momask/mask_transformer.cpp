@@ -21,9 +21,11 @@ Var MaskTransformer::logits(const Tensor& ids, const Tensor& cond, const Tensor&
 
 Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                                       double scale) const {
-    return with_guidance(cond, scale, [&](const Tensor& both, int64_t copies) {
-        return logits(repeated(ids, copies), both, repeated(padding, copies));
-    });
+    return with_guidance(cond.to(device()), scale,
+                         [&](const Tensor& both, int64_t copies) {
+                             return logits(repeated(ids, copies), both, repeated(padding, copies));
+                         })
+        .cpu();
 }
 
 MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
@@ -79,25 +81,16 @@ MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
     const Tensor labels = step.labels.reshape({batch * n});
     step.loss = cross_entropy(all, labels, mask_id());
     step.logits = all.value().reshape({batch, n, config_.num_tokens});
-    int64_t right = 0, asked = 0;
-    const Tensor values = all.value().to(DType::f32);
-    for (int64_t r = 0; r < batch * n; ++r) {
-        const int64_t label = labels.data<int64_t>()[r];
-        if (label == mask_id()) continue;
-        const float* row = values.data<float>() + r * config_.num_tokens;
-        ++asked;
-        right += std::max_element(row, row + config_.num_tokens) - row == label;
-    }
-    step.accuracy = asked ? static_cast<double>(right) / static_cast<double>(asked) : 0;
+    step.accuracy = TokenAccuracy(all.value(), labels, mask_id());
     return step;
 }
 
-Tensor MaskTransformer::generate(const Tensor& cond, const std::vector<int64_t>& lengths,
+Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_t>& lengths,
                                  const GenerationOptions& options, UniformSource& draws,
                                  const Tensor& keep, const Watch& watch) const {
     const int64_t batch = static_cast<int64_t>(lengths.size()), classes = config_.num_tokens;
     const int64_t n = *std::max_element(lengths.begin(), lengths.end());
-    const Tensor padding = padding_mask(lengths, n);
+    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(device());
     constexpr float kFixed = 1e5f;
     Tensor ids = Tensor::empty({batch, n}, DType::i64);
     std::vector<float> score(static_cast<size_t>(batch * n));
@@ -129,7 +122,7 @@ Tensor MaskTransformer::generate(const Tensor& cond, const std::vector<int64_t>&
         if (watch) watch(step + ".input_ids", ids);
         const Tensor guided = guided_logits(ids, cond, padding, options.guidance);
         if (watch) watch(step + ".logits", guided);
-        const Tensor logits = guided.reshape({batch * n, classes});
+        const Tensor logits = guided.to(DType::f32).reshape({batch * n, classes});
         std::vector<int64_t> drawn;
         if (options.gumbel) {
             const Tensor u = draws.uniform(name, {batch, n, classes});

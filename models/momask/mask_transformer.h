@@ -4,6 +4,7 @@
 
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
+#include "models/token_loss.h"
 #include "tensor/uniform_source.h"
 #include "tensor/watch.h"
 
@@ -18,20 +19,22 @@ class MaskTransformer : public Trunk {
     const TransformerConfig& config() const { return config_; }
 
     // ids (B, n) in [0, num_tokens + 2), cond (B, clip_dim), padding (B, n) -> logits (B, n,
-    // num_tokens).
+    // num_tokens) on the model's device.
     Var logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                const nn::Pass& pass = {}) const;
     // Guided: uncond + scale (cond - uncond), both branches in one batch; scale 1 skips the second.
+    // On the CPU, where tokens are drawn.
     Tensor guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                          double scale) const;
 
     struct Step {
-        Var loss;             // () mean cross-entropy over masked positions
-        double accuracy = 0;  // top-1 over masked positions
-        Tensor ids, labels;   // (B, n): what was fed, what was asked (mask_id = not asked)
-        Tensor logits;        // (B, n, num_tokens)
+        Var loss;                // () mean cross-entropy over masked positions
+        TokenAccuracy accuracy;  // over masked positions
+        Tensor ids, labels;      // (B, n): what was fed, what was asked (mask_id = not asked)
+        Tensor logits;           // (B, n, num_tokens)
     };
-    // ids (B, n) of the base layer (anything beyond the lengths). Draws in order: draw.rand_time
+    // ids (B, n) of the base layer (anything beyond the lengths) and cond are on the CPU. Draws in
+    // order: draw.rand_time
     // (B), draw.randperm (B, n), draw.subset0 (B, n), draw.rand_id (B, n), draw.subset1 (B, n),
     // draw.cond_drop (B). `reference_counts`: the number masked follows n, not the true length
     // (QUIRK Q15).

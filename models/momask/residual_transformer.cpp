@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numbers>
 
 #include "models/momask/sampling.h"
@@ -40,36 +41,37 @@ Var ResidualTransformer::projection_table(int64_t layer) const {
 Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer, const Tensor& cond,
                                 const Tensor& padding, const nn::Pass& pass) const {
     const int64_t batch = h.size(0), n = h.size(1), q_count = config_.num_quantizers;
+    // Motions of one layer share a table: tokens are put in the order of their layers, each layer's
+    // projected, and put back.
+    const int64_t tokens = batch * n;
+    std::vector<int64_t> from, place(static_cast<size_t>(tokens)), end{0};  // end: by layer
+    for (int64_t j = 1; j < q_count; ++j) {
+        for (int64_t b = 0; b < batch; ++b)
+            for (int64_t at = b * n; layer[b] == j && at < (b + 1) * n; ++at) {
+                place[at] = static_cast<int64_t>(from.size());
+                from.push_back(at);
+            }
+        end.push_back(static_cast<int64_t>(from.size()));
+    }
+    if (end.back() != tokens)
+        throw Error("[momask] a residual layer outside 1.." + std::to_string(q_count - 1));
     Tensor one_hot = Tensor::zeros({batch, 1, q_count}, DType::f32);
     for (int64_t b = 0; b < batch; ++b) one_hot.data<float>()[b * q_count + layer[b]] = 1;
-    const Var x = run(h, {condition(cond), quant_emb_(Var(one_hot.to(h.dtype())))}, padding,
-                      pass);  // (B, n, C)
-    // Rows of one layer share a table: group the batch by layer, project each group, put the rows
-    // back.
+    const Var x =
+        run(h, {condition(cond), quant_emb_(Var(one_hot.to(h.dtype()).to(h.value().device())))},
+            padding, pass);  // (B, n, C)
+    const bool mixed =
+        std::adjacent_find(layer.begin(), layer.end(), std::not_equal_to<>()) != layer.end();
+    const auto reordered = [&](const Var& rows, const std::vector<int64_t>& ids) {
+        return mixed ? embedding(rows, Tensor::from_ids(ids, {tokens})) : rows;
+    };
+    const Var sorted = reordered(reshape(x, {tokens, config_.code_dim}), from);
     std::vector<Var> parts;
-    std::vector<int64_t> place(static_cast<size_t>(batch));
-    int64_t at = 0;
-    for (int64_t j = 1; j < q_count; ++j) {
-        std::vector<int64_t> rows;
-        for (int64_t b = 0; b < batch; ++b)
-            if (layer[b] == j) {
-                place[b] = at++;
-                rows.push_back(b);
-            }
-        if (rows.empty()) continue;
-        const int64_t count = static_cast<int64_t>(rows.size());
-        const Var group = count == batch ? reshape(x, {batch, n * config_.code_dim})
-                                         : embedding(reshape(x, {batch, n * config_.code_dim}),
-                                                     Tensor::from_ids(rows, {count}));
-        parts.push_back(reshape(
-            linear(reshape(group, {count * n, config_.code_dim}), projection_table(j), Var()),
-            {count, n * (config_.num_tokens + 1)}));
-    }
-    if (at != batch)
-        throw Error("[momask] a residual layer outside 1.." + std::to_string(q_count - 1));
-    const Var all = parts.size() == 1
-                        ? parts[0]
-                        : embedding(concat(parts, 0), Tensor::from_ids(place, {batch}));
+    for (int64_t j = 1; j < q_count; ++j)
+        if (end[j] > end[j - 1])
+            parts.push_back(
+                linear(slice(sorted, 0, end[j - 1], end[j]), projection_table(j), Var()));
+    const Var all = reordered(parts.size() == 1 ? parts[0] : concat(parts, 0), place);
     return reshape(all, {batch, n, config_.num_tokens + 1});
 }
 
@@ -114,15 +116,7 @@ ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
     step.loss = cross_entropy(all, labels, pad_id());
     step.labels = labels.reshape({batch, n});
     step.logits = all.value().reshape({batch, n, classes});
-    int64_t right = 0, asked = 0;
-    const Tensor values = all.value().to(DType::f32);
-    for (int64_t r = 0; r < batch * n; ++r) {
-        if (labels.data<int64_t>()[r] == pad_id()) continue;
-        const float* row = values.data<float>() + r * classes;
-        ++asked;
-        right += std::max_element(row, row + classes) - row == labels.data<int64_t>()[r];
-    }
-    step.accuracy = asked ? static_cast<double>(right) / static_cast<double>(asked) : 0;
+    step.accuracy = TokenAccuracy(all.value(), labels, pad_id());
     return step;
 }
 
@@ -135,13 +129,13 @@ Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& co
     });
 }
 
-Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
+Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond_in,
                                      const std::vector<int64_t>& lengths,
                                      const GenerationOptions& options, UniformSource& draws,
                                      const Tensor& keep, const Watch& watch) const {
     const int64_t batch = base.size(0), n = base.size(1), q_count = config_.num_quantizers;
     const int64_t classes = config_.num_tokens + 1, k = top_k_count(options.top_k, classes);
-    const Tensor padding = padding_mask(lengths, n);
+    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(device());
     Tensor all = Tensor::empty({batch, n, q_count}, DType::i64), below = base.contiguous().clone();
     auto settle = [&](int64_t layer) {
         for (int64_t at = 0; at < batch * n; ++at) {
@@ -156,9 +150,9 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
     for (int64_t j = 1; j < q_count; ++j) {
         const Var part = embedding(embedding_table(j - 1), below);
         h = h.defined() ? h + part : part;
-        const Tensor logits = guided(h, j, cond, padding, options.residual_guidance);
+        const Tensor logits = guided(h, j, cond, padding, options.residual_guidance).cpu();
         if (watch) watch("step" + std::to_string(j) + ".logits", logits);
-        const Tensor scores = logits.reshape({batch * n, classes});
+        const Tensor scores = logits.to(DType::f32).reshape({batch * n, classes});
         const Tensor u = draws.uniform("noise.res.step" + std::to_string(j), {batch, n, classes});
         const std::vector<int64_t> drawn =
             sample_gumbel(scores, k, 1.0, u.defined() ? u.data<float>() : nullptr);

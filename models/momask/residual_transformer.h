@@ -3,6 +3,7 @@
 
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
+#include "models/token_loss.h"
 #include "tensor/uniform_source.h"
 #include "tensor/watch.h"
 
@@ -16,18 +17,19 @@ class ResidualTransformer : public Trunk {
     const TransformerConfig& config() const { return config_; }
 
     // h (B, n, code_dim): sum of the embedded layers below; layer (B) in 1..Q-1 -> logits (B, n,
-    // num_tokens + 1).
+    // num_tokens + 1), on the model's device as h.
     Var logits(const Var& h, const std::vector<int64_t>& layer, const Tensor& cond,
                const Tensor& padding, const nn::Pass& pass = {}) const;
 
     struct Step {
         Var loss;
-        double accuracy = 0;  // over valid positions
+        TokenAccuracy accuracy;  // over valid positions
         std::vector<int64_t> layer;
         Tensor labels;  // (B, n), pad_id beyond the lengths
         Tensor logits;  // (B, n, num_tokens + 1)
     };
-    // ids (B, n, Q) with true ids of all layers. Draws: draw.q_schedule (B), draw.cond_drop (B).
+    // ids (B, n, Q) with true ids of all layers and cond are on the CPU. Draws: draw.q_schedule
+    // (B), draw.cond_drop (B).
     Step train_step(const Tensor& ids, const std::vector<int64_t>& lengths, const Tensor& cond,
                     const nn::Pass& pass, UniformSource& draws) const;
 

@@ -50,7 +50,8 @@ Var Trunk::condition(const Tensor& cond) const {
         throw Error("[momask] text embedding " + cond.shape().str() + ", want (B, " +
                     std::to_string(config_.clip_dim) +
                     "); is the text encoder another one than the generator was trained with?");
-    return reshape(cond_emb_(Var(cond)), {cond.size(0), 1, config_.latent_dim});
+    return reshape(cond_emb_(Var(cond.to(cond_emb_.device()))),
+                   {cond.size(0), 1, config_.latent_dim});
 }
 
 Var Trunk::project(const Var& h) const {
@@ -62,11 +63,15 @@ Var Trunk::with_positions(const Var& x, const nn::Pass& pass) const {
     if (n > kMaxTokens)
         throw Error("[momask] " + std::to_string(n) + " tokens, at most " +
                     std::to_string(kMaxTokens));
-    return nn::dropout(x + Var(positions_.slice(0, 0, n).to(x.dtype())), config_.dropout, pass);
+    const Var positions(positions_.slice(0, 0, n).to(x.dtype()).to(x.value().device()));
+    return nn::dropout(x + positions, config_.dropout, pass);
 }
 
-Var Trunk::stack(const Var& x_in, const AttentionOptions& options, const nn::Pass& pass) const {
+Var Trunk::stack(const Var& x_in, AttentionOptions options, const nn::Pass& pass) const {
     Var x = x_in;
+    // Once, not in every layer.
+    for (Tensor* mask : {&options.key_padding, &options.mask})
+        if (mask->defined()) *mask = mask->to(x.value().device());
     for (size_t l = 0; l < stack_.layers.size(); ++l) x = stack_.layers[l](x, options, pass);
     for (size_t l = 0; l < stack_.blocks.size(); ++l) x = stack_.blocks[l](x, options, pass);
     return x;
@@ -122,7 +127,8 @@ Tensor with_guidance(const Tensor& cond, double scale,
     if (scale == 1) return logits(cond, 1).value();
     const int64_t batch = cond.size(0);
     const Tensor both =
-        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype()))}, 0).value();
+        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype(), cond.device()))}, 0)
+            .value();
     const Tensor all = logits(both, 2).value();
     const Var with(all.slice(0, 0, batch)), without(all.slice(0, batch, 2 * batch));
     return (without + mc::scale(with - without, scale)).value();

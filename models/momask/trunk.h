@@ -20,15 +20,15 @@ class Trunk : public nn::Module {
 
   protected:
     // h (B, n, code_dim), prefix tokens each (B, 1, D), padding (B, n) true beyond the length ->
-    // (B, n, out_dim). Prefix tokens carry no position code and no dropout.
+    // (B, n, out_dim). Prefix tokens carry no position code and no dropout. Padding is on the CPU.
     Var run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
             const nn::Pass& pass) const;
-    Var condition(const Tensor& cond) const;  // (B, clip_dim) -> (B, 1, D)
+    Var condition(const Tensor& cond) const;  // (B, clip_dim) on any device -> (B, 1, D)
 
     // The steps of run(), for those that put them together otherwise.
     Var project(const Var& h) const;                               // (B, n, code_dim) -> (B, n, D)
     Var with_positions(const Var& x, const nn::Pass& pass) const;  // (B, n, D): + pe, dropout
-    Var stack(const Var& x, const AttentionOptions& options, const nn::Pass& pass) const;
+    Var stack(const Var& x, AttentionOptions options, const nn::Pass& pass) const;
     Var head(const Var& x) const;  // (B, n, D) -> (B, n, out_dim)
 
     // N(0, 0.02) for every Linear and Embedding, zero biases (generators.md 2.12); in_proj stays
@@ -61,14 +61,15 @@ class Trunk : public nn::Module {
 // (B, n) bool: true at positions >= length.
 Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n);
 
-// In training, zeroes each row of cond (B, clip_dim) with the given probability (draw.cond_drop,
-// (B)): the unconditional branch of classifier-free guidance. The same tensor otherwise.
+// In training, zeroes each row of cond (B, clip_dim), on the CPU, with the given probability
+// (draw.cond_drop, (B)): the unconditional branch of classifier-free guidance. The same tensor
+// otherwise.
 Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& pass,
                        UniformSource& draws);
 
 // Classifier-free guidance: uncond + scale (cond - uncond), both branches in one batch of twice the
-// rows; scale 1 skips the second. `logits` gets the condition (zeros in the second half) and how
-// often to repeat whatever else it reads.
+// rows, where `cond` is; scale 1 skips the second. `logits` gets the condition (zeros in the second
+// half) and how often to repeat whatever else it reads.
 Tensor with_guidance(const Tensor& cond, double scale,
                      const std::function<Var(const Tensor& cond, int64_t copies)>& logits);
 Tensor repeated(const Tensor& t, int64_t copies);  // along dimension 0; undefined stays so

@@ -6,75 +6,17 @@
 #include <cstring>
 #include <map>
 
-#include "models/clip/merge_file.h"
-#include "motion/dataset_build.h"
+#include "tests/moclip_workshop.h"
 #include "tests/reference_test.h"
-#include "tests/synthetic_motion.h"
 
 using namespace mc;
 using namespace mc::train;
-using mc::testing::ScratchDir;
 
 namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kMerges = "#version: 0.2\nt h\nth e</w>\na n\nan d</w>\n";
-
-// A small data set of made-up motions, a small random text tower and its vocabulary.
-struct Workshop {
-    ScratchDir scratch;
-
-    Workshop() {
-        testing::write_synthetic_mocap(scratch.path / "mocap", 40, 26);
-        motion::BuildOptions build;
-        build.mocap = scratch.path / "mocap";
-        build.out = data();
-        build.mirror = false;
-        motion::build_dataset(build);
-        clip::write_maybe_gzip(vocabulary(), kMerges);
-        clip::TextConfig config;
-        config.vocab = clip::Tokenizer::from_file(vocabulary()).vocab_size();
-        config.context = 60;
-        config.width = 16;
-        config.heads = 2;
-        config.layers = 1;
-        config.embed_dim = 8;
-        Generator init(3);
-        clip::TextTransformer text(config, &init);
-        const nn::TensorMap state = text.state();
-        write_safetensors(tower(), NamedTensors(state.begin(), state.end()), {{"heads", "2"}});
-    }
-    fs::path data() const { return scratch.path / "data"; }
-    std::string vocabulary() const { return (scratch.path / "vocab.txt").string(); }
-    std::string tower() const { return (scratch.path / "tower.safetensors").string(); }
-
-    nlohmann::json config(const std::vector<std::string>& settings = {}) const {
-        std::vector<std::string> all = {
-            "motion.width=12",   "motion.heads=2",      "motion.layers=1",
-            "motion.part_dim=8", "motion.hidden_dim=6", "batch=6",
-            "steps=8",           "frozen_share=0.5",    "lr=3e-3",
-            "motion_lr_2=1e-3",  "text_lr_2=1e-3",      "save_every=100"};
-        all.insert(all.end(), settings.begin(), settings.end());
-        return resolve_config(moclip_presets(), "small", {}, all);
-    }
-    std::unique_ptr<MoClipStage> stage(const nlohmann::json& config) const {
-        return std::make_unique<MoClipStage>(moclip_stage_options(config, data().string()), tower(),
-                                             vocabulary());
-    }
-    static LoopOptions loop(const nlohmann::json& config, const fs::path& out) {
-        LoopOptions options;
-        options.out = out;
-        options.config = config;
-        options.steps = config.at("steps");
-        options.validate_every = options.save_every = config.at("save_every");
-        options.clip_norm = 1;
-        options.adamw.beta2 = 0.999;
-        options.rate = [](int64_t) { return 3e-3; };
-        options.quiet = true;
-        return options;
-    }
-};
+using Workshop = mc::testing::MoClipWorkshop;
 
 bool same_bits(const Tensor& a, const Tensor& b) {
     return a.shape() == b.shape() &&

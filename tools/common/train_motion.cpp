@@ -103,13 +103,16 @@ auto stage_options(const Json& config, const std::string& data) {
 
 template <class TheStage>
 int run_tokens(const Options& options, const std::vector<train::Preset>& presets) {
-    apply(options.common);
+    const DeviceType device = apply(options.common);
     Json config = resolve(options, presets);
     const auto tokenizer = load_tokenizer(options.tokenizer);
     clip::ClipTextEncoder text(options.text, options.vocab);
+    tokenizer->to(device);
+    text.to(device);
     if (config.contains("model")) complete<TheStage>(config["model"], *tokenizer, text);
     auto with = stage_options<TheStage>(config, options.data);
     with.lexicon = options.lexicon;
+    with.device = device;
     TheStage stage(with, *tokenizer, text);
     return run(stage, options, config);
 }

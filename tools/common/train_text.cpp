@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/backend.h"
 #include "models/clip/bpe_learner.h"
 #include "models/clip/text_tower_file.h"
 #include "tools/common/cli.h"
@@ -67,12 +66,11 @@ Json resolve(const TextOptions& options) {
 }
 
 int run_text(const TextOptions& options) {
-    if (apply(options.common) != DeviceType::cpu)
-        throw Error("the text stage trains on the CPU; leave --device out");
+    const DeviceType device = apply(options.common);
     Json config = resolve(options);
     const auto tokenizer = clip::Tokenizer::from_file(options.vocab);
     const auto teacher = train::read_text_teacher(options.teacher);
-    train::TextStage stage(config, teacher, tokenizer);
+    train::TextStage stage(config, teacher, tokenizer, device);
     if (!options.start.empty())
         stage.student().text.load(clip::read_text_tower(options.start).state, {{}, options.start});
     // A run is resumed with the data that it began with.

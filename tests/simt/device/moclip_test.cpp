@@ -1,0 +1,131 @@
+// MoCLIP's motion tower, losses and training, on the GPU and on the CPU.
+#include "models/moclip/moclip.h"
+
+#include "models/moclip/losses.h"
+#include "tests/moclip_workshop.h"
+#include "tests/simt/device/close.h"
+
+namespace mc::testing {
+namespace {
+
+constexpr auto kCuda = DeviceType::cuda;
+
+moclip::MoClipConfig tiny_config(bool paper) {
+    moclip::MoClipConfig config;
+    config.text.vocab = 20;
+    config.text.context = 6;
+    config.text.width = 8;
+    config.text.heads = 2;
+    config.text.layers = 1;
+    config.text.embed_dim = 6;
+    config.motion =
+        paper ? moclip::MotionEncoderConfig::paper() : moclip::MotionEncoderConfig::reference();
+    config.motion.width = 12;
+    config.motion.heads = 2;
+    config.motion.layers = 1;
+    config.motion.part_dim = 4;
+    config.motion.hidden_dim = 5;
+    config.motion.output_dim = 6;
+    config.matrix_scale = paper;
+    return config;
+}
+
+TEST_CASE("moclip: losses and gradients are the same on both devices, in every mode") {
+    struct Mode {
+        const char* name;
+        bool paper;
+        moclip::Pooling pooling;
+        int64_t frames;
+    };
+    for (const Mode& mode : {Mode{"paper", true, moclip::Pooling::attention, 5},
+                             Mode{"valid frames' mean", true, moclip::Pooling::mean_valid, 4},
+                             Mode{"reference", false, moclip::Pooling::mean_all, 5},
+                             Mode{"one frame", false, moclip::Pooling::mean_all, 1}}) {
+        CAPTURE(mode.name);
+        moclip::MoClipConfig config = tiny_config(mode.paper);
+        config.motion.pooling = mode.pooling;
+        const Tensor joints = Generator(1).normal({3, mode.frames, 22, 3}, 0, 1, DType::f64);
+        const std::vector<int64_t> lengths = {mode.frames, std::max<int64_t>(1, mode.frames - 2),
+                                              mode.frames};
+        const Tensor ids = Tensor::from_ids({1, 4, 19, 0, 1, 19, 0, 0, 1, 7, 5, 19}, {3, 4});
+        const auto learn = [&](DeviceType device, moclip::MoClip& model) {
+            model.to(DType::f64);
+            model.to(device);
+            Generator draws(2);
+            Tape tape;
+            Tape::Recording recording(tape);
+            const Var zm = l2_normalize(model.motion(joints, lengths, {true, &draws}));
+            const Var zs = l2_normalize(model.text(ids));
+            const Tensor zt =
+                l2_normalize(Var(Generator(3).normal({3, 6}, 0, 1, DType::f64).to(device))).value();
+            const Var loss =
+                model.similarity_loss(zm, zs) + moclip::alignment_loss(zm, zs) +
+                moclip::distill_loss(zs, zt,
+                                     mode.paper ? moclip::DistillReduction::sample_sum
+                                                : moclip::DistillReduction::element_mean);
+            tape.backward(loss);
+            CHECK(zm.value().device() == device);
+            return loss.value().item<double>();
+        };
+        Generator init(4), again(4);
+        moclip::MoClip cpu(config, &init), gpu(config, &again);
+        const double want = learn(DeviceType::cpu, cpu), got = learn(kCuda, gpu);
+        CHECK(std::fabs(got - want) < 1e-11 * want);
+        // f64 sums of some hundred terms, in another order.
+        check_same_gradients(gpu, cpu, 1e-9);
+    }
+}
+
+TEST_CASE(
+    "moclip stage: learns the same on both devices in both phases, and goes on from one on "
+    "the other") {
+    const MoClipWorkshop shop;
+    const std::vector<std::string> tiny = {"batch=3", "steps=2", "motion.dropout=0.1"};
+    for (const std::string mode : {"paper", "reference"}) {
+        CAPTURE(mode);
+        std::vector<std::string> settings = tiny;
+        settings.push_back("mode=" + mode);
+        settings.push_back(mode == "paper" ? "motion.part_table=t2m6"
+                                           : "motion.part_table=t2m8_compat");
+        const nlohmann::json config = shop.config(settings);
+        const auto cpu = shop.stage(config), gpu = shop.stage(config, kCuda);
+        train::AdamW cpu_optimizer({}), gpu_optimizer({});
+        cpu_optimizer.add(cpu->model().parameters());
+        gpu_optimizer.add(gpu->model().parameters());
+        for (int64_t step = 0; step < 2; ++step) {  // the text tower frozen, then released
+            CAPTURE(step);
+            cpu->prepare(step, cpu_optimizer);
+            gpu->prepare(step, gpu_optimizer);
+            Generator draws(5), same(5);
+            const train::Metrics want = cpu->step(step, draws), got = gpu->step(step, same);
+            REQUIRE(want.size() == got.size());
+            // f32: sums of some hundred terms, in another order.
+            for (const auto& [name, value] : want)
+                CHECK(got.at(name) == doctest::Approx(value).epsilon(1e-5).scale(1));
+            CHECK(want.contains("distill") == (step == 1));
+            check_same_gradients(gpu->model(), cpu->model(), 1e-4);
+            cpu_optimizer.clear_gradients();
+            gpu_optimizer.clear_gradients();
+        }
+        REQUIRE(gpu->frozen_recall());
+        CHECK(gpu->frozen_recall()->at1 == cpu->frozen_recall()->at1);
+        CHECK(gpu->text_norms().second == doctest::Approx(cpu->text_norms().second).epsilon(1e-5));
+        const train::Metrics held = cpu->validate(), scored = gpu->validate();
+        CHECK(scored.at("score") == doctest::Approx(held.at("score")).epsilon(1e-5));
+
+        train::LoopOptions options = shop.loop(config, shop.scratch.path / mode);
+        options.steps = 1;
+        run_loop(*shop.stage(config), options);
+        options.steps = 2;
+        options.resume = true;
+        const auto resumed = shop.stage(config, kCuda);
+        CHECK(run_loop(*resumed, options).train.contains("distill"));
+        CHECK(resumed->model().device() == kCuda);
+        const auto written = shop.scratch.path / (mode + ".safetensors");
+        resumed->write_text_encoder(written);
+        CHECK(clip::read_text_tower(written).config.width == 16);
+    }
+}
+
+}  // namespace
+}  // namespace mc::testing

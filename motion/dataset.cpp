@@ -103,7 +103,8 @@ void read_clip(const DatasetOptions& options, const std::string& clip, const std
     for (const std::string& line : read_lines(text)) {
         ++number;
         if (stripped(line).empty()) continue;
-        const Caption caption = parse_caption(line, fmt::format("{}:{}", text.string(), number));
+        Caption caption = parse_caption(line, fmt::format("{}:{}", text.string(), number));
+        caption.line = number;
         const int64_t k = ordinal++;
         if (caption.whole()) {
             whole.captions.push_back(caption);
@@ -132,7 +133,7 @@ Caption parse_caption(const std::string& line, const std::string& place) {
         rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     }
     return {std::string(fields[0]), words(fields[1]), parse_seconds(fields[2], place),
-            parse_seconds(fields[3], place)};
+            parse_seconds(fields[3], place), 0};
 }
 
 std::vector<Caption> read_captions(const fs::path& path) {
@@ -142,6 +143,7 @@ std::vector<Caption> read_captions(const fs::path& path) {
         ++number;
         if (stripped(line).empty()) continue;
         captions.push_back(parse_caption(line, fmt::format("{}:{}", path.string(), number)));
+        captions.back().line = number;
     }
     return captions;
 }

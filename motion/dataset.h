@@ -26,6 +26,7 @@ struct Caption {
     std::string text;
     std::vector<std::string> tokens;  // word/POS
     double start = 0, end = 0;        // seconds; both 0: the whole clip
+    int64_t line = 0;                 // in the text file, from 1; 0 of a line by itself
     bool whole() const { return start == 0 && end == 0; }
 };
 

@@ -47,7 +47,7 @@ Var Gru::run(const Direction& d, const Var& x, const std::vector<int64_t>& lengt
             h = valid == batch ? next : select(steps_on, next, h);
         }
         if (!outputs) continue;
-        const Var none(Tensor::zeros({batch, width}, x.dtype()));
+        const Var none(Tensor::zeros({batch, width}, x.dtype(), x.value().device()));
         (*outputs)[static_cast<size_t>(t)] =
             reshape(valid == batch ? h : select(steps_on, h, none), {batch, 1, width});
     }

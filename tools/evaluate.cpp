@@ -1,72 +1,26 @@
 // evaluate: how good motions are. `evaluate --help` shows examples.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <limits>
-#include <optional>
 #include <string>
-#include <system_error>
-#include <vector>
 
 #include "kernels/error.h"
-#include "models/bundle.h"
-#include "motion/fact_checks.h"
 #include "motion/facts.h"
-#include "motion/features.h"
-#include "motion/strip.h"
-#include "tensor/formats/atomic_file.h"
-#include "tensor/formats/npy.h"
 #include "tools/common/cli.h"
+#include "tools/common/evaluate_data.h"
+#include "tools/common/evaluate_facts.h"
 #include "tools/common/motion_input.h"
-#include "tools/common/paths.h"
-#include "train/fact_score.h"
-#include "train/progress.h"
 
 namespace mc::tools {
 namespace {
 
-namespace fs = std::filesystem;
-using motion::FactCase;
-using motion::JointSequence;
-
-// Joints (N, 22, 3) as they are, or the joints of feature rows (N, 263).
-std::string motion_name(const FactCase& fact_case, uint64_t seed, const char* extension) {
-    return fmt::format("{}_{}{}", fact_case.line, seed, extension);
-}
-
-train::MotionSource motions_in(const fs::path& folder) {
-    return [folder](std::span<const FactCase> cases, uint64_t seed) {
-        std::vector<JointSequence> motions;
-        for (const FactCase& c : cases)
-            motions.push_back(read_motion(folder / motion_name(c, seed, ".npy")));
-        return motions;
-    };
-}
-
-// The same motions, drawn into `folder` on their way.
-train::MotionSource with_strips(train::MotionSource source, const fs::path& folder) {
-    return [source = std::move(source), folder](std::span<const FactCase> cases, uint64_t seed) {
-        auto motions = source(cases, seed);
-        for (size_t i = 0; i < motions.size() && i < cases.size(); ++i)
-            motion::write_strip((folder / motion_name(cases[i], seed, ".png")).string(),
-                                motions[i]);
-        return motions;
-    };
-}
-
-void make_folder(const fs::path& folder) {
-    std::error_code failed;
-    fs::create_directories(folder, failed);
-    if (failed || !fs::is_directory(folder))
-        throw Error(fmt::format("{}: cannot make the folder; choose another", folder.string()));
-}
-
 struct Options {
-    std::string facts, motions, bundle, measured, json, strips;
-    int64_t seeds = 3;
-    std::optional<int64_t> seed;
-    bool list = false, quiet = false;
+    FactsOptions facts;
+    DataOptions data;
+    Evaluated what;
+    std::string measured;
+    bool list = false;
     CommonOptions common;
 };
 
@@ -75,46 +29,29 @@ void list_facts() {
         fmt::print("{:<24} {:<8} {}\n", f.name, f.unit, f.meaning);
 }
 
-void measure(const fs::path& path) {
-    const motion::MotionFacts facts = motion::measure_facts(read_motion(path), path.string());
+void measure(const std::string& path) {
+    const motion::MotionFacts facts = motion::measure_facts(read_motion(path), path);
     for (const motion::FactInfo& f : motion::known_facts())
         fmt::print("{:<24} {:>9.3f} {}\n", f.name, facts.at(f.name), f.unit);
 }
 
-int score(const Options& options) {
-    const std::vector<FactCase> cases = motion::read_fact_cases(options.facts);
-    Bundle bundle;  // lives as long as the source that asks its generator
-    train::MotionSource source;
-    if (options.motions.empty()) {
-        bundle = load_bundle(options.bundle.empty() ? default_bundle() : fs::path(options.bundle));
-        if (options.seed) bundle.defaults.seed = static_cast<uint64_t>(*options.seed);
-        source = train::motions_of(*bundle.generator, bundle.defaults);
-    } else {
-        source = motions_in(options.motions);
-    }
-    if (!options.strips.empty()) {
-        make_folder(options.strips);
-        source = with_strips(std::move(source), options.strips);
-    }
-    train::Progress progress("facts", options.seeds);
-    const train::FactReport report = train::score_facts(
-        cases, options.seeds, source, [&](int64_t done, int64_t) { progress.update(done); });
-    progress.finish();
-    fmt::print("{}", train::fact_table(report, !options.quiet));
-    if (!options.json.empty())
-        write_text_file(options.json, train::fact_json(report).dump(1) + "\n");
-    return 0;
+// Before hours of work, not after.
+void check_report(const std::string& json) {
+    const auto folder = std::filesystem::path(json).parent_path();
+    if (!folder.empty() && !std::filesystem::is_directory(folder))
+        throw Error(fmt::format("{}: {} is no folder; make it, or name another file with --json",
+                                json, folder.string()));
 }
 
 int run(const Options& options) {
     apply(options.common);
-    if (options.list) {
+    check_report(options.what.json);
+    if (!options.data.data.empty()) return evaluate_data(options.data, options.what);
+    if (!options.facts.facts.empty()) return evaluate_facts(options.facts, options.what);
+    if (options.list)
         list_facts();
-    } else if (!options.measured.empty()) {
+    else
         measure(options.measured);
-    } else {
-        return score(options);
-    }
     return 0;
 }
 
@@ -123,39 +60,56 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
     using namespace mc::tools;
-    CLI::App app("Measures motions, and scores generators against what their prompts say.",
-                 "evaluate");
+    CLI::App app(
+        "Measures motions, and scores generators: against what their prompts say, and on a data "
+        "set as papers do.",
+        "evaluate");
     Options options;
     auto* what = app.add_option_group("what", "one of");
-    auto* facts = what->add_option("--facts", options.facts,
+    auto* facts = what->add_option("--facts", options.facts.facts,
                                    "score on prompts with checks, JSON lines (pretrained/facts)");
-    what->add_option("--measure", options.measured, "print the facts of one motion (.npy)");
-    what->add_flag("--list-facts", options.list, "print all facts with their meaning");
+    auto* data = what->add_option("--data", options.data.data,
+                                  "score on a data set in HumanML3D's layout: R-precision, FID, "
+                                  "MM-Dist, Diversity, MultiModality")
+                     ->check(CLI::ExistingDirectory);
+    auto* measured =
+        what->add_option("--measure", options.measured, "print the facts of one motion (.npy)");
+    auto* list = what->add_flag("--list-facts", options.list, "print all facts with their meaning");
     what->require_option(1);
-    auto* bundle =
-        app.add_option("--bundle", options.bundle, "score this model bundle [pretrained/default]");
-    bundle->needs(facts);
-    app.add_option("--motions", options.motions,
-                   "score a folder of motions instead: LINE_SEED.npy, a prompt's line in the file "
-                   "from 1 and a seed from 0; joints (N, 22, 3) or features (N, 263)")
-        ->needs(facts)
-        ->excludes(bundle);
-    app.add_option("--seeds", options.seeds, "motions a prompt")
-        ->check(CLI::Range(int64_t{1}, int64_t{1000}))
-        ->capture_default_str();
-    app.add_option("--seed", options.seed, "the generator's first seed [the bundle's]")
+    const ModelOptions model = add_model_options(app, options.what.model);
+    auto* motions =
+        app.add_option("--motions", options.what.motions,
+                       "score a folder of motions instead, joints (N, 22, 3) or features (N, 263): "
+                       "LINE_SEED.npy, a prompt's line in the file from 1 and a seed from 0; with "
+                       "--data CLIP_LINE_SEED.npy, LINE in texts/CLIP.txt")
+            ->excludes(model.bundle)
+            ->excludes(model.checkpoints);
+    app.add_option("--seed", options.what.seed,
+                   "of the random numbers [the bundle's; with --data 10107]")
         ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
-    app.add_option("--json", options.json, "write the whole report here")->needs(facts);
-    app.add_option("--strips", options.strips, "draw every motion into this folder, LINE_SEED.png")
-        ->needs(facts);
-    app.add_flag("--quiet", options.quiet, "leave out the list of what failed");
+    auto* json = app.add_option("--json", options.what.json, "write the whole report here");
+    for (CLI::Option* alone : {measured, list})
+        for (CLI::Option* other : {model.bundle, model.checkpoints, motions, json})
+            alone->excludes(other);
+    add_facts_options(app, options.facts, facts);
+    CLI::Option* real = add_data_options(app, options.data, data);
+    for (CLI::Option* other : {model.bundle, model.checkpoints, motions}) real->excludes(other);
     add_common_options(app, options.common);
     app.footer(
         "Examples:\n"
         "  evaluate --facts pretrained/facts/facts.jsonl\n"
         "  evaluate --facts pretrained/facts/facts.jsonl --bundle out/bundle --json report.json\n"
         "  evaluate --facts pretrained/facts/facts.jsonl --motions takes --strips look\n"
+        "  evaluate --data HumanML3D --evaluator checkpoints/t2m --glove glove --real\n"
+        "  evaluate --data HumanML3D --evaluator checkpoints/t2m --glove glove --bundle "
+        "out/bundle\n"
         "  evaluate --measure takes/1_0.npy\n"
-        "  evaluate --list-facts");
+        "  evaluate --list-facts\n"
+        "The evaluator and its word vectors are not ours to ship. The READMEs of\n"
+        "github.com/EricGuo5513/text-to-motion (\"Pre-trained Models\") and of\n"
+        "github.com/EricGuo5513/momask-codes (prepare/download_evaluator.sh, download_glove.sh) "
+        "say\n"
+        "where they are; of checkpoints/t2m the parts text_mot_match/model/finest.tar and\n"
+        "Comp_v6_KLD005/meta/{mean,std}.npy are read (for KIT checkpoints/kit).");
     return run_program(app, argc, argv, [&] { return run(options); });
 }

@@ -9,7 +9,6 @@
 #include <fstream>
 #include <limits>
 
-#include "models/bundle.h"
 #include "models/clip/text_cleaning.h"
 #include "models/motion_edit.h"
 #include "motion/features.h"
@@ -20,8 +19,8 @@
 #include "motion/motion_file.h"
 #include "motion/strip.h"
 #include "tools/common/cli.h"
+#include "tools/common/model_choice.h"
 #include "tools/common/motion_input.h"
-#include "tools/common/paths.h"
 
 namespace mc::tools {
 namespace {
@@ -30,7 +29,7 @@ namespace fs = std::filesystem;
 
 struct Options {
     std::vector<std::string> prompts;
-    std::string bundle, generator, checkpoints, text_encoder, vocab, masked_name, residual_name;
+    ModelChoice model;
     std::string prompts_file, out = "out", length = "auto", formats = "bvh,html,npy";
     std::string edit;                 // motion to edit
     std::vector<std::string> frames;  // of it, "A:B"
@@ -43,7 +42,7 @@ struct Options {
 };
 
 constexpr size_t kMaxPromptBytes = 100000;
-constexpr double kLeastSeconds = 1;  // shorter motions are in no data set that these learn from
+constexpr double kLeastSeconds = 1;  // the field's data sets begin there or later
 
 std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerator& generator,
                                  const std::string& place) {
@@ -133,31 +132,6 @@ std::vector<std::string> split(const std::string& list) {
     return parts;
 }
 
-// The bundle named, or the one in the tree of the generator asked for.
-fs::path bundle_folder(const Options& options) {
-    if (!options.bundle.empty()) return options.bundle;
-    if (options.generator.empty() || options.generator == "momask") return default_bundle();
-    return default_bundle().parent_path() / options.generator;
-}
-
-// The bundle or the public checkpoints that the options name.
-Bundle open_bundle(const Options& options) {
-    TextChoice text{options.text_encoder, options.vocab};
-    if (options.checkpoints.empty()) {
-        const fs::path folder = bundle_folder(options);
-        Bundle bundle = load_bundle(folder, text);
-        const std::string kind = bundle.info.at("generator");
-        if (!options.generator.empty() && options.generator != kind)
-            throw Error(fmt::format("{}: is a bundle of {}, not of {}; name another with --bundle",
-                                    folder.string(), kind, options.generator));
-        return bundle;
-    }
-    if (text.vocabulary.empty()) text.vocabulary = clip_vocabulary();
-    PublicLayout layout{options.checkpoints, options.masked_name, options.residual_name};
-    if (!options.generator.empty()) layout.generator = options.generator;
-    return load_public_checkpoints(layout, text);
-}
-
 class Stopwatch {
   public:
     double lap() {
@@ -178,7 +152,7 @@ int run(const Options& options) {
     auto wants = [&](const char* format) {
         return std::find(formats.begin(), formats.end(), format) != formats.end();
     };
-    Bundle bundle = open_bundle(options);
+    Bundle bundle = open_bundle(options.model);
     MotionGenerator& generator = *bundle.generator;
     generator.to(device);
     std::vector<GenerationRequest> requests;
@@ -292,36 +266,7 @@ int main(int argc, char** argv) {
                    "what the person does, in English; several are several motions");
     app.add_option("--prompts", options.prompts_file,
                    "file with one prompt a line, \"text\" or \"text#seconds\"");
-    CLI::Option* bundle =
-        app.add_option("--bundle", options.bundle, "model bundle [pretrained/default]");
-    CLI::Option* text = app.add_option("--text-encoder", options.text_encoder,
-                                       "CLIP's or MoCLIP's weights in place of the model's own "
-                                       "(.safetensors, .pt, .pth)")
-                            ->check(CLI::ExistingFile);
-    CLI::Option* checkpoints =
-        app.add_option(
-               "--checkpoints", options.checkpoints,
-               "public checkpoints instead of a bundle: MoMask's checkpoints folder, or with "
-               "--generator bamm or bad the folder of theirs")
-            ->check(CLI::ExistingDirectory)
-            ->excludes(bundle)
-            ->needs(text);
-    app.add_option("--masked-name", options.masked_name,
-                   "run of the base transformer, where there are several")
-        ->needs(checkpoints);
-    app.add_option("--residual-name", options.residual_name, "run of the residual transformer")
-        ->needs(checkpoints);
-    app.add_option("--vocab", options.vocab,
-                   "the text encoder's merge file [the bundle's; for checkpoints CLIP's, in "
-                   "build/clip]")
-        ->check(CLI::ExistingFile)
-        ->needs(text);
-    app.add_option(
-           "--generator", options.generator,
-           "momask, bamm or bad [what the bundle is of; of --checkpoints momask]; bamm and bad "
-           "stand for the bundles pretrained/bamm and pretrained/bad unless --bundle or "
-           "--checkpoints names others")
-        ->check(CLI::IsMember({"momask", "bamm", "bad"}));
+    add_model_options(app, options.model);
     app.add_option("--length", options.length,
                    "seconds (1 to 9.8), or auto: estimated from the text")
         ->capture_default_str();

@@ -5,7 +5,6 @@
 namespace mc::evaluator {
 namespace {
 
-constexpr int64_t kContacts = 4;
 constexpr double kSlope = 0.2;    // of every leaky ReLU
 constexpr double kDropout = 0.2;  // of the movement encoder, in training
 
@@ -96,7 +95,8 @@ Evaluator::Evaluator(const EvaluatorConfig& config, Generator* init)
 Tensor Evaluator::text_embeddings(const Tensor& words, const Tensor& pos,
                                   const std::vector<int64_t>& lengths) const {
     const Tape::Pause pause;
-    return text_encoder_(words, pos, lengths).value();
+    const DeviceType at = device();
+    return text_encoder_(words.to(at), pos.to(at), lengths).value().cpu();
 }
 
 Tensor Evaluator::motion_embeddings(const Tensor& motions,
@@ -104,7 +104,7 @@ Tensor Evaluator::motion_embeddings(const Tensor& motions,
     const Tape::Pause pause;
     std::vector<int64_t> lengths;
     for (const int64_t f : frames) lengths.push_back(f / config_.unit);
-    return motion_encoder_(movement_encoder_(Var(motions)), lengths).value();
+    return motion_encoder_(movement_encoder_(Var(motions.to(device()))), lengths).value().cpu();
 }
 
 }  // namespace mc::evaluator

@@ -3,10 +3,9 @@
 // checkpoint's three parts, movement_encoder, text_encoder and motion_encoder.
 //
 //     Evaluator evaluator(EvaluatorConfig::humanml3d(), nullptr);
-//     evaluator.load(tensors);                                   //
-//     "text_encoder.gru.weight_ih_l0"... const Tensor t = evaluator.text_embeddings(words, pos,
-//     lengths);       // (N, 512) const Tensor m = evaluator.motion_embeddings(motions, frames); //
-//     (N, 512)
+//     evaluator.load(tensors);             // "text_encoder.gru.weight_ih_l0"; public_layout.h
+//     const Tensor t = evaluator.text_embeddings(words, pos, lengths);        // (N, 512)
+//     const Tensor m = evaluator.motion_embeddings(motions, frames);          // (N, 512)
 #pragma once
 
 #include "nn/gru.h"
@@ -14,8 +13,10 @@
 
 namespace mc::evaluator {
 
+inline constexpr int64_t kContacts = 4;  // the last feature columns, which are not used
+
 struct EvaluatorConfig {
-    int64_t dim_pose = 263;  // feature columns; the last 4, contacts, are not used
+    int64_t dim_pose = 263;  // feature columns, kContacts among them
     int64_t movement_hidden = 512, movement_dim = 512;
     int64_t word_dim = 300, pos_dim = 15, text_hidden = 512;
     int64_t motion_hidden = 1024;
@@ -81,7 +82,8 @@ class Evaluator : public nn::Module {
   public:
     Evaluator(const EvaluatorConfig& config, Generator* init);
 
-    // Rows in the order of the input (the reference sorts by length and returns sorted rows).
+    // Both take and return CPU tensors, wherever the model is. Rows in the order of the input (the
+    // reference sorts by length and returns sorted rows).
     Tensor text_embeddings(const Tensor& words, const Tensor& pos,
                            const std::vector<int64_t>& lengths) const;
     // motions (B, T, dim_pose) normalised with the evaluator's own statistics, frames (B).

@@ -238,11 +238,11 @@ Interval interval95(const std::vector<double>& repeats) {
 
 Scores score(const Tensor& text_in, const Tensor& made_in, const Tensor& real_in,
              const Tensor& many, const ScoreOptions& options, UniformSource& draws) {
-    const Rows text(text_in), made(made_in), real(real_in);
+    const Rows text(text_in), made(made_in);
     Scores scores;
     scores.r_precision = r_precision(text, made, options.pool);
     scores.matching = matching_score(text, made, options.pool);
-    scores.fid = frechet_distance(real, made);
+    if (real_in.defined()) scores.fid = frechet_distance(Rows(real_in), made);
     const int64_t pairs = made.count > options.diversity_pairs
                               ? options.diversity_pairs
                               : std::min<int64_t>(100, std::max<int64_t>(1, made.count / 2));

@@ -3,6 +3,8 @@
 // joint error; and the mean of repetitions with its 95 % interval (10.5).
 #pragma once
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "tensor/tensor.h"
@@ -53,14 +55,14 @@ Interval interval95(const std::vector<double>& repeats);
 // Everything of one repetition. `real` are the embeddings of the true motions.
 struct Scores {
     std::vector<double> r_precision;  // top 1, 2, 3
-    double matching = 0, fid = 0, diversity = 0;
-    double multimodality = 0;  // 0 without `many`
+    double matching = 0, diversity = 0;
+    std::optional<double> fid, multimodality;  // if `real` and `many` are defined
 };
 struct ScoreOptions {
     int64_t pool = 32, diversity_pairs = 300, multimodality_pairs = 10;
 };
-// many: (texts, repeats, D) or undefined. Fewer than diversity_pairs + 1 rows: 100 pairs, or half
-// the rows if that is less.
+// real: (M, D) or undefined. many: (texts, repeats, D) or undefined. Fewer than diversity_pairs + 1
+// rows: 100 pairs, or half the rows if that is less.
 Scores score(const Tensor& text, const Tensor& made, const Tensor& real, const Tensor& many,
              const ScoreOptions& options, UniformSource& draws);
 

@@ -4,6 +4,12 @@
 #include <array>
 #include <string_view>
 
+#include "tensor/finite.h"
+#include "tensor/formats/load_tensors.h"
+#include "tensor/formats/mapped_file.h"
+#include "tensor/formats/npy.h"
+#include "tensor/formats/utf8.h"
+
 namespace mc::evaluator {
 namespace {
 
@@ -44,7 +50,7 @@ WordVectors::WordVectors(const std::vector<std::string>& words, const Tensor& ve
     vectors_ = vectors.to(DType::f32).contiguous();
     for (size_t i = 0; i < words.size(); ++i)
         if (!rows_.emplace(words[i], static_cast<int64_t>(i)).second)
-            throw Error("[words] \"" + words[i] + "\" stands twice in the list");
+            throw Error("[words] \"" + printable(words[i]) + "\" stands twice in the list");
     for (const char* needed : {"sos", "eos", "unk"})
         if (!rows_.count(needed))
             throw Error(std::string("[words] the list has no \"") + needed +
@@ -77,6 +83,72 @@ WordFeatures WordVectors::features(std::span<const std::string> tokens) const {
     put("eos", "OTHER", count + 1, out);
     for (int64_t at = count + 2; at < kTextLength; ++at) put("unk", "OTHER", at, out);
     return out;
+}
+
+WordRows parse_word_rows(std::span<const std::byte> words, const std::string& words_source,
+                         std::span<const std::byte> rows, const std::string& rows_source) {
+    const auto list_tree = PickleTree::parse(words, words_source),
+               dict_tree = PickleTree::parse(rows, rows_source);
+    const PyValue list(list_tree, list_tree->root()), dict(dict_tree, dict_tree->root());
+    if (!list.is(PyKind::list))
+        throw Error(words_source + ": want a list of words, it holds " + list.repr(60));
+    if (!dict.is(PyKind::dict))
+        throw Error(rows_source + ": want a dict from words to rows, it holds " + dict.repr(60));
+    std::unordered_map<std::string, int64_t> row_of;
+    for (size_t i = 0; i < dict.size(); ++i) {
+        if (!dict.key(i).is(PyKind::text) || !dict.item(i).is(PyKind::integer))
+            throw Error(rows_source + ": entry " + std::to_string(i) + " is " +
+                        dict.key(i).repr(40) + ": " + dict.item(i).repr(40) +
+                        ", want a word and its row");
+        row_of[dict.key(i).as_text()] = dict.item(i).as_int();
+    }
+    WordRows out;
+    for (size_t i = 0; i < list.size(); ++i) {
+        if (!list.item(i).is(PyKind::text))
+            throw Error(words_source + ": entry " + std::to_string(i) + " is " +
+                        list.item(i).repr(40) + ", want a word");
+        const std::string& word = list.item(i).as_text();
+        const auto found = row_of.find(word);
+        if (found == row_of.end())
+            throw Error(rows_source + ": has no row of \"" + printable(word) +
+                        "\"; is it of another list of words?");
+        out.words.push_back(word);
+        out.rows.push_back(found->second);
+    }
+    return out;
+}
+
+WordVectors read_word_vectors(const std::filesystem::path& folder) {
+    const auto table_path = folder / "our_vab_data.npy", words_path = folder / "our_vab_words.pkl",
+               rows_path = folder / "our_vab_idx.pkl";
+    for (const auto& path : {table_path, words_path, rows_path})
+        if (!std::filesystem::is_regular_file(path))
+            throw Error(path.string() +
+                        ": is not there; want the folder of our_vab_data.npy, "
+                        "our_vab_words.pkl and our_vab_idx.pkl");
+    const Tensor table = tensor_of(read_npy(table_path)).to(DType::f32).contiguous();
+    if (table.dims() != 2 || table.numel() == 0)
+        throw Error(table_path.string() + ": shape " + table.shape().str() +
+                    ", want one row a word");
+    check_finite(table_path.string(), table);
+    const auto words_file = MappedFile::open(words_path), rows_file = MappedFile::open(rows_path);
+    const WordRows read = parse_word_rows(words_file->bytes(), words_path.string(),
+                                          rows_file->bytes(), rows_path.string());
+    const int64_t width = table.size(1);
+    Tensor vectors = Tensor::empty({static_cast<int64_t>(read.words.size()), width});
+    for (size_t i = 0; i < read.rows.size(); ++i) {
+        if (read.rows[i] < 0 || read.rows[i] >= table.size(0))
+            throw Error(rows_path.string() + ": \"" + printable(read.words[i]) + "\" has row " +
+                        std::to_string(read.rows[i]) + ", but " + table_path.string() + " has " +
+                        std::to_string(table.size(0)) + " rows");
+        std::copy_n(table.data<float>() + read.rows[i] * width, width,
+                    vectors.data<float>() + static_cast<int64_t>(i) * width);
+    }
+    try {
+        return WordVectors(read.words, vectors);
+    } catch (const Error& e) {
+        throw Error(words_path.string() + ": " + e.what());
+    }
 }
 
 }  // namespace mc::evaluator

@@ -12,6 +12,7 @@
 #include "models/clip/merge_file.h"
 #include "models/clip/tokenizer.h"
 #include "models/config_json.h"
+#include "models/evaluator/word_vectors.h"
 #include "motion/bvh.h"
 #include "motion/dataset.h"
 #include "tensor/formats/json_limit.h"
@@ -25,6 +26,7 @@
 namespace mc::fuzz {
 namespace {
 
+using namespace std::string_literals;
 using Bytes = std::span<const std::byte>;
 
 std::string text_of(Bytes bytes) {
@@ -158,6 +160,17 @@ void config(Bytes bytes) {
     try_reader([&] { train::resolve_config(presets, "small", {}, {text}); });
 }
 
+// The evaluator's list of words, and their rows, each with a good other one.
+void words(Bytes bytes) {
+    static const std::string list = "](X\x03\0\0\0unke."s, rows = "}(X\x03\0\0\0unkK\x01u."s;
+    try_format([&] {
+        evaluator::parse_word_rows(bytes, "list.pkl", std::as_bytes(std::span(rows)), "rows.pkl");
+    });
+    try_format([&] {
+        evaluator::parse_word_rows(std::as_bytes(std::span(list)), "list.pkl", bytes, "rows.pkl");
+    });
+}
+
 void captions(Bytes bytes) {
     const MemoryFile file(bytes);
     try_reader([&] { motion::read_captions(file.path()); });
@@ -176,7 +189,8 @@ const std::vector<Target>& targets() {
                                             {"bvh", bvh},
                                             {"merge_file", merge_file},
                                             {"config", config},
-                                            {"captions", captions}};
+                                            {"captions", captions},
+                                            {"words", words}};
     return all;
 }
 

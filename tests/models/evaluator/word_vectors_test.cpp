@@ -2,7 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "kernels/error.h"
+#include "tests/test_paths.h"
+#include "tests/tiny_evaluator.h"
 
 using namespace mc;
 using namespace mc::evaluator;
@@ -75,4 +79,99 @@ TEST_CASE("word vectors: broken lists and tokens are errors") {
     for (const std::string token : {"walk", "a/b/c", ""})
         CHECK_THROWS_WITH_AS(small().features(std::vector<std::string>{token}),
                              doctest::Contains("is not word/POS"), Error);
+}
+
+TEST_CASE("word vectors: the public files, a list, a dict and a table") {
+    testing::ScratchDir scratch;
+    testing::write_glove(scratch.path, {"sos", "eos", "unk", "a", "walk"}, 3);
+    const NpyArray table = read_npy(scratch.path / "our_vab_data.npy");
+    const std::vector<float> rows = table.as_f32();
+    const WordVectors read = read_word_vectors(scratch.path);
+    CHECK(read.width() == 3);
+    const std::vector<std::string> tokens{"walk/VERB", "zebra/NOUN"};
+    const WordFeatures f = read.features(tokens);
+    // Word i is in row 4 - i.
+    for (const auto& [at, row] : {std::pair<int64_t, int64_t>{0, 4}, {1, 0}, {2, 2}, {3, 3}})
+        for (int64_t c = 0; c < 3; ++c)
+            CHECK(f.words.item<float>({at, c}) == rows[static_cast<size_t>(row * 3 + c)]);
+    // A table in double, as NumPy makes it by default, is the same one.
+    const std::vector<double> wide(rows.begin(), rows.end());
+    write_npy(scratch.path / "our_vab_data.npy", {5, 3}, wide.data());
+    CHECK(read_word_vectors(scratch.path).features(tokens).words.to_vector<float>() ==
+          f.words.to_vector<float>());
+}
+
+TEST_CASE("word vectors: broken public files are one line that names the file") {
+    using namespace testing;
+    ScratchDir scratch;
+    const std::vector<std::string> words{"sos", "eos", "unk", "a"};
+    const auto path = [&](const char* name) { return scratch.path / name; };
+    const auto refuses = [&](const std::string& file, const std::string& what) {
+        CAPTURE(what);
+        try {
+            read_word_vectors(scratch.path);
+            FAIL_CHECK("was read");
+        } catch (const Error& e) {
+            const std::string line = e.what();
+            CAPTURE(line);
+            CHECK(line.find(file) != std::string::npos);
+            CHECK(line.find(what) != std::string::npos);
+            CHECK(line.find('\n') == std::string::npos);
+        }
+        write_glove(scratch.path, words, 2);  // whole again
+    };
+    refuses("our_vab_data.npy", "is not there");
+    const std::string good_words = pickled_words(words),
+                      good_rows = file_bytes(path("our_vab_idx.pkl"));
+    const auto put_words = [&](const std::string& b) {
+        write_file_bytes(path("our_vab_words.pkl"), b);
+    };
+    const auto put_rows = [&](const std::string& b) {
+        write_file_bytes(path("our_vab_idx.pkl"), b);
+    };
+
+    std::filesystem::remove(path("our_vab_idx.pkl"));
+    refuses("our_vab_idx.pkl", "is not there");
+    for (size_t n = 0; n < good_words.size(); ++n) {
+        put_words(good_words.substr(0, n));
+        refuses("our_vab_words.pkl", "");
+    }
+    for (size_t n = 0; n < good_rows.size(); ++n) {
+        put_rows(good_rows.substr(0, n));
+        refuses("our_vab_idx.pkl", "");
+    }
+    put_words(good_rows);
+    refuses("our_vab_words.pkl", "want a list of words");
+    put_rows(good_words);
+    refuses("our_vab_idx.pkl", "want a dict");
+    put_words(py::pickle(py_list({py::text("sos"), py::integer(3)})));
+    refuses("our_vab_words.pkl", "entry 1 is 3, want a word");
+    put_rows(py::pickle(py::dict({{py::text("sos"), py::text("zero")}})));
+    refuses("our_vab_idx.pkl", "want a word and its row");
+    put_rows(py::pickle(py::dict({{py::integer(1), py::integer(1)}})));
+    refuses("our_vab_idx.pkl", "want a word and its row");
+    put_rows(pickled_rows({{"sos", 0}, {"eos", 1}, {"unk", 2}}));
+    refuses("our_vab_idx.pkl", "has no row of \"a\"");
+    for (const int32_t row : {-1, 4, 1 << 30}) {
+        put_rows(pickled_rows({{"sos", 0}, {"eos", 1}, {"unk", 2}, {"a", row}}));
+        refuses("our_vab_idx.pkl", "\"a\" has row " + std::to_string(row));
+    }
+    put_words(pickled_words({"sos", "eos", "unk", "a", "a"}));
+    refuses("our_vab_words.pkl", "\"a\" stands twice");
+    put_words(pickled_words({"sos", "eos", "a"}));
+    refuses("our_vab_words.pkl", "no \"unk\"");
+    // A program that would call something: nothing is executed.
+    put_words(py::pickle(py::global("os", "system") + "(" + py::text("true") + "tR"));
+    refuses("our_vab_words.pkl", "os.system");
+
+    const std::vector<float> table{0, 1, 2, 3, 4, 5, 6, std::nanf("")};
+    write_npy(path("our_vab_data.npy"), {4, 2}, table.data());
+    refuses("our_vab_data.npy", "nan");
+    write_npy(path("our_vab_data.npy"), {8}, table.data());
+    refuses("our_vab_data.npy", "want one row a word");
+    write_npy(path("our_vab_data.npy"), {0, 2}, table.data());
+    refuses("our_vab_data.npy", "want one row a word");
+    write_file_bytes(path("our_vab_data.npy"), file_bytes(path("our_vab_data.npy")).substr(0, 140));
+    refuses("our_vab_data.npy", "");
+    CHECK(read_word_vectors(scratch.path).width() == 2);
 }

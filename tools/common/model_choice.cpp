@@ -1,0 +1,76 @@
+#include "tools/common/model_choice.h"
+
+#include <fmt/format.h>
+
+#include "kernels/error.h"
+#include "tools/common/paths.h"
+
+namespace mc::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The bundle named, or the one in the tree of the generator asked for.
+fs::path bundle_folder(const ModelChoice& choice) {
+    if (!choice.bundle.empty()) return choice.bundle;
+    if (choice.generator.empty() || choice.generator == "momask") return default_bundle();
+    return default_bundle().parent_path() / choice.generator;
+}
+
+}  // namespace
+
+ModelOptions add_model_options(CLI::App& app, ModelChoice& choice) {
+    CLI::Option* bundle =
+        app.add_option("--bundle", choice.bundle, "model bundle [pretrained/default]");
+    CLI::Option* text = app.add_option("--text-encoder", choice.text_encoder,
+                                       "CLIP's or MoCLIP's weights in place of the model's own "
+                                       "(.safetensors, .pt, .pth)")
+                            ->check(CLI::ExistingFile);
+    CLI::Option* checkpoints =
+        app.add_option("--checkpoints", choice.checkpoints,
+                       "public checkpoints instead of a bundle: MoMask's checkpoints folder, or "
+                       "with --generator bamm or bad the folder of theirs")
+            ->check(CLI::ExistingDirectory)
+            ->excludes(bundle)
+            ->needs(text);
+    app.add_option("--masked-name", choice.masked_name,
+                   "run of the base transformer, where there are several")
+        ->needs(checkpoints);
+    app.add_option("--residual-name", choice.residual_name, "run of the residual transformer")
+        ->needs(checkpoints);
+    app.add_option("--vocab", choice.vocab,
+                   "the text encoder's merge file [the bundle's; for checkpoints CLIP's, in "
+                   "build/clip]")
+        ->check(CLI::ExistingFile)
+        ->needs(text);
+    app.add_option(
+           "--generator", choice.generator,
+           "momask, bamm or bad [what the bundle is of; of --checkpoints momask]; bamm and bad "
+           "stand for the bundles pretrained/bamm and pretrained/bad unless --bundle or "
+           "--checkpoints names others")
+        ->check(CLI::IsMember({"momask", "bamm", "bad"}));
+    return {bundle, checkpoints};
+}
+
+Bundle open_bundle(const ModelChoice& choice) {
+    TextChoice text{choice.text_encoder, choice.vocab};
+    if (choice.checkpoints.empty()) {
+        const fs::path folder = bundle_folder(choice);
+        Bundle bundle = load_bundle(folder, text);
+        const std::string kind = bundle.info.at("generator");
+        if (!choice.generator.empty() && choice.generator != kind)
+            throw Error(fmt::format("{}: is a bundle of {}, not of {}; name another with --bundle",
+                                    folder.string(), kind, choice.generator));
+        return bundle;
+    }
+    if (text.vocabulary.empty()) text.vocabulary = clip_vocabulary();
+    PublicLayout layout{choice.checkpoints, choice.masked_name, choice.residual_name};
+    if (!choice.generator.empty()) layout.generator = choice.generator;
+    return load_public_checkpoints(layout, text);
+}
+
+std::string name_of(const ModelChoice& choice) {
+    return choice.checkpoints.empty() ? bundle_folder(choice).string() : choice.checkpoints;
+}
+
+}  // namespace mc::tools

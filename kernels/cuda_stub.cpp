@@ -21,4 +21,8 @@ Context& cuda_default_context() {
     throw Error("[default_context] this build has no CUDA; use the device cpu");
 }
 
+std::string cuda_description() {
+    return "this build has no CUDA";
+}
+
 }  // namespace mc

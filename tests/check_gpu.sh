@@ -17,7 +17,8 @@ program=build/$preset/gpu/test_gpu
   grep -aoE 'device under test: .*' "$report"
   command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
   git log -1 --format='commit %H' 2>/dev/null
-  "$program" --duration=true
+  "$program" --duration=true &&
+    { echo "our own products, without cuBLASLt:"; MOCLIP_CUBLASLT=off "$program" --test-case='matmul*,conv1d*,nearest_code*'; }
 } >"$report.part" 2>&1
 status=$?
 mv "$report.part" "$report"

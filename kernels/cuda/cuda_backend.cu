@@ -1,9 +1,10 @@
-// The list of CUDA's kernel families, and the three questions of kernels/cuda.h. Linked instead of
+// The list of CUDA's kernel families, and the four questions of kernels/cuda.h. Linked instead of
 // kernels/cuda_stub.cpp. Where the process finds no device, the table is as empty as the stub's.
 #include "kernels/cuda.h"
 
 #include "kernels/bind.h"
 #include "kernels/cpu/workspace.h"
+#include "kernels/cuda/blaslt.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/fill.h"
 
@@ -101,6 +102,15 @@ Context& cuda_default_context() {
     (void)once;
     thread_local Context context{nullptr, &thread_workspace(), nullptr};
     return context;
+}
+
+std::string cuda_description() {
+    if (!cuda_available())
+        return std::string("no device: ") + cudaGetErrorString(cuda::device_status());
+    cudaDeviceProp device;
+    MC_CUDA("cuda", cudaGetDeviceProperties(&device, 0));
+    return std::string(device.name) + ", compute capability " + std::to_string(device.major) + "." +
+           std::to_string(device.minor) + "; " + cuda::blaslt_report();
 }
 
 }  // namespace mc

@@ -1,8 +1,11 @@
-// Matrix products: our own tiled kernel, in f32 and f64, with the epilogue on a tile in registers.
+// Matrix products in f32 and f64: by cuBLASLt where it is there, else by our own tiled kernel, with
+// the epilogue on a tile in registers.
 #include "kernels/matmul.h"
 
+#include "kernels/cuda/blaslt.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/gemm_tile.h"
+#include "kernels/cuda/map.h"
 
 namespace mc::cuda {
 
@@ -27,6 +30,30 @@ struct MatmulStore {
 };
 
 template <class T>
+struct Activation {
+    bool activate;
+    UnaryOp op;
+    T param;
+    __device__ T operator()(T v) const { return activate ? unary_value(op, v, param) : v; }
+};
+
+// By cuBLASLt, with an activation in a pass of its own: the library's gelu is the tanh
+// approximation, and its relu loses NaN. False: not by it, nothing was done.
+template <class T>
+bool library_gemm(Context& context, const MatmulArgs<T>& args) {
+    const Epilogue<T>& e = args.epilogue;
+    const bool pass = e.activate || e.before_activation;
+    const bool dense = args.ldc == args.n && (args.batch == 1 || args.stride_c == args.m * args.n);
+    if ((pass && !dense) || (args.accumulate && e.before_activation)) return false;
+    T* sums = e.before_activation ? e.before_activation : args.c;
+    if (!blaslt_product(context, args, sums)) return false;
+    if (pass)
+        map("matmul", context, Activation<T>{e.activate, e.op, e.param},
+            args.batch * args.m * args.n, args.c, static_cast<const T*>(sums));
+    return true;
+}
+
+template <class T>
 void matmul(Context& context, const MatmulArgs<T>& args) {
     gemm(context, args);
 }
@@ -35,6 +62,8 @@ void matmul(Context& context, const MatmulArgs<T>& args) {
 
 template <class T>
 void gemm(Context& context, const MatmulArgs<T>& args, Tile tile) {
+    if (args.m <= 0 || args.n <= 0 || args.batch <= 0) return;
+    if (tile == Tile::fitting && library_gemm(context, args)) return;
     const MatrixOperand<T> a{args.a, args.trans_a ? 1 : args.lda, args.trans_a ? args.lda : 1,
                              args.stride_a, !args.trans_a};
     const MatrixOperand<T> b{args.b, args.trans_b ? args.ldb : 1, args.trans_b ? 1 : args.ldb,

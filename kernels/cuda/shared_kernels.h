@@ -5,7 +5,8 @@
 
 namespace mc::cuda {
 
-// The shapes of a block's tile of C; `fitting` chooses by the problem.
+// The shapes of a block's tile of C; `fitting` chooses by the problem, and leaves it to cuBLASLt
+// where that is there.
 enum class Tile : uint8_t { fitting, of_32, of_64, of_128 };
 
 // kernels/matmul.h's product (matmul.cu).

@@ -1,10 +1,8 @@
 // CUDA as the device under test: every entry stages the host memory that it is handed. What a call
 // reads and writes follows from the entry's contract alone (kernels/*.h). Layers:
 // device_cuda_layers.cpp.
-#include <cuda_runtime.h>
-
 #include <algorithm>
-#include <string>
+#include <vector>
 
 #include "tests/kernels/device_under_test.h"
 #include "tests/simt/device_cuda.h"
@@ -12,16 +10,7 @@
 namespace mc::testing {
 
 const DeviceUnderTest& device_under_test() {
-    static const DeviceUnderTest device = [] {
-        if (!cuda_available()) return DeviceUnderTest{DeviceType::cuda, "cuda: no device"};
-        cudaDeviceProp properties;
-        if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess)
-            return DeviceUnderTest{DeviceType::cuda, "cuda: unknown device"};
-        return DeviceUnderTest{DeviceType::cuda, "cuda: " + std::string(properties.name) +
-                                                     ", compute capability " +
-                                                     std::to_string(properties.major) + "." +
-                                                     std::to_string(properties.minor)};
-    }();
+    static const DeviceUnderTest device{DeviceType::cuda, "cuda: " + cuda_description()};
     return device;
 }
 

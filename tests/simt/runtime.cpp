@@ -339,6 +339,11 @@ cudaError_t cudaMemsetAsync(void* dst, int value, size_t bytes, cudaStream_t str
 cudaError_t cudaMemset(void* dst, int value, size_t bytes) {
     return cudaMemsetAsync(dst, value, bytes, nullptr);  // asynchronous, as the real one is
 }
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+    const Lock lock(runtime().mutex);
+    runtime().enqueue(runtime().stream_of(stream), [function, data] { function(data); });
+    return runtime().error;
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     const Lock lock(runtime().mutex);

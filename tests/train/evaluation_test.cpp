@@ -24,7 +24,7 @@ namespace {
 struct Workshop {
     testing::ScratchDir scratch;
     std::vector<MotionSample> samples;
-    evaluator::PublicEvaluator evaluator;
+    std::optional<evaluator::PublicEvaluator> evaluator;
 
     explicit Workshop(int count = 70) {
         motion::FeatureStatistics statistics(263);
@@ -90,7 +90,7 @@ TEST_CASE("evaluation: the truth is near itself, the same for a seed, another fo
         CHECK(total == 3 * 2 * 64);
         done.push_back(at);
     };
-    const Evaluation first = evaluate_motions(w.evaluator, w.samples, {}, options);
+    const Evaluation first = evaluate_motions(*w.evaluator, w.samples, {}, options);
     CHECK(first.texts == 64);  // the last 6 fill no batch
     CHECK(done.back() == 3 * 2 * 64);
     REQUIRE(first.made.size() == 3);
@@ -100,16 +100,16 @@ TEST_CASE("evaluation: the truth is near itself, the same for a seed, another fo
         CHECK_FALSE(s.multimodality);
     }
     options.progress = {};
-    const Evaluation again = evaluate_motions(w.evaluator, w.samples, {}, options);
+    const Evaluation again = evaluate_motions(*w.evaluator, w.samples, {}, options);
     CHECK(evaluation_json(again) == evaluation_json(first));
     CHECK(first.made[0].fid != first.made[1].fid);  // other crops and captions in a repetition
     options.seed = 1;
-    CHECK(evaluation_json(evaluate_motions(w.evaluator, w.samples, {}, options)) !=
+    CHECK(evaluation_json(evaluate_motions(*w.evaluator, w.samples, {}, options)) !=
           evaluation_json(first));
 
     // Motions that do not move are much farther from the truth than the truth is from itself.
     const Evaluation stiff = evaluate_motions(
-        w.evaluator, w.samples,
+        *w.evaluator, w.samples,
         [](std::span<const EvaluationText> texts, uint64_t, int64_t) {
             std::vector<FeatureSequence> motions;
             for (const EvaluationText& text : texts) motions.push_back(still(text.frames));
@@ -143,7 +143,7 @@ TEST_CASE("evaluation: what a source is asked, and where its motions go") {
         }
         return truth(texts, seed, take);
     };
-    const Evaluation made = evaluate_motions(w.evaluator, w.samples, source, options);
+    const Evaluation made = evaluate_motions(*w.evaluator, w.samples, source, options);
     CHECK(takes == std::vector<int64_t>{0, 1, 2, 3, 3, 1, 2, 3, 4, 4});
     CHECK(seeds.size() == takes.size());
     CHECK(captions.size() > 90);  // of 140, two draws of 64 times one of two
@@ -156,7 +156,7 @@ TEST_CASE("evaluation: what a source is asked, and where its motions go") {
     CHECK_FALSE(made.real[0].fid);
     options.takes = 0;
     options.progress = {};
-    CHECK_FALSE(evaluate_motions(w.evaluator, w.samples, truth, options).made[0].multimodality);
+    CHECK_FALSE(evaluate_motions(*w.evaluator, w.samples, truth, options).made[0].multimodality);
 
     const std::string table = evaluation_table(made, "mine");
     for (const char* part : {"real motions", "mine", "R-precision top 3", "FID", "MM-Dist",
@@ -175,7 +175,7 @@ TEST_CASE("evaluation: a motion is scored in the evaluator's own units, cut to w
     // Rows beyond a multiple of 4, or beyond 196 frames, are not seen.
     const auto longer = [&](int64_t more) {
         return evaluation_json(evaluate_motions(
-            w.evaluator, w.samples,
+            *w.evaluator, w.samples,
             [&](std::span<const EvaluationText> texts, uint64_t, int64_t) {
                 std::vector<FeatureSequence> motions;
                 for (size_t i = 0; i < texts.size(); ++i) motions.push_back(still(196 + more));
@@ -194,7 +194,7 @@ TEST_CASE("evaluation: a motion is scored in the evaluator's own units, cut to w
         s.frames = 4;  // never "double", one place alone
     }
     const Evaluation same = evaluate_motions(
-        w.evaluator, plain,
+        *w.evaluator, plain,
         [](std::span<const EvaluationText> texts, uint64_t, int64_t) {
             std::vector<FeatureSequence> motions;
             for (const EvaluationText& text : texts) {
@@ -216,7 +216,7 @@ TEST_CASE("evaluation: bad input is an error that says what is wrong") {
                              const EvaluationSource& source, const char* what,
                              EvaluationOptions options = {}) {
         options.repeats = std::min<int64_t>(options.repeats, 1);
-        CHECK_THROWS_WITH_AS(evaluate_motions(w.evaluator, samples, source, options),
+        CHECK_THROWS_WITH_AS(evaluate_motions(*w.evaluator, samples, source, options),
                              doctest::Contains(what), Error);
     };
     const std::vector<MotionSample> few(w.samples.begin(), w.samples.begin() + 31);

@@ -83,6 +83,7 @@ TEST_CASE("fact score: a check against another prompt is shifted with it") {
 
 TEST_CASE("fact score: a generator is asked for every prompt with seeds that follow each other") {
     struct Fake : MotionGenerator {
+        void to(DeviceType) override {}
         std::vector<uint64_t> seeds;
         std::vector<std::pair<std::string, double>> stages;
         const std::vector<std::pair<std::string, double>>& stage_seconds() const override {

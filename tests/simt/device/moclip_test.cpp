@@ -30,6 +30,17 @@ moclip::MoClipConfig tiny_config(bool paper) {
     return config;
 }
 
+void check_same(nn::Module& got, nn::Module& want, double tolerance) {
+    // The pooling's softmax does not feel a shift of its scores: that gradient is rounding alone.
+    for (nn::Module* module : {&got, &want})
+        for (const auto& [name, parameter] : module->parameters())
+            if (name == "motion.temporal_reduction.attention.bias" && parameter->grad().defined()) {
+                CHECK(std::fabs(parameter->grad().to(DType::f64).item<double>()) < tolerance);
+                parameter->clear_grad();
+            }
+    check_same_gradients(got, want, tolerance);
+}
+
 TEST_CASE("moclip: losses and gradients are the same on both devices, in every mode") {
     struct Mode {
         const char* name;
@@ -72,59 +83,71 @@ TEST_CASE("moclip: losses and gradients are the same on both devices, in every m
         const double want = learn(DeviceType::cpu, cpu), got = learn(kCuda, gpu);
         CHECK(std::fabs(got - want) < 1e-11 * want);
         // f64 sums of some hundred terms, in another order.
-        check_same_gradients(gpu, cpu, 1e-9);
+        check_same(gpu, cpu, 1e-9);
     }
 }
 
-TEST_CASE(
-    "moclip stage: learns the same on both devices in both phases, and goes on from one on "
-    "the other") {
-    const MoClipWorkshop shop;
-    const std::vector<std::string> tiny = {"batch=3", "steps=2", "motion.dropout=0.1"};
-    for (const std::string mode : {"paper", "reference"}) {
-        CAPTURE(mode);
-        std::vector<std::string> settings = tiny;
-        settings.push_back("mode=" + mode);
-        settings.push_back(mode == "paper" ? "motion.part_table=t2m6"
-                                           : "motion.part_table=t2m8_compat");
-        const nlohmann::json config = shop.config(settings);
-        const auto cpu = shop.stage(config), gpu = shop.stage(config, kCuda);
-        train::AdamW cpu_optimizer({}), gpu_optimizer({});
-        cpu_optimizer.add(cpu->model().parameters());
-        gpu_optimizer.add(gpu->model().parameters());
-        for (int64_t step = 0; step < 2; ++step) {  // the text tower frozen, then released
-            CAPTURE(step);
-            cpu->prepare(step, cpu_optimizer);
-            gpu->prepare(step, gpu_optimizer);
-            Generator draws(5), same(5);
-            const train::Metrics want = cpu->step(step, draws), got = gpu->step(step, same);
-            REQUIRE(want.size() == got.size());
-            // f32: sums of some hundred terms, in another order.
-            for (const auto& [name, value] : want)
-                CHECK(got.at(name) == doctest::Approx(value).epsilon(1e-5).scale(1));
-            CHECK(want.contains("distill") == (step == 1));
-            check_same_gradients(gpu->model(), cpu->model(), 1e-4);
-            cpu_optimizer.clear_gradients();
-            gpu_optimizer.clear_gradients();
-        }
-        REQUIRE(gpu->frozen_recall());
-        CHECK(gpu->frozen_recall()->at1 == cpu->frozen_recall()->at1);
-        CHECK(gpu->text_norms().second == doctest::Approx(cpu->text_norms().second).epsilon(1e-5));
-        const train::Metrics held = cpu->validate(), scored = gpu->validate();
-        CHECK(scored.at("score") == doctest::Approx(held.at("score")).epsilon(1e-5));
-
-        train::LoopOptions options = shop.loop(config, shop.scratch.path / mode);
-        options.steps = 1;
-        run_loop(*shop.stage(config), options);
-        options.steps = 2;
-        options.resume = true;
-        const auto resumed = shop.stage(config, kCuda);
-        CHECK(run_loop(*resumed, options).train.contains("distill"));
-        CHECK(resumed->model().device() == kCuda);
-        const auto written = shop.scratch.path / (mode + ".safetensors");
-        resumed->write_text_encoder(written);
-        CHECK(clip::read_text_tower(written).config.width == 16);
+// One step with the text tower frozen, one with it released.
+void check_steps(train::MoClipStage& cpu, train::MoClipStage& gpu) {
+    train::AdamW cpu_optimizer({}), gpu_optimizer({});
+    cpu_optimizer.add(cpu.model().parameters());
+    gpu_optimizer.add(gpu.model().parameters());
+    for (int64_t step = 0; step < 2; ++step) {
+        CAPTURE(step);
+        cpu.prepare(step, cpu_optimizer);
+        gpu.load_extra(cpu.extra_state());  // the recall before the release: that it need not
+        gpu.prepare(step, gpu_optimizer);   // compute it too
+        Generator draws(5), same(5);
+        const train::Metrics want = cpu.step(step, draws), got = gpu.step(step, same);
+        REQUIRE(want.size() == got.size());
+        // f32: sums of some hundred terms, in another order.
+        for (const auto& [name, value] : want)
+            CHECK(got.at(name) == doctest::Approx(value).epsilon(1e-5).scale(1));
+        CHECK(want.contains("distill") == (step == 1));
+        check_same(gpu.model(), cpu.model(), 1e-4);
+        cpu_optimizer.clear_gradients();
+        gpu_optimizer.clear_gradients();
     }
+}
+
+TEST_CASE("moclip stage: learns the same on both devices in both phases") {
+    const MoClipWorkshop shop;
+    for (const std::vector<std::string>& mode :
+         {std::vector<std::string>{"mode=paper"},
+          std::vector<std::string>{"mode=reference", "motion.part_table=t2m8_compat"}}) {
+        CAPTURE(mode.front());
+        std::vector<std::string> settings = {"batch=3", "steps=2"};
+        settings.insert(settings.end(), mode.begin(), mode.end());
+        const nlohmann::json config = shop.config(settings);
+        check_steps(*shop.stage(config), *shop.stage(config, kCuda));
+    }
+}
+
+TEST_CASE("moclip stage: what began on the CPU goes on on the GPU") {
+    const MoClipWorkshop shop;
+    const nlohmann::json config = shop.config({"batch=3", "steps=2"});
+    train::LoopOptions options = shop.loop(config, shop.scratch.path / "cpu");
+    const auto whole = shop.stage(config);
+    const train::LoopResult want = run_loop(*whole, options);
+
+    options.out = shop.scratch.path / "both";
+    options.steps = 1;
+    run_loop(*shop.stage(config), options);
+    options.steps = 2;
+    options.resume = true;
+    const auto resumed = shop.stage(config, kCuda);
+    const train::LoopResult got = run_loop(*resumed, options);
+    CHECK(resumed->model().device() == kCuda);
+    // f32: sums in another order, and two steps of AdamW, which divides by what may be small.
+    CHECK(got.train.at("loss") == doctest::Approx(want.train.at("loss")).epsilon(1e-4));
+    CHECK(got.validation.at("score") == doctest::Approx(want.validation.at("score")).epsilon(1e-4));
+    REQUIRE(resumed->frozen_recall());
+    CHECK(resumed->frozen_recall()->at1 == whole->frozen_recall()->at1);
+    CHECK(resumed->text_norms().second ==
+          doctest::Approx(whole->text_norms().second).epsilon(1e-4));
+    const auto written = shop.scratch.path / "text_encoder.safetensors";
+    resumed->write_text_encoder(written);
+    CHECK(clip::read_text_tower(written).config.width == 16);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <regex>
 #include <set>
 
+#include "tensor/argmax.h"
+
 namespace mc::train {
 namespace {
 
@@ -55,14 +57,7 @@ Tensor turned(const Tensor& x) {
 }
 
 std::vector<int64_t> likeliest(const Tensor& logits) {
-    const int64_t classes = logits.size(-1);
-    const Tensor rows = logits.contiguous();
-    std::vector<int64_t> ids;
-    for (int64_t r = 0; r < rows.numel() / classes; ++r) {
-        const float* row = rows.data<float>() + r * classes;
-        ids.push_back(std::max_element(row, row + classes) - row);
-    }
-    return ids;
+    return argmax(logits).to_vector<int64_t>();
 }
 
 std::vector<int64_t> flags(const Tensor& mask) {

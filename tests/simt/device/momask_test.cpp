@@ -1,9 +1,13 @@
 // MoMask's models on both devices. In f64: sums of some hundred terms in another order differ by
 // 1e-13 or so, and no draw of the few here is so near to a boundary.
+#include "models/clip/clip_text_encoder.h"
+#include "models/momask/generator.h"
 #include "models/momask/length_estimator.h"
 #include "models/momask/mask_transformer.h"
 #include "models/momask/residual_transformer.h"
+#include "tests/moclip_workshop.h"
 #include "tests/simt/device/close.h"
+#include "train/momask_stages.h"
 
 namespace mc::testing {
 namespace {
@@ -124,6 +128,100 @@ TEST_CASE("MoMask's transformers make the same tokens on both devices") {
     REQUIRE(got_logits.size() == 6);
     for (size_t i = 0; i < got_logits.size(); ++i)
         CHECK(worst(got_logits[i], want_logits[i]) < kTolerance);
+}
+
+// Embeddings by the prompts' lengths, from the CPU as an encoder's are.
+struct LengthText : TextEncoder {
+    void to(DeviceType) override {}
+    int64_t width() const override { return 8; }
+    Tensor encode(const std::vector<std::string>& prompts) override {
+        std::vector<Var> rows;
+        for (const std::string& prompt : prompts)
+            rows.emplace_back(Generator(prompt.size()).normal({1, 8}, 0, 1));
+        return concat(rows, 0).value();
+    }
+    int64_t word_width() const override { return 8; }
+    Tensor words(const std::vector<std::string>&) override { return {}; }
+};
+
+vq::RvqConfig tiny_tokenizer(int64_t dim_pose) {
+    vq::RvqConfig config;
+    config.net.dim_pose = dim_pose;
+    config.net.width = config.net.code_dim = config.quantizer.code_dim = 8;
+    config.net.depth = 1;
+    config.quantizer.nb_code = 12;
+    config.quantizer.num_quantizers = 4;
+    return config;
+}
+
+void fill_codebooks(vq::RvqVae& tokenizer) {
+    Generator generator(4);
+    for (auto& [name, codebook] : tokenizer.buffers())
+        codebook->copy_(generator.normal(codebook->shape(), 0, 1));
+}
+
+std::unique_ptr<MoMaskGenerator> tiny_generator() {
+    Generator init(3);
+    Parts parts;
+    parts.text = std::make_shared<LengthText>();
+    parts.tokenizer = std::make_unique<vq::RvqVae>(tiny_tokenizer(11), &init);
+    fill_codebooks(*parts.tokenizer);
+    parts.masked = std::make_unique<MaskTransformer>(tiny(), &init);
+    parts.residual = std::make_unique<ResidualTransformer>(tiny(), &init);
+    parts.length = std::make_unique<LengthEstimator>(8, 6, &init);
+    parts.normalisation = {std::vector<double>(11, 0.5), std::vector<double>(11, 2)};
+    return std::make_unique<MoMaskGenerator>(std::move(parts));
+}
+
+TEST_CASE("MoMask makes and edits the same motions on both devices") {
+    MotionEdit edit{{16, 11, 20, std::vector<float>(16 * 11, 0.25f)}, {{4, 8}}};
+    const std::vector<GenerationRequest> requests{
+        {"a person waves", {}}, {"someone jumps", 12}, {"a turn", {}, edit}};
+    GenerationOptions options;
+    options.steps = 2;
+    const auto cpu = tiny_generator(), gpu = tiny_generator();
+    gpu->to(kCuda);
+    const auto want = cpu->generate(requests, options), got = gpu->generate(requests, options);
+    REQUIRE(got.size() == 3);
+    for (size_t i = 0; i < got.size(); ++i) {
+        REQUIRE(got[i].frames == want[i].frames);
+        const Shape shape{got[i].frames, got[i].dims};
+        // f32: the same tokens, decoded by sums of some dozens of terms in another order. Another
+        // token would be off by as much as the motion itself.
+        CHECK(worst(Tensor::from(got[i].rows, shape), Tensor::from(want[i].rows, shape)) < 1e-5);
+    }
+}
+
+// In f32, as stages are: a loss is the mean of some hundred logarithms, each right to 1e-6 or so.
+TEST_CASE_TEMPLATE("a token stage learns and validates the same on both devices", TheStage,
+                   train::MaskedStage, train::ResidualStage, train::LengthStage) {
+    static const MoClipWorkshop shop;
+    Generator init(6);
+    vq::RvqVae tokenizer(tiny_tokenizer(263), &init);
+    fill_codebooks(tokenizer);
+    clip::ClipTextEncoder words(shop.tower(), shop.vocabulary());
+    train::TokenStageOptions options;
+    options.model = tiny();
+    options.batch = 8;
+    options.data.root = shop.data().string();
+    const auto measured = [&](DeviceType device) {
+        options.device = device;
+        TheStage stage(options, tokenizer, words);
+        CHECK(stage.model().device() == device);
+        Generator generator(1);
+        return std::pair(stage.step(0, generator), stage.validate());
+    };
+    const auto [want_step, want_score] = measured(DeviceType::cpu);
+    const auto [got_step, got_score] = measured(kCuda);
+    const auto check_close = [](const train::Metrics& got, const train::Metrics& want) {
+        REQUIRE(got.size() == want.size());
+        for (const auto& [key, value] : want) {
+            CAPTURE(key);
+            CHECK(std::fabs(got.at(key) - value) <= 1e-5 * value);
+        }
+    };
+    check_close(got_step, want_step);
+    check_close(got_score, want_score);
 }
 
 }  // namespace

@@ -142,6 +142,8 @@ struct LengthText : TextEncoder {
     }
     int64_t word_width() const override { return 8; }
     Tensor words(const std::vector<std::string>&) override { return {}; }
+    const std::vector<std::string>& warnings() const override { return none; }
+    const std::vector<std::string> none;
 };
 
 vq::RvqConfig tiny_tokenizer(int64_t dim_pose) {

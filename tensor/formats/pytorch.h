@@ -67,7 +67,8 @@ class PyTorchFile {
     // replaced and converted to the types they have there. All else stays as it is: TorchScript's
     // code, other tensors and values, names, shapes. Zip archives alone; the result is one that
     // torch.load or torch.jit.load reads as it read the first. Atomic. Error: a legacy file, a name
-    // that there is none of or of another shape, a number that the type cannot hold.
+    // that there is none of or of another shape, a tensor expanded from fewer elements, a number
+    // that the type cannot hold.
     void write_with(const std::filesystem::path& out, const NamedTensors& fresh) const;
 
   private:

@@ -48,6 +48,10 @@ void PyTorchFile::write_with(const std::filesystem::path& out, const NamedTensor
         if (old.numpy || !type || element_of(*type) != old.type)
             fail(fmt::format("{} is of a type that cannot be written; save it as float32",
                              printable(name)));
+        for (size_t d = 0; d < old.layout.shape.size(); ++d)
+            if (old.layout.strides[d] == 0 && old.layout.shape[d] > 1)
+                fail(fmt::format("{} is expanded from fewer elements; save it as a clone",
+                                 printable(name)));
         const Tensor elements = tensor.cpu().to(*type).contiguous();
         const Shape& shape = elements.shape();
         if (!std::equal(shape.begin(), shape.end(), old.layout.shape.begin(),

@@ -6,44 +6,25 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "models/clip/text_tower_file.h"
 #include "tensor/formats/load_tensors.h"
 #include "tests/public_checkpoints.h"
 #include "tests/run_program.h"
 #include "tests/test_paths.h"
+#include "tests/tools/pipeline.h"
 
 namespace fs = std::filesystem;
 using namespace mc;
 
 namespace {
 
+using mc::testing::bytes_of;
+using mc::testing::must;
 using mc::testing::Outcome;
 
-Outcome run(const std::string& arguments) {
-    return mc::testing::run_program("convert", arguments);
-}
-
-void must(const std::string& program, const std::string& arguments) {
-    const Outcome ran = mc::testing::run_program(program, arguments);
-    INFO(program << " " << arguments << "\n" << ran.text);
-    REQUIRE(ran.status == 0);
-}
-
 void refuses(const std::string& arguments, int status, const std::string& words) {
-    const Outcome ran = run(arguments);
-    INFO(arguments << "\n" << ran.text);
-    CHECK(ran.status == status);
-    CHECK(ran.text.find(words) != std::string::npos);
-    CHECK(std::count(ran.text.begin(), ran.text.end(), '\n') == 1);
-}
-
-std::string bytes_of(const fs::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::stringstream all;
-    all << file.rdbuf();
-    return all.str();
+    testing::refuses("convert", arguments, status, words);
 }
 
 bool same(const clip::TextTowerFile& a, const clip::TextTowerFile& b) {
@@ -180,7 +161,7 @@ TEST_CASE("convert: wrong usage, wrong files, help") {
     refuses("text " + text.vocabulary.string() + " --out " + dir + "a.pt", 1, "vocab.txt.gz");
     refuses("bundle " + dir + " --out " + dir + "x", 2, "--text-encoder");
     for (const char* command : {"--help", "text --help", "bundle --help"}) {
-        const Outcome help = run(command);
+        const Outcome help = testing::run_program("convert", command);
         CHECK(help.status == 0);
         CHECK(help.text.find("Examples:") != std::string::npos);
     }

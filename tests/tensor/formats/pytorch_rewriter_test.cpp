@@ -76,8 +76,11 @@ TEST_CASE("pytorch rewriter: views, and TorchScript's code, of recorded files") 
             float* first = fresh.data<float>();
             first[0] += 1;
             const fs::path out = scratch.path / "out.pt";
-            if (!refusal(file, out, {{path, fresh}}).empty())
-                continue;  // holds an infinity, NumPy's
+            const std::string refused = refusal(file, out, {{path, fresh}});
+            if (!refused.empty()) {
+                CHECK((says(refused, "is expanded") || says(refused, "cannot be written")));
+                continue;
+            }
             const PyTorchFile again(out);
             CHECK(again.kind() == file.kind());
             CHECK(again.zip()->entries().size() == file.zip()->entries().size());

@@ -15,8 +15,14 @@ struct ReduceKernels {
     // index may be null.
     Kernel<T*, int64_t*, const T*, int64_t, int64_t, int64_t> max{
         "max"};  // (dst, index, src, outer, n, inner)
-    // *dst (double) = sum of squares of src, accumulated in double.
-    Kernel<double*, const T*, int64_t> sum_of_squares{"sum_of_squares"};
+    // dst[i] (double) = sum of squares of arrays[i], i < count, accumulated in double. `arrays` is
+    // host memory on every device; read within the call.
+    struct Array {
+        const T* data;
+        int64_t n;
+    };
+    Kernel<double*, const Array*, int64_t> sum_of_squares{
+        "sum_of_squares"};  // (dst, arrays, count)
     // *dst = index of the first element that is not finite, or -1.
     Kernel<int64_t*, const T*, int64_t> find_non_finite{"find_non_finite"};
     // index (rows, k) = positions of the k largest of each row (rows, n), descending, ties to the

@@ -43,8 +43,8 @@ void check_report(const std::string& json) {
                                 json, folder.string()));
 }
 
-int run(const Options& options) {
-    apply(options.common);
+int run(Options& options) {
+    options.what.model.device = apply(options.common);
     check_report(options.what.json);
     if (!options.data.data.empty()) return evaluate_data(options.data, options.what);
     if (!options.facts.facts.empty()) return evaluate_facts(options.facts, options.what);

@@ -145,16 +145,15 @@ class Stopwatch {
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-int run(const Options& options) {
+int run(Options& options) {
     Stopwatch watch;
-    const DeviceType device = apply(options.common);
+    options.model.device = apply(options.common);
     const std::vector<std::string> formats = split(options.formats);
     auto wants = [&](const char* format) {
         return std::find(formats.begin(), formats.end(), format) != formats.end();
     };
     Bundle bundle = open_bundle(options.model);
     MotionGenerator& generator = *bundle.generator;
-    generator.to(device);
     std::vector<GenerationRequest> requests;
     for (const std::string& prompt : options.prompts) {
         check_prompt(prompt, "the command line");

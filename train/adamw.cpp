@@ -35,56 +35,90 @@ void AdamW::reset_moments() {
     }
 }
 
+namespace {
+
+// A list for each floating type: what one call of a kernel takes.
+template <template <class> class List>
+struct PerType {
+    List<float> f32;
+    List<double> f64;
+
+    template <class T>
+    List<T>& of() {
+        if constexpr (sizeof(T) == 4)
+            return f32;
+        else
+            return f64;
+    }
+    // f(list) for those that are not empty.
+    template <class F>
+    void each(F&& f) {
+        if (!f32.empty()) f(f32, float{});
+        if (!f64.empty()) f(f64, double{});
+    }
+};
+
+template <class T>
+using Arrays = std::vector<typename ReduceKernels<T>::Array>;
+template <class T>
+using Items = std::vector<typename OptimKernels<T>::AdamWItem>;
+
+}  // namespace
+
 double AdamW::gradient_norm() const {
-    std::vector<Tensor> grads;
-    for (const Entry& entry : entries_)
-        if (entry.parameter->grad().defined())
-            grads.push_back(entry.parameter->grad().contiguous());
-    if (grads.empty()) return 0;
-    const auto count = static_cast<int64_t>(grads.size());
-    const Tensor squares = Tensor::empty({count}, DType::f64, grads.front().device());
-    for (int64_t i = 0; i < count; ++i) {
-        const Tensor& g = grads[static_cast<size_t>(i)];
+    std::vector<Tensor> grads;  // contiguous, and alive for the call
+    PerType<Arrays> arrays;
+    for (const Entry& entry : entries_) {
+        if (!entry.parameter->grad().defined()) continue;
+        const Tensor& g = grads.emplace_back(entry.parameter->grad().contiguous());
         dispatch_float(g.dtype(), "gradient_norm", [&](auto zero) {
             using T = decltype(zero);
-            backend(g.device())
-                .table<T>()
-                .sum_of_squares(default_context(g.device()), squares.ptr<double>() + i, g.ptr<T>(),
-                                g.numel());
+            arrays.of<T>().push_back({g.ptr<T>(), g.numel()});
         });
     }
+    if (grads.empty()) return 0;
+    const DeviceType device = grads.front().device();
+    const Tensor squares = Tensor::empty({static_cast<int64_t>(grads.size())}, DType::f64, device);
+    double* next = squares.ptr<double>();
+    arrays.each([&](const auto& list, auto zero) {
+        const auto count = static_cast<int64_t>(list.size());
+        backend(device).table<decltype(zero)>().sum_of_squares(default_context(device), next,
+                                                               list.data(), count);
+        next += count;
+    });
     double total = 0;
     for (const double part : squares.to_vector<double>()) total += part;
     return std::sqrt(total);
 }
 
 void AdamW::step(double lr, double scale) {
+    std::vector<Tensor> grads;
+    PerType<Items> items;
+    DeviceType device = DeviceType::cpu;
     for (Entry& entry : entries_) {
-        const Tensor& grad = entry.parameter->grad();
-        if (!grad.defined()) continue;
-        const Tensor g = grad.contiguous();
         const Tensor& value = entry.parameter->value();
+        if (!entry.parameter->grad().defined()) continue;
+        if (value.device() != entry.m.device())
+            throw Error("[adamw] " + entry.name + " is on " + name_of(value.device()) +
+                        ", its moments on " + name_of(entry.m.device()) +
+                        "; move a model before its parameters are added");
+        device = value.device();
+        const Tensor& g = grads.emplace_back(entry.parameter->grad().contiguous());
         ++entry.steps;
         dispatch_float(value.dtype(), "adamw", [&](auto zero) {
             using T = decltype(zero);
-            typename OptimKernels<T>::AdamWArgs args;
-            args.param = value.ptr<T>();
-            args.m = entry.m.ptr<T>();
-            args.v = entry.v.ptr<T>();
-            args.grad = g.ptr<T>();
-            args.n = value.numel();
-            args.lr = lr * entry.rate_factor;
-            args.beta1 = options_.beta1;
-            args.beta2 = options_.beta2;
-            args.eps = options_.eps;
-            args.weight_decay = entry.weight_decay;
-            args.grad_scale = scale;
-            args.step = entry.steps;
-            backend(value.device()).table<T>().adamw(default_context(value.device()), args);
+            items.of<T>().push_back({value.ptr<T>(), entry.m.ptr<T>(), entry.v.ptr<T>(), g.ptr<T>(),
+                                     value.numel(), lr * entry.rate_factor, entry.weight_decay,
+                                     entry.steps});
         });
         value.bump_version();
         entry.parameter->clear_grad();
     }
+    items.each([&](const auto& list, auto zero) {
+        backend(device).table<decltype(zero)>().adamw(
+            default_context(device), {list.data(), static_cast<int64_t>(list.size()),
+                                      options_.beta1, options_.beta2, options_.eps, scale});
+    });
 }
 
 void AdamW::clear_gradients() {

@@ -27,15 +27,18 @@ template <class T>
 using AdamWArgs = typename OptimKernels<T>::AdamWArgs;
 
 template <class T>
-void adamw_range(const AdamWArgs<T>& a, int64_t begin, int64_t end) {
+using AdamWItem = typename OptimKernels<T>::AdamWItem;
+
+template <class T>
+void adamw_range(const AdamWArgs<T>& group, const AdamWItem<T>& a, int64_t begin, int64_t end) {
     const Tag<T> d;
     const auto set = [d](double value) HWY_ATTR { return hn::Set(d, static_cast<T>(value)); };
-    const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(a.step));
-    const double correction2 = 1 - std::pow(a.beta2, static_cast<double>(a.step));
-    const auto grad_scale = set(a.grad_scale), keep = set(1 - a.lr * a.weight_decay);
-    const auto beta1 = set(a.beta1), rest1 = set(1 - a.beta1);
-    const auto beta2 = set(a.beta2), rest2 = set(1 - a.beta2);
-    const auto root = set(std::sqrt(correction2)), eps = set(a.eps);
+    const double correction1 = 1 - std::pow(group.beta1, static_cast<double>(a.step));
+    const double correction2 = 1 - std::pow(group.beta2, static_cast<double>(a.step));
+    const auto grad_scale = set(group.grad_scale), keep = set(1 - a.lr * a.weight_decay);
+    const auto beta1 = set(group.beta1), rest1 = set(1 - group.beta1);
+    const auto beta2 = set(group.beta2), rest2 = set(1 - group.beta2);
+    const auto root = set(std::sqrt(correction2)), eps = set(group.eps);
     const auto step = set(a.lr / correction1);
     const auto update = [=](auto& p, auto& m, auto& v, auto g) HWY_ATTR {
         g = hn::Mul(g, grad_scale);
@@ -64,9 +67,13 @@ void adamw_range(const AdamWArgs<T>& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void adamw(Context& context, const AdamWArgs<T>& a) {
-    context.pool->for_ranges(a.n, kChunkElements,
-                             [&](int64_t begin, int64_t end) { adamw_range<T>(a, begin, end); });
+void adamw(Context& context, const AdamWArgs<T>& group) {
+    for (int64_t i = 0; i < group.count; ++i) {
+        const AdamWItem<T>& item = group.items[i];
+        context.pool->for_ranges(item.n, kChunkElements, [&](int64_t begin, int64_t end) {
+            adamw_range<T>(group, item, begin, end);
+        });
+    }
 }
 
 template <class T>

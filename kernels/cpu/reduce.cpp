@@ -187,15 +187,19 @@ double sum_of_squares_row(const T* src, int64_t n) {
 }
 
 template <class T>
-void sum_of_squares(Context& context, double* dst, const T* src, int64_t n) {
-    const int64_t parts = ceil_div(n, kChunkElements);
-    Loan<double> partial(*context.workspace, parts);
-    context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
-        partial[begin / kChunkElements] = sum_of_squares_row(src + begin, end - begin);
-    });
-    double total = 0;
-    for (int64_t part = 0; part < parts; ++part) total += partial[part];
-    *dst = total;
+void sum_of_squares(Context& context, double* dst, const typename ReduceKernels<T>::Array* arrays,
+                    int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+        const auto& [src, n] = arrays[i];
+        const int64_t parts = ceil_div(n, kChunkElements);
+        Loan<double> partial(*context.workspace, parts);
+        context.pool->for_ranges(n, kChunkElements, [&, src = src](int64_t begin, int64_t end) {
+            partial[begin / kChunkElements] = sum_of_squares_row(src + begin, end - begin);
+        });
+        double total = 0;
+        for (int64_t part = 0; part < parts; ++part) total += partial[part];
+        dst[i] = total;
+    }
 }
 
 // The first index in [begin, end) whose element is not finite, or -1.

@@ -1,8 +1,12 @@
 // 1-D convolution as a product whose operand is read in place: element (b, t), (tap, channel) of
 // the columns that the CPU lays out is looked up in x when a slice is loaded, so no column is ever
 // stored. The weight is repacked once a call, so that neighbours in k are neighbours in memory.
+//
+// Where cuBLASLt is there, the same operands are laid out in scratch memory for it, if they are not
+// too large: its product wins more than the columns cost.
 #include "kernels/conv.h"
 
+#include "kernels/cuda/blaslt.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/gemm_tile.h"
 #include "kernels/cuda/map.h"
@@ -26,6 +30,14 @@ struct Taps {
           stride(static_cast<int32_t>(s.stride)),
           padding(static_cast<int32_t>(s.padding)),
           dilation(static_cast<int32_t>(s.dilation)) {}
+
+    // The same where an element is n channels.
+    Taps in_packs(uint32_t n) const {
+        Taps taps = *this;
+        taps.c_in /= n;
+        taps.c_out /= n;
+        return taps;
+    }
 };
 
 // What output frame `row` (b, t) sees at `column` (tap, channel): zero in the padding.
@@ -35,7 +47,7 @@ __device__ inline T column_value(const T* x, const Taps& taps, int64_t row, int6
     const uint32_t sample = r / taps.t_out, tap = c / taps.c_in;
     const int32_t at = static_cast<int32_t>(r - sample * taps.t_out) * taps.stride - taps.padding +
                        static_cast<int32_t>(tap) * taps.dilation;
-    if (at < 0 || at >= static_cast<int32_t>(taps.t_in)) return T{0};
+    if (at < 0 || at >= static_cast<int32_t>(taps.t_in)) return T{};
     return x[(static_cast<int64_t>(sample) * taps.t_in + at) * taps.c_in + (c - tap * taps.c_in)];
 }
 
@@ -73,7 +85,7 @@ struct OutputGradients {
                            static_cast<int32_t>(tap) * taps.dilation;
         const int32_t frame = at / taps.stride;
         if (at < 0 || frame * taps.stride != at || frame >= static_cast<int32_t>(taps.t_out))
-            return T{0};
+            return T{};
         return dy[(static_cast<int64_t>(sample) * taps.t_out + frame) * taps.c_out +
                   (c - tap * taps.c_out)];
     }
@@ -131,6 +143,74 @@ void pack_weight(const char* op, Context& context, T* packed, const T* w, const 
            w, s.c_out, s.c_in, s.kernel, stride_co, stride_tap);
 }
 
+// ---- Operands in scratch memory ----------------------------------------------------------------
+
+// dst (rows, cols) = operand.
+template <class T, class Operand>
+__global__ void lay_out_kernel(T* dst, Operand operand, int64_t rows, int64_t cols) {
+    for (int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y; row < rows;
+         row += static_cast<int64_t>(gridDim.x) * blockDim.y)
+        for (int64_t col = threadIdx.x; col < cols; col += blockDim.x)
+            dst[row * cols + col] = operand(0, row, col);
+}
+
+// Columns or OutputGradients as a matrix (rows, cols), `channels` of which are a tap's.
+template <template <class> class Operand, class T>
+class LaidOut {
+  public:
+    // Worth it: there is somebody to multiply it, and it is not too large.
+    static bool fits(int64_t rows, int64_t cols) {
+        constexpr int64_t kMost = (int64_t{512} << 20) / static_cast<int64_t>(sizeof(T));
+        return rows * cols > 0 && rows * cols <= kMost && blaslt_available();
+    }
+    LaidOut(const char* op, Context& context, const T* src, const ConvShape& s, int64_t rows,
+            int64_t cols, int64_t channels)
+        : itself_(s.kernel == 1 && s.stride == 1 && s.padding == 0),
+          src_(src),
+          matrix_(op, context, itself_ ? 0 : rows * cols) {
+        if (itself_) return;
+        constexpr int n = kPack<T>;
+        const Launch shape{walking_blocks(rows, 4), dim3(64, 4)};
+        if (channels % n == 0 && pack_aligned(src, n)) {
+            using P = Pack<T, n>;
+            launch(op, context, shape, lay_out_kernel<P, Operand<P>>,
+                   reinterpret_cast<P*>(matrix_.data()),
+                   Operand<P>{reinterpret_cast<const P*>(src), Taps(s).in_packs(n)}, rows,
+                   cols / n);
+        } else {
+            launch(op, context, shape, lay_out_kernel<T, Operand<T>>, matrix_.data(),
+                   Operand<T>{src, Taps(s)}, rows, cols);
+        }
+    }
+    const T* data() const { return itself_ ? src_ : matrix_.data(); }
+
+  private:
+    bool itself_;  // one tap that sees its own frame
+    const T* src_;
+    DeviceLoan<T> matrix_;
+};
+
+// C (m, n) = A (m, k) B (k, n), dense.
+template <class T>
+MatmulArgs<T> dense_product(T* c, const T* a, const T* b, int64_t m, int64_t n, int64_t k) {
+    MatmulArgs<T> args;
+    args.c = c;
+    args.a = a;
+    args.b = b;
+    args.m = m;
+    args.n = args.ldc = args.ldb = n;
+    args.k = args.lda = k;
+    return args;
+}
+
+// dw (Cout, Cin, K) += sums (Cout, K, Cin).
+template <class T>
+__global__ void add_weight_kernel(WeightStore<T> store, const T* sums, int64_t c_out,
+                                  int64_t width) {
+    for (int64_t i = global_thread(); i < c_out * width; i += all_threads())
+        store(0, i / width, i % width, sums[i]);
+}
+
 void check_size(const char* op, const ConvShape& s) {
     const int64_t longest = s.t_in > s.t_out() ? s.t_in : s.t_out();
     const int64_t reach = longest * s.stride + s.padding + s.kernel * s.dilation;
@@ -148,6 +228,16 @@ void conv1d(Context& context, T* y, const T* x, const T* w, const T* bias, bool 
     check_size("conv1d", s);
     const DeviceLoan<T> packed("conv1d", context, s.c_out * width);  // (Cout, K, Cin)
     pack_weight("conv1d", context, packed.data(), w, s, width, s.c_in);
+    if (LaidOut<Columns, T>::fits(s.batch * t_out, width)) {
+        const LaidOut<Columns, T> columns("conv1d", context, x, s, s.batch * t_out, width, s.c_in);
+        MatmulArgs<T> args =
+            dense_product<T>(y, columns.data(), packed.data(), s.batch * t_out, s.c_out, width);
+        args.trans_b = true;
+        args.ldb = width;
+        args.epilogue.bias = bias;
+        args.epilogue.activate = relu;
+        return gemm(context, args);
+    }
     product<T>("conv1d", context, s.batch * t_out, s.c_out, width, 1, Columns<T>{x, Taps(s)},
                MatrixOperand<T>{packed.data(), width, 1, 0, true},
                OutputStore<T>{y, bias, s.c_out, relu});
@@ -179,14 +269,31 @@ void conv1d_backward(Context& context, T* dx, T* dw, T* dbias, const T* dy, cons
         map(op, context, Added<T>{}, s.c_out, dbias, static_cast<const T*>(dbias),
             static_cast<const T*>(total.data()));
     }
-    if (dw)
+    if (dw && LaidOut<Columns, T>::fits(rows, width)) {
+        const LaidOut<Columns, T> columns(op, context, x, s, rows, width, s.c_in);
+        const DeviceLoan<T> sums(op, context, s.c_out * width);
+        MatmulArgs<T> args =
+            dense_product<T>(sums.data(), dy, columns.data(), s.c_out, width, rows);
+        args.trans_a = true;
+        args.lda = s.c_out;
+        gemm(context, args);
+        launch(op, context, {walking_blocks(s.c_out * width, kThreads), kThreads},
+               add_weight_kernel<T>, WeightStore<T>{dw, s.c_in, s.kernel}, sums.data(), s.c_out,
+               width);
+    } else if (dw) {
         product<T>(op, context, s.c_out, width, rows, 1, MatrixOperand<T>{dy, 1, s.c_out, 0, false},
                    ColumnsAcross<T>{x, Taps(s)}, WeightStore<T>{dw, s.c_in, s.kernel});
+    }
     if (dx) {
         const DeviceLoan<T> packed(op, context, s.c_out * width);  // (K, Cout, Cin)
         pack_weight(op, context, packed.data(), w, s, s.c_in, s.c_out * s.c_in);
-        product<T>(op, context, s.batch * s.t_in, s.c_in, s.kernel * s.c_out, 1,
-                   OutputGradients<T>{dy, Taps(s)},
+        const int64_t rows_in = s.batch * s.t_in, seen = s.kernel * s.c_out;
+        if (LaidOut<OutputGradients, T>::fits(rows_in, seen)) {
+            const LaidOut<OutputGradients, T> gradients(op, context, dy, s, rows_in, seen, s.c_out);
+            return gemm(context, dense_product<T>(dx, gradients.data(), packed.data(), rows_in,
+                                                  s.c_in, seen));
+        }
+        product<T>(op, context, rows_in, s.c_in, seen, 1, OutputGradients<T>{dy, Taps(s)},
                    MatrixOperand<T>{packed.data(), 1, s.c_in, 0, false}, PlainStore<T>{dx, s.c_in});
     }
 }

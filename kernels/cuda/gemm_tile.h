@@ -4,7 +4,9 @@
 // A block of 256 threads owns a tile of C and each thread a kRows x kCols part of it in registers.
 // It walks k in slices of kDepth: while a slice is multiplied from shared memory, the next is on
 // its way to registers, and two buffers make one barrier a slice enough. An element of C is one sum
-// in the order of k, whatever the tile.
+// in the order of k, whatever the tile; where k is long and C too small to fill the card (the
+// gradient of a weight), it is cut into parts of one length that a second kernel adds in order. How
+// many depends on the problem alone.
 //
 // An operand is a function object: operator()(batch, i, k) gives element (i, k), i being the row of
 // A or the column of B, and along_k tells whether neighbours in k are neighbours in memory (then
@@ -129,28 +131,90 @@ inline int64_t tile_count(int64_t m, int64_t n, int64_t batch, int64_t size) {
     return ceil_div(m, size) * ceil_div(n, size) * batch;
 }
 
-// The largest tile that still gives each multiprocessor of a large card its block. f64 has half the
+inline constexpr int64_t kProcessors = 132;  // of a large card
+
+// The largest tile that still gives each of them its block. f64 has half the
 // registers and no tile of 128.
 template <class T>
 Tile fitting_tile(int64_t m, int64_t n, int64_t batch) {
-    constexpr int64_t kProcessors = 132;
     if (sizeof(T) == 4 && tile_count(m, n, batch, 128) >= kProcessors) return Tile::of_128;
     return tile_count(m, n, batch, 64) >= kProcessors ? Tile::of_64 : Tile::of_32;
+}
+
+// How many parts a sum along k is cut into.
+inline int64_t part_count(int64_t m, int64_t n, int64_t k, int64_t batch) {
+    constexpr int64_t kBlocks = 2 * kProcessors, kShortest = 256, kLong = 1024;
+    const int64_t tiles = tile_count(m, n, batch, 64);
+    if (k < kLong || 2 * tiles > kProcessors) return 1;
+    const int64_t wanted = ceil_div(kBlocks, tiles), most = k / kShortest;
+    return wanted < most ? wanted : most;
+}
+
+// An operand of a product whose batch is (batch, parts), each with `length` of the k.
+template <class Operand>
+struct PartOf {
+    Operand operand;
+    int64_t parts, length, k;
+    bool along_k = operand.along_k;
+    __device__ auto operator()(int64_t batch, int64_t i, int64_t at) const {
+        using T = decltype(operand(batch, i, at));
+        at += batch % parts * length;
+        return at < k ? operand(batch / parts, i, at) : T{};
+    }
+};
+
+template <class T>
+struct PartStore {  // sums (batch, parts, m, n)
+    T* sums;
+    int64_t m, n;
+    __device__ void operator()(int64_t batch, int64_t row, int64_t col, T sum) const {
+        sums[(batch * m + row) * n + col] = sum;
+    }
+};
+
+template <class T, class Store>
+__global__ void add_parts_kernel(Store store, const T* sums, int64_t parts, int64_t batch,
+                                 int64_t m, int64_t n) {
+    const int64_t one = m * n;
+    for (int64_t i = global_thread(); i < batch * one; i += all_threads()) {
+        const int64_t b = i / one, at = i % one;
+        T sum = 0;
+        for (int64_t p = 0; p < parts; ++p) sum += sums[(b * parts + p) * one + at];
+        store(b, at / n, at % n, sum);
+    }
+}
+
+template <class Shape, class T, class A, class B, class Store>
+void launch_product(const char* op, Context& context, int64_t m, int64_t n, int64_t k,
+                    int64_t batch, const A& a, const B& b, const Store& store) {
+    const int64_t tiles_n = ceil_div(n, Shape::kSize);
+    const int64_t tiles = ceil_div(m, Shape::kSize) * tiles_n;
+    launch(op, context, {grid_size(op, tiles * batch), Shape::kThreads},
+           product_kernel<Shape, T, A, B, Store>, ProductSize{m, n, k, tiles_n, tiles}, a, b,
+           store);
 }
 
 template <class T, class A, class B, class Store>
 void product(const char* op, Context& context, int64_t m, int64_t n, int64_t k, int64_t batch,
              const A& a, const B& b, const Store& store, Tile tile = Tile::fitting) {
     if (m <= 0 || n <= 0 || batch <= 0) return;
+    if (tile == Tile::fitting) {
+        const int64_t parts = part_count(m, n, k, batch);
+        if (parts > 1) {
+            const int64_t length = ceil_div(k, parts);
+            const DeviceLoan<T> sums(op, context, batch * parts * m * n);
+            launch_product<TileShape<64, 4, 16>, T>(
+                op, context, m, n, length, batch * parts, PartOf<A>{a, parts, length, k},
+                PartOf<B>{b, parts, length, k}, PartStore<T>{sums.data(), m, n});
+            launch(op, context, {walking_blocks(batch * m * n, 256), 256},
+                   add_parts_kernel<T, Store>, store, sums.data(), parts, batch, m, n);
+            return;
+        }
+        tile = fitting_tile<T>(m, n, batch);
+    }
     const auto run = [&](auto shape) {
-        using Shape = decltype(shape);
-        const int64_t tiles_n = ceil_div(n, Shape::kSize);
-        const int64_t tiles = ceil_div(m, Shape::kSize) * tiles_n;
-        launch(op, context, {grid_size(op, tiles * batch), Shape::kThreads},
-               product_kernel<Shape, T, A, B, Store>, ProductSize{m, n, k, tiles_n, tiles}, a, b,
-               store);
+        launch_product<decltype(shape), T>(op, context, m, n, k, batch, a, b, store);
     };
-    if (tile == Tile::fitting) tile = fitting_tile<T>(m, n, batch);
     if constexpr (sizeof(T) == 4)
         if (tile == Tile::of_128) return run(TileShape<128, 8, 8>());
     if (tile == Tile::of_32) return run(TileShape<32, 2, 32>());

@@ -37,7 +37,7 @@ __global__ void map_kernel(F f, int64_t count, T* dst, const S*... src) {
 }
 
 template <class T>
-bool pack_aligned(const T* p, int n) {
+__host__ __device__ inline bool pack_aligned(const T* p, int n) {
     return reinterpret_cast<uintptr_t>(p) % (sizeof(T) * static_cast<size_t>(n)) == 0;
 }
 

@@ -3,6 +3,7 @@
 #include "kernels/reduce.h"
 
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/group.h"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/shared_kernels.h"
 #include "kernels/cuda/team.h"
@@ -15,17 +16,10 @@ constexpr int64_t kPartElements = 8192;  // of a row that one team adds up
 constexpr int kColumnThreads = 8;        // that share a column
 constexpr int64_t kPartRows = 512;       // of a column that one block adds up
 
-struct Identity {
-    __device__ double operator()(double v) const { return v; }
-};
-struct Square {
-    __device__ double operator()(double v) const { return v * v; }
-};
-
-// dst (rows, parts) = factor * the sum of f(src) over each part of each row of src (rows, n).
-template <class Dst, class Src, class F, class Team>
-__global__ void sum_rows_kernel(Dst* dst, const Src* src, F f, double factor, int64_t rows,
-                                int64_t n, int64_t parts, int64_t part_size) {
+// dst (rows, parts) = factor * the sum of src over each part of each row of src (rows, n).
+template <class Dst, class Src, class Team>
+__global__ void sum_rows_kernel(Dst* dst, const Src* src, double factor, int64_t rows, int64_t n,
+                                int64_t parts, int64_t part_size) {
     const int64_t task = Team::row();
     if (task >= rows * parts) return;
     const int64_t begin = task % parts * part_size;
@@ -33,7 +27,7 @@ __global__ void sum_rows_kernel(Dst* dst, const Src* src, F f, double factor, in
     src += task / parts * n;
     double sum = 0;
     for (int64_t i = begin + Team::rank(); i < end; i += Team::kSize)
-        sum += f(static_cast<double>(src[i]));
+        sum += static_cast<double>(src[i]);
     sum = Team::sum(sum);
     if (Team::rank() == 0) dst[task] = static_cast<Dst>(sum * factor);
 }
@@ -60,6 +54,41 @@ __global__ void sum_columns_kernel(Dst* dst, const Src* src, double factor, int6
     if (threadIdx.y != 0 || col >= inner) return;
     for (int i = 1; i < kColumnThreads; ++i) sum += sums[i][threadIdx.x];
     dst[task * inner + col] = static_cast<Dst>(sum * factor);
+}
+
+template <class T>
+using Array = typename ReduceKernels<T>::Array;
+template <class T>
+using ArrayGroup = Group<Array<T>, 192>;
+static_assert(sizeof(ArrayGroup<double>) + 2 * sizeof(void*) <= kMaxArgumentBytes);
+
+// partial (chunks of the group) = the sum of squares of each; a block a chunk.
+template <class T>
+__global__ void squares_kernel(double* partial, ArrayGroup<T> group) {
+    const int32_t chunk = static_cast<int32_t>(blockIdx.x);
+    const int at = group.find(chunk);
+    const Array<T> array = group.item[at];
+    const int64_t begin = (chunk - group.begin(at)) * kPartElements;
+    const int64_t end = begin + kPartElements < array.n ? begin + kPartElements : array.n;
+    double sum = 0;
+    for (int64_t i = begin + threadIdx.x; i < end; i += Team<8>::kSize) {
+        const double v = static_cast<double>(array.data[i]);
+        sum += v * v;
+    }
+    sum = Team<8>::sum(sum);
+    if (threadIdx.x == 0) partial[chunk] = sum;
+}
+
+// dst (items of the group) = the sum of each one's chunks; a block an item.
+template <class T>
+__global__ void sum_of_chunks_kernel(double* dst, const double* partial, ArrayGroup<T> group) {
+    const int at = static_cast<int>(blockIdx.x);
+    double sum = 0;
+    for (int32_t i = group.begin(at) + static_cast<int32_t>(threadIdx.x); i < group.end[at];
+         i += Team<8>::kSize)
+        sum += partial[i];
+    sum = Team<8>::sum(sum);
+    if (threadIdx.x == 0) dst[at] = sum;
 }
 
 // A maximum and where it is. NaN beats all, then the greater, then the earlier.
@@ -214,22 +243,20 @@ __global__ void select_top_k_kernel(int64_t* index, const T* src, int64_t n, int
 
 // ---- Launchers ---------------------------------------------------------------------------------
 
-template <class Dst, class Src, class F>
-void sum_rows(const char* op, Context& context, Dst* dst, const Src* src, F f, double factor,
+template <class Dst, class Src>
+void sum_rows(const char* op, Context& context, Dst* dst, const Src* src, double factor,
               int64_t rows, int64_t n) {
     const int64_t parts = ceil_div(n, kPartElements) > 1 ? ceil_div(n, kPartElements) : 1;
     if (parts > 1) {
         const DeviceLoan<double> partial(op, context, rows * parts);
-        launch(op, context, Team<8>::shape(op, rows * parts),
-               sum_rows_kernel<double, Src, F, Team<8>>, partial.data(), src, f, 1.0, rows, n,
-               parts, kPartElements);
-        sum_rows(op, context, dst, static_cast<const double*>(partial.data()), Identity(), factor,
-                 rows, parts);
+        launch(op, context, Team<8>::shape(op, rows * parts), sum_rows_kernel<double, Src, Team<8>>,
+               partial.data(), src, 1.0, rows, n, parts, kPartElements);
+        sum_rows(op, context, dst, static_cast<const double*>(partial.data()), factor, rows, parts);
         return;
     }
     with_team(n, [&](auto team) {
         using Team = decltype(team);
-        launch(op, context, Team::shape(op, rows), sum_rows_kernel<Dst, Src, F, Team>, dst, src, f,
+        launch(op, context, Team::shape(op, rows), sum_rows_kernel<Dst, Src, Team>, dst, src,
                factor, rows, n, int64_t{1}, n);
     });
 }
@@ -260,7 +287,7 @@ void sum(Context& context, T* dst, const T* src, T scale, int64_t outer, int64_t
     if (outer <= 0 || inner <= 0) return;
     const double factor = static_cast<double>(scale);
     if (inner == 1)
-        sum_rows("sum", context, dst, src, Identity(), factor, outer, n);
+        sum_rows("sum", context, dst, src, factor, outer, n);
     else
         sum_columns(context, dst, src, factor, outer, n, inner);
 }
@@ -285,8 +312,19 @@ void max(Context& context, T* dst, int64_t* index, const T* src, int64_t outer, 
 }
 
 template <class T>
-void sum_of_squares(Context& context, double* dst, const T* src, int64_t n) {
-    sum_rows("sum_of_squares", context, dst, src, Square(), 1.0, 1, n);
+void sum_of_squares(Context& context, double* dst, const Array<T>* arrays, int64_t count) {
+    const char* op = "sum_of_squares";
+    for (int64_t next = 0; next < count;) {
+        const int64_t first = next;
+        ArrayGroup<T> group{};
+        while (next < count && group.add(arrays[next], arrays[next].n, kPartElements)) ++next;
+        const DeviceLoan<double> partial(op, context, group.chunks());
+        if (group.chunks() > 0)
+            launch(op, context, {grid_size(op, group.chunks()), Team<8>::kSize}, squares_kernel<T>,
+                   partial.data(), group);
+        launch(op, context, {static_cast<unsigned>(group.count), Team<8>::kSize},
+               sum_of_chunks_kernel<T>, dst + first, partial.data(), group);
+    }
 }
 
 template <class T>

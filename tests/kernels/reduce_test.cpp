@@ -1,6 +1,7 @@
 #include "kernels/reduce.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "tests/kernels/table_test_util.h"
 
@@ -89,17 +90,29 @@ TEST_CASE_TEMPLATE("max: NaN wins, the first of several", T, float, double) {
     });
 }
 
-TEST_CASE_TEMPLATE("sum_of_squares", T, float, double) {
+TEST_CASE_TEMPLATE("sum_of_squares of a group", T, float, double) {
     for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
-        for (int64_t n : {0, 1, 15, 16, 17, 33, 16384, 16385, 70001}) {
-            GuardedBuffer<T> src(n, 1);
-            fill_random(src, 1);
-            double want = 0, got = -1;
+        // More than one launch's worth on CUDA, among them empty ones and some of several chunks.
+        std::vector<int64_t> sizes = {0, 1, 15, 16, 17, 0, 33, 16384, 16385, 70001};
+        sizes.resize(250, 3);
+        sizes.back() = 0;
+        std::vector<std::unique_ptr<GuardedBuffer<T>>> sources;
+        std::vector<typename ReduceKernels<T>::Array> arrays;
+        std::vector<double> want, got(sizes.size(), -1), bound;
+        for (int64_t n : sizes) {
+            sources.push_back(std::make_unique<GuardedBuffer<T>>(n, 1));
+            const GuardedBuffer<T>& src = *sources.back();
+            fill_random(*sources.back(), arrays.size());
+            arrays.push_back({src.data(), n});
+            want.push_back(0);
             for (int64_t i = 0; i < n; ++i)
-                want += static_cast<double>(src[i]) * static_cast<double>(src[i]);
-            table.sum_of_squares(context, &got, src.data(), n);
-            CHECK(std::fabs(got - want) <= 1e-13 * want);
+                want.back() += static_cast<double>(src[i]) * static_cast<double>(src[i]);
+            bound.push_back(1e-13 * want.back());
         }
+        table.sum_of_squares(context, got.data(), arrays.data(),
+                             static_cast<int64_t>(arrays.size()));
+        CHECK_NEAR(got.data(), want, bound);
+        table.sum_of_squares(context, got.data(), arrays.data(), 0);
     });
 }
 
@@ -166,7 +179,8 @@ TEST_CASE("reductions do not depend on the number of threads") {
         b.f32.sum(context, out, src.data(), 1.0f, 1, 1500, 65);
     });
     check_thread_counts<double>(1, [&](Context& context, double* out) {
-        b.f32.sum_of_squares(context, out, src.data(), n);
+        const ReduceKernels<float>::Array array{src.data(), n};
+        b.f32.sum_of_squares(context, out, &array, 1);
     });
 }
 

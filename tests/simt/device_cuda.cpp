@@ -122,12 +122,16 @@ void reduce(ReduceKernels<T>& table) {
         cuda_table<T>().max(context(), s(dst), s(index), s(src), outer, n, inner);
         s.download();
     };
-    table.sum_of_squares = [](Context&, double* dst, const T* src, int64_t n) {
+    using Array = typename ReduceKernels<T>::Array;
+    table.sum_of_squares = [](Context&, double* dst, const Array* host, int64_t count) {
+        std::vector<Array> arrays(host, host + count);
         Staging s;
-        s.write(dst, 1);
-        s.read(src, n);
+        s.write(dst, count);
+        for (const Array& a : arrays) s.read(a.data, a.n);
         s.upload();
-        cuda_table<T>().sum_of_squares(context(), s(dst), s(src), n);
+        for (Array& a : arrays) a.data = s(a.data);
+        cuda_table<T>().sum_of_squares(context(), s(dst), arrays.data(), count);
+        std::fill(arrays.begin(), arrays.end(), Array{nullptr, 1});  // read within the call
         s.download();
     };
     table.find_non_finite = [](Context&, int64_t* dst, const T* src, int64_t n) {
@@ -178,19 +182,27 @@ void matmul(MatmulKernels<T>& table) {
 
 template <class T>
 void optim(OptimKernels<T>& table) {
+    using Item = typename OptimKernels<T>::AdamWItem;
     table.adamw = [](Context&, const typename OptimKernels<T>::AdamWArgs& host) {
-        auto a = host;
+        std::vector<Item> items(host.items, host.items + host.count);
         Staging s;
-        s.write(a.param, a.n);
-        s.write(a.m, a.n);
-        s.write(a.v, a.n);
-        s.read(a.grad, a.n);
+        for (const Item& a : items) {
+            s.write(a.param, a.n);
+            s.write(a.m, a.n);
+            s.write(a.v, a.n);
+            s.read(a.grad, a.n);
+        }
         s.upload();
-        a.param = s(a.param);
-        a.m = s(a.m);
-        a.v = s(a.v);
-        a.grad = s(a.grad);
-        cuda_table<T>().adamw(context(), a);
+        for (Item& a : items) {
+            a.param = s(a.param);
+            a.m = s(a.m);
+            a.v = s(a.v);
+            a.grad = s(a.grad);
+        }
+        auto args = host;
+        args.items = items.data();
+        cuda_table<T>().adamw(context(), args);
+        std::fill(items.begin(), items.end(), Item{});  // read within the call
         s.download();
     };
 }

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/fill.h"
 #include "kernels/cuda.h"
+#include "kernels/cuda/blaslt.h"
 #include "kernels/cuda/shared_kernels.h"
 #include "tests/kernels/kernel_test_util.h"
 #include "tests/simt/staging.h"
@@ -13,8 +14,9 @@
 namespace mc::testing {
 namespace {
 
-template <class T>
-std::vector<T> product(const MatmulArgs<T>& host, cuda::Tile tile) {
+// C of a dense product by run(args), which gets device memory.
+template <class T, class F>
+std::vector<T> product(const MatmulArgs<T>& host, F&& run) {
     std::vector<T> c(static_cast<size_t>(host.m * host.n));
     MatmulArgs<T> args = host;
     args.c = c.data();
@@ -26,9 +28,14 @@ std::vector<T> product(const MatmulArgs<T>& host, cuda::Tile tile) {
     args.c = s(args.c);
     args.a = s(args.a);
     args.b = s(args.b);
-    cuda::gemm(cuda_default_context(), args, tile);
+    run(args);
     s.download();
     return c;
+}
+template <class T>
+std::vector<T> product(const MatmulArgs<T>& host, cuda::Tile tile) {
+    return product(
+        host, [&](const MatmulArgs<T>& args) { cuda::gemm(cuda_default_context(), args, tile); });
 }
 
 TEST_CASE("the device under test") {
@@ -79,6 +86,31 @@ TEST_CASE_TEMPLATE("matmul: every tile gives the same bits", T, float, double) {
                     }
                 CHECK_NEAR(small.data(), want, bound);
             }
+}
+
+TEST_CASE_TEMPLATE("cuBLASLt, where it is there, has something for every transpose", T, float,
+                   double) {
+    if (!cuda::blaslt_available()) return;
+    constexpr int64_t n = 64;
+    std::vector<T> a(n * n), b(n * n);
+    fill_random(a.data(), n * n, 1);
+    fill_random(b.data(), n * n, 2);
+    for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true}) {
+            MatmulArgs<T> args;
+            args.a = a.data();
+            args.b = b.data();
+            args.m = args.n = args.k = args.lda = args.ldb = args.ldc = n;
+            args.trans_a = trans_a;
+            args.trans_b = trans_b;
+            const std::vector<T> want = product(args, cuda::Tile::of_64);
+            const std::vector<T> got = product(args, [&](const MatmulArgs<T>& on_device) {
+                CHECK(cuda::blaslt_product(cuda_default_context(), on_device, on_device.c));
+            });
+            // Two orders of a sum of n terms in [-1, 1].
+            CHECK_NEAR(got.data(), std::vector<double>(want.begin(), want.end()),
+                       std::vector<double>{n * epsilon<T>()});
+        }
 }
 
 TEST_CASE("rows that take a whole block equal the CPU's") {

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "kernels/kernel.h"
+#include "tensor/tensor.h"
 
 namespace mc {
 
@@ -16,12 +15,11 @@ struct BenchProblem {
     std::function<void(Context&)> run;
 };
 
-using BenchBuffer = std::shared_ptr<std::vector<float>>;
-
 // n values uniform in [-1, 1), always the same.
-BenchBuffer random_bench_buffer(int64_t n);
+Tensor random_bench_tensor(DeviceType device, int64_t n);
 
-// The kernels that memory bounds, on arrays of 48 MB, beyond any cache level.
-void add_memory_problems(std::vector<BenchProblem>& list);
+// The kernels that memory bounds, on arrays beyond any cache level: 48 MB on the CPU, 400 MB on a
+// GPU.
+void add_memory_problems(std::vector<BenchProblem>& list, DeviceType device);
 
 }  // namespace mc

@@ -17,6 +17,23 @@ fs::path bundle_folder(const ModelChoice& choice) {
     return default_bundle().parent_path() / choice.generator;
 }
 
+Bundle load(const ModelChoice& choice) {
+    TextChoice text{choice.text_encoder, choice.vocab};
+    if (choice.checkpoints.empty()) {
+        const fs::path folder = bundle_folder(choice);
+        Bundle bundle = load_bundle(folder, text);
+        const std::string kind = bundle.info.at("generator");
+        if (!choice.generator.empty() && choice.generator != kind)
+            throw Error(fmt::format("{}: is a bundle of {}, not of {}; name another with --bundle",
+                                    folder.string(), kind, choice.generator));
+        return bundle;
+    }
+    if (text.vocabulary.empty()) text.vocabulary = clip_vocabulary();
+    PublicLayout layout{choice.checkpoints, choice.masked_name, choice.residual_name};
+    if (!choice.generator.empty()) layout.generator = choice.generator;
+    return load_public_checkpoints(layout, text);
+}
+
 }  // namespace
 
 ModelOptions add_model_options(CLI::App& app, ModelChoice& choice) {
@@ -53,20 +70,9 @@ ModelOptions add_model_options(CLI::App& app, ModelChoice& choice) {
 }
 
 Bundle open_bundle(const ModelChoice& choice) {
-    TextChoice text{choice.text_encoder, choice.vocab};
-    if (choice.checkpoints.empty()) {
-        const fs::path folder = bundle_folder(choice);
-        Bundle bundle = load_bundle(folder, text);
-        const std::string kind = bundle.info.at("generator");
-        if (!choice.generator.empty() && choice.generator != kind)
-            throw Error(fmt::format("{}: is a bundle of {}, not of {}; name another with --bundle",
-                                    folder.string(), kind, choice.generator));
-        return bundle;
-    }
-    if (text.vocabulary.empty()) text.vocabulary = clip_vocabulary();
-    PublicLayout layout{choice.checkpoints, choice.masked_name, choice.residual_name};
-    if (!choice.generator.empty()) layout.generator = choice.generator;
-    return load_public_checkpoints(layout, text);
+    Bundle bundle = load(choice);
+    bundle.generator->to(choice.device);
+    return bundle;
 }
 
 std::string name_of(const ModelChoice& choice) {

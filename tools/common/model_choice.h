@@ -11,7 +11,8 @@ namespace mc::tools {
 
 struct ModelChoice {
     std::string bundle, checkpoints, text_encoder, vocab, masked_name, residual_name;
-    std::string generator;  // what the bundle has to be of; "" for any
+    std::string generator;                // what the bundle has to be of; "" for any
+    DeviceType device = DeviceType::cpu;  // that computes
 };
 
 // The options --bundle, --text-encoder, --checkpoints, --masked-name, --residual-name, --vocab and

@@ -138,6 +138,7 @@ int evaluate_data(const DataOptions& options, const Evaluated& what) {
     if (what.seed) how.seed = *what.seed;
     const evaluator::PublicEvaluator evaluator =
         evaluator::load_public_evaluator(options.evaluator, options.glove);
+    evaluator.model->to(what.model.device);
     motion::Dataset data = read_split(options, evaluator.model->config().dim_pose);
     Bundle bundle;  // lives as long as the source that asks its generator
     std::optional<MotionFolder> folder;

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "autograd/common.h"
+#include "tensor/argmax.h"
 
 namespace mc::vq {
 namespace {
@@ -25,22 +26,16 @@ void nearest(const Tensor& ids, const Tensor& rows, const Tensor& codebook, Tens
     });
 }
 
-// ids (R) = argmax over codes of -distance / temperature + Gumbel noise from uniforms u (R, K).
-void sampled(const Tensor& ids, const Tensor& distance, const Tensor& u, double temperature) {
+// (R): argmax over codes of -distance / temperature + Gumbel noise from uniforms u (R, K).
+Tensor sampled(const Tensor& distance, const Tensor& u, double temperature) {
     const Var floor(Tensor::full({}, 1e-20, u.dtype(), distance.device()));
     auto guarded_log = [&](const Var& x) {  // log(max(x, 1e-20))
         return log(unary(UnaryOp::relu, x - floor) + floor);
     };
     const Var gumbel = neg(guarded_log(neg(guarded_log(Var(u.to(distance.device()))))));
-    const Tensor score =
+    return argmax(
         (scale(Var(distance), -1.0 / temperature) + Var(gumbel.value().to(distance.dtype())))
-            .value();
-    const Tensor best = Tensor::empty({score.size(0)}, score.dtype(), score.device());
-    dispatch_float(score.dtype(), "sample_code", [&](auto zero) {
-        using T = decltype(zero);
-        detail::table<T>(score).max(detail::context(score), best.ptr<T>(), ids.ptr<int64_t>(),
-                                    score.ptr<T>(), score.size(0), score.size(1), 1);
-    });
+            .value());
 }
 
 // Adds each of rows (R, C) to the row of `sums` (K, C), or (K) for C = 1, that its id names.
@@ -259,8 +254,8 @@ Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
             Tensor distance;
             nearest(ids, rows, layer.codebook, sample ? &distance : nullptr);
             if (sample)
-                sampled(ids, distance, draws.uniform(name(q), distance.shape()),
-                        config_.sample_temperature);
+                ids.copy_(sampled(distance, draws.uniform(name(q), distance.shape()),
+                                  config_.sample_temperature));
         },
         [&](int64_t q, const Tensor& rows, const Tensor& ids, const Tensor& counts) {
             update(*layers_[q], rows, ids, counts, name(q) + ".reset", draws);

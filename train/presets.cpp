@@ -51,6 +51,7 @@ vq::RvqConfig small_rvq() {
     c.net.dropout = 0.0;
     c.quantizer.code_dim = 192;
     c.quantizer.nb_code = 256;
+    c.quantizer.num_quantizers = 8;
     c.quantizer.reference_gain = false;
     c.quantizer.sample_temperature = 0;
     c.loss_vel = 2;
@@ -100,7 +101,7 @@ std::vector<Preset> token_presets(const momask::TransformerConfig& small, double
     momask::TransformerConfig full;
     full.cond_drop_prob = full_cond_drop;
     return {{"small", "two CPU cores, a few thousand clips",
-             merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5, 0)),
+             merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5, 0.4)),
                     optimisation(small_steps, small_lr, 200, 0.01))},
             {"humanml3d", "the originals' size and recipe",
              merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0)),

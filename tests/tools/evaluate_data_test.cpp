@@ -79,7 +79,8 @@ TEST_CASE("evaluate --data: a bundle, and motions in a folder") {
     Judge& j = judge();
     const nlohmann::json real = j.run("--real --repeats 2");
     std::string text;
-    const std::string how = "--bundle " + j.p.bundle + " --repeats 2 --takes 3 ";
+    const std::string bundle = "--bundle " + j.p.bundle + " --repeats 2 ",
+                      how = bundle + "--takes 3 ";
     const nlohmann::json made = j.run(how, &text);
     CHECK(text.find(j.p.bundle) != std::string::npos);
     CHECK(made["takes"] == 3);
@@ -88,7 +89,7 @@ TEST_CASE("evaluate --data: a bundle, and motions in a folder") {
     // A generator of a few steps of training is far from the data.
     CHECK(mean(made, "made", "fid") > 5 * mean(real, "made", "fid"));
     CHECK(j.run(how + "--threads 1") == made);
-    const nlohmann::json free = j.run(how + "--takes 0 --lengths generator");
+    const nlohmann::json free = j.run(bundle + "--takes 0 --lengths generator");
     CHECK_FALSE(free["made"].contains("multimodality"));
 
     // The true motions as a folder's, two takes of a caption: feature rows and joints.
@@ -132,7 +133,7 @@ TEST_CASE("evaluate --data: bad input is one clear line") {
     refuses("evaluate", j.how + "--repeats 0", 2, "--repeats");
     refuses("evaluate", j.how + "--lengths mine", 2, "--lengths");
     refuses("evaluate", j.how + "--takes 1 --bundle " + j.p.bundle, 1, "takes: got 1");
-    refuses("evaluate", j.how + "--real --split none", 1, "none.txt");
+    refuses("evaluate", data + public_one + " --real --split none", 1, "none.txt");
     refuses("evaluate", "--data " + j.p.data + public_one + " --real", 1,
             "do not fill a pool of 32");  // the test split is too small
     refuses("evaluate", data + " --real --evaluator " + j.p.dir, 1,

@@ -69,7 +69,7 @@ Transformer::ScalarEmbedder::ScalarEmbedder(int64_t width, Generator* init) : ml
 }
 
 Var Transformer::ScalarEmbedder::operator()(const std::vector<int64_t>& values, DType dtype) const {
-    const Var hidden = mlp.in(Var(scalar_features(values).to(dtype)));
+    const Var hidden = mlp.in(Var(scalar_features(values).to(dtype).to(mlp.in.device())));
     const Var out = mlp.out(hidden * sigmoid(hidden));  // SiLU
     return reshape(out, {out.size(0), 1, out.size(1)});
 }
@@ -142,17 +142,19 @@ Var Transformer::logits(const Tensor& ids_in, const Text& text, const Tensor& hi
         if (ends[b] == n) throw Error("[bad] a sequence without its end token");
     }
     const DType dtype = base_.to_emb.weight.dtype();
-    const Var positions(positions_.to(dtype));
-    const Var table = concat({Var(codebook_.to(dtype)), base_.learn_tok_emb.weight}, 0);
+    const DeviceType where = device();
+    const Var positions(positions_.slice(0, 0, n + kConditions).to(dtype).to(where));
+    const Var table = concat({Var(codebook_.to(dtype).to(where)), base_.learn_tok_emb.weight}, 0);
     Var x = base_.to_emb(embedding(table, ids)) + slice(positions, 0, 0, n);
-    const Var words = base_.word_emb(Var(text.words));
+    const Var words = base_.word_emb(Var(text.words.to(where)));
     for (size_t l = 0; l < base_.cross_att.size(); ++l) x = base_.cross_att[l](x, words, pass);
-    const Var sentence = reshape(base_.cond_emb(Var(text.sentence)), {batch, 1, config_.embed_dim});
+    const Var sentence =
+        reshape(base_.cond_emb(Var(text.sentence.to(where))), {batch, 1, config_.embed_dim});
     const Var rate = base_.t_embedder(masks, dtype) + base_.l_embedder(ends, dtype);
     // The second time that positions are added, one place on for each condition (QUIRK Q31).
-    x = concat({sentence, rate, x}, 1) + slice(positions, 0, 0, n + kConditions);
+    x = concat({sentence, rate, x}, 1) + positions;
     AttentionOptions options;
-    options.mask = hidden;
+    options.mask = hidden.to(where);  // once, not in every layer
     for (size_t l = 0; l < base_.blocks.size(); ++l) x = base_.blocks[l](x, options, pass);
     for (size_t l = 0; l < head_.blocks.size(); ++l) x = head_.blocks[l](x, options, pass);
     return head_.head(head_.ln_f(slice(x, 1, kConditions, n + kConditions)));
@@ -325,9 +327,9 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         } else {
             hidden = hidden_mask(corruption, lengths);
         }
-        const Tensor all = logits(ids, text, hidden).value();
+        const Tensor all = logits(ids, text, hidden).value().cpu();
         if (watch) watch({step, ids, hidden, all});
-        const Tensor scores = all.reshape({batch * n, classes});
+        const Tensor scores = all.to(DType::f32).reshape({batch * n, classes});
         const std::string name = "noise.step" + std::to_string(step);
         const bool random = options.temperature > 0;
         std::vector<int64_t> drawn;

@@ -54,9 +54,12 @@ Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& kno
 
 Tensor Transformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
                                   double scale) const {
-    return momask::with_guidance(cond, scale, [&](const Tensor& both, int64_t copies) {
-        return logits(repeated(ids, copies), both, repeated(known, copies));
-    });
+    return momask::with_guidance(cond.to(device()), scale,
+                                 [&](const Tensor& both, int64_t copies) {
+                                     return logits(repeated(ids, copies), both,
+                                                   repeated(known, copies));
+                                 })
+        .cpu();
 }
 
 Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vector<int64_t>& lengths,
@@ -105,13 +108,14 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
     return step;
 }
 
-Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, const Tensor& known,
-                                      double guidance, bool with_end, bool keep, int64_t first,
-                                      const GenerationOptions& options,
+Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond_in,
+                                      const Tensor& known, double guidance, bool with_end,
+                                      bool keep, int64_t first, const GenerationOptions& options,
                                       UniformSource& draws) const {
     const int64_t batch = ids_in.size(0), n = ids_in.size(1);
     const int64_t classes = config_.num_tokens + (with_end ? 1 : 0);
     const bool reference = own_config_.reference_sampling;
+    const Tensor cond = cond_in.to(device());
     const int64_t k = reference ? classes : momask::top_k_count(options.top_k, classes);
     Sweep out{ids_in.contiguous().clone(), Tensor::empty({batch, n - 1})};
     const auto kept = [&](int64_t b, int64_t at) {
@@ -136,7 +140,8 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
                                                         return head(slice(x, 1, at, at + 1));
                                                     })
                                   .slice(2, 0, classes)
-                                  .contiguous()
+                                  .cpu()
+                                  .to(DType::f32)
                                   .reshape({batch, classes});
         const std::vector<int64_t> drawn = momask::sample_categorical(
             scores, k, reference ? 1.0 : options.temperature, u.data<float>());

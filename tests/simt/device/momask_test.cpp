@@ -75,6 +75,18 @@ void check_same_step(Pair<Model>& pair, const Step& step) {
     check_same_gradients(pair.gpu, pair.cpu, kTolerance);
 }
 
+TEST_CASE("an accuracy counts what is asked, on both devices") {
+    const Tensor logits = Generator(2).normal({2, 3, 7}, 0, 1),
+                 labels = Tensor::empty({2, 3}, DType::i64);
+    for (int64_t at = 0; at < 6; ++at) {  // two right, one wrong, three not asked
+        logits.data<float>()[at * 7 + at] = 9;
+        labels.data<int64_t>()[at] = at < 2 ? at : at == 2 ? 3 : -1;
+    }
+    for (const DeviceType device : {DeviceType::cpu, kCuda})
+        CHECK(TokenAccuracy(logits.to(device), labels, -1).value() == 2.0 / 3.0);
+    CHECK(TokenAccuracy(on_gpu(logits), Tensor::full({2, 3}, 7, DType::i64), 7).value() == 0);
+}
+
 TEST_CASE("the masked transformer learns the same on both devices") {
     Pair<MaskTransformer> pair(tiny());
     check_same_step(pair, [](const MaskTransformer& model, const nn::Pass& pass, auto& draws) {
@@ -130,21 +142,11 @@ TEST_CASE("MoMask's transformers make the same tokens on both devices") {
         CHECK(worst(got_logits[i], want_logits[i]) < kTolerance);
 }
 
-// Embeddings by the prompts' lengths, from the CPU as an encoder's are.
-struct LengthText : TextEncoder {
-    void to(DeviceType) override {}
-    int64_t width() const override { return 8; }
-    Tensor encode(const std::vector<std::string>& prompts) override {
-        std::vector<Var> rows;
-        for (const std::string& prompt : prompts)
-            rows.emplace_back(Generator(prompt.size()).normal({1, 8}, 0, 1));
-        return concat(rows, 0).value();
-    }
-    int64_t word_width() const override { return 8; }
-    Tensor words(const std::vector<std::string>&) override { return {}; }
-    const std::vector<std::string>& warnings() const override { return none; }
-    const std::vector<std::string> none;
-};
+// A data set and a text encoder of width 8.
+const MoClipWorkshop& shop() {
+    static const MoClipWorkshop shop;
+    return shop;
+}
 
 vq::RvqConfig tiny_tokenizer(int64_t dim_pose) {
     vq::RvqConfig config;
@@ -165,7 +167,7 @@ void fill_codebooks(vq::RvqVae& tokenizer) {
 std::unique_ptr<MoMaskGenerator> tiny_generator() {
     Generator init(3);
     Parts parts;
-    parts.text = std::make_shared<LengthText>();
+    parts.text = std::make_shared<clip::ClipTextEncoder>(shop().tower(), shop().vocabulary());
     parts.tokenizer = std::make_unique<vq::RvqVae>(tiny_tokenizer(11), &init);
     fill_codebooks(*parts.tokenizer);
     parts.masked = std::make_unique<MaskTransformer>(tiny(), &init);
@@ -197,15 +199,14 @@ TEST_CASE("MoMask makes and edits the same motions on both devices") {
 // In f32, as stages are: a loss is the mean of some hundred logarithms, each right to 1e-6 or so.
 TEST_CASE_TEMPLATE("a token stage learns and validates the same on both devices", TheStage,
                    train::MaskedStage, train::ResidualStage, train::LengthStage) {
-    static const MoClipWorkshop shop;
     Generator init(6);
     vq::RvqVae tokenizer(tiny_tokenizer(263), &init);
     fill_codebooks(tokenizer);
-    clip::ClipTextEncoder words(shop.tower(), shop.vocabulary());
+    clip::ClipTextEncoder words(shop().tower(), shop().vocabulary());
     train::TokenStageOptions options;
     options.model = tiny();
     options.batch = 8;
-    options.data.root = shop.data().string();
+    options.data.root = shop().data().string();
     const auto measured = [&](DeviceType device) {
         options.device = device;
         TheStage stage(options, tokenizer, words);

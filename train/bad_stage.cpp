@@ -13,7 +13,9 @@ BadStage::BadStage(const BadStageOptions& options, const vq::RvqVae& tokenizer, 
                               " layers of codes, want one; train it with --preset small-bad");
               return tokenizer.quantizer().codebook();
           }(),
-          &init_) {}
+          &init_) {
+    model_.to(options.device);
+}
 
 BadStage::Step BadStage::forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
                                  UniformSource& draws) const {

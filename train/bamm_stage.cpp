@@ -4,7 +4,9 @@ namespace mc::train {
 
 BammStage::BammStage(const BammStageOptions& options, const vq::RvqVae& tokenizer,
                      TextEncoder& text)
-    : TokenStage(options, tokenizer, text), model_(options.bamm, &init_) {}
+    : TokenStage(options, tokenizer, text), model_(options.bamm, &init_) {
+    model_.to(options.device);
+}
 
 BammStage::Step BammStage::forward(const TokenBatch& data, const Tensor& cond, const nn::Pass& pass,
                                    UniformSource& draws) const {

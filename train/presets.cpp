@@ -85,7 +85,7 @@ momask::TransformerConfig small_transformer(int64_t latent, int64_t layers, doub
 }
 
 Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts, double balance,
-                double reword_share, double text_noise) {
+                double reword_share, double text_noise, double speed_change) {
     return {{"batch", 64},
             {"min_frames", min_frames},
             {"padded_frames", padded_frames},
@@ -93,19 +93,21 @@ Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts
             {"balance", balance},
             {"feat_bias_power", 2},
             {"reword_share", reword_share},
-            {"text_noise", text_noise}};
+            {"text_noise", text_noise},
+            {"speed_change", speed_change}};
 }
 
 std::vector<Preset> token_presets(const momask::TransformerConfig& small, double full_cond_drop,
                                   int64_t small_steps, double small_lr) {
     momask::TransformerConfig full;
     full.cond_drop_prob = full_cond_drop;
-    return {{"small", "two CPU cores, a few thousand clips",
-             merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5, 0.4)),
-                    optimisation(small_steps, small_lr, 200, 0.01))},
-            {"humanml3d", "the originals' size and recipe",
-             merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0)),
-                    originals(182500, 1e-5, {50000}, 0.1))}};
+    return {
+        {"small", "two CPU cores, a few thousand clips",
+         merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5, 0.4, 0.25)),
+                optimisation(small_steps, small_lr, 200, 0.01))},
+        {"humanml3d", "the originals' size and recipe",
+         merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0, 0)),
+                originals(182500, 1e-5, {50000}, 0.1))}};
 }
 
 }  // namespace
@@ -155,6 +157,7 @@ const std::vector<Preset>& length_presets() {
     static const std::vector<Preset> presets = [] {
         std::vector<Preset> two = token_presets(small_transformer(256, 1, 0), 0, 1500, 3e-4);
         for (Preset& preset : two) preset.values.erase("model");
+        two[0].values["speed_change"] = 0.0;  // it is lengths that are learnt
         two[1].values.update({{"lr", 1e-4},
                               {"warm_up", 0},
                               {"weight_decay", 0.0},
@@ -236,6 +239,7 @@ void read_token_options(const Json& config, const std::string& data, TokenStageO
     options.data.feat_bias_power = config.at("feat_bias_power");
     options.reword_share = config.at("reword_share");
     options.text_noise = config.at("text_noise");
+    options.speed_change = config.at("speed_change");
     options.seed = config.at("seed");
 }
 

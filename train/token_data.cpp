@@ -1,26 +1,46 @@
 #include "train/token_data.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
 namespace mc::train {
 
-TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames)
+TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames,
+                     double speed_change)
     : clips_(data.samples().size()), quantizers_(tokenizer.config().quantizer.num_quantizers) {
-    const int64_t unit = tokenizer.unit();
+    const int64_t unit = tokenizer.unit(), dims = data.dims();
+    int64_t longest = 0;
+    for (const motion::MotionSample& sample : data.samples())
+        longest = std::max(longest, sample.frames / unit * unit);
     for (size_t i = 0; i < clips_.size(); ++i) {
         const int64_t total = data.samples()[i].frames, frames = total / unit * unit,
-                      starts = std::min(unit, total - frames + 1), dims = data.dims(),
-                      padded = std::max(frames, padded_frames), length = frames / unit;
+                      starts = std::min(unit, total - frames + 1),
+                      padded = std::max(frames, padded_frames);
         const Tensor motions = Tensor::zeros({starts, padded, dims});
         for (int64_t start = 0; start < starts; ++start)
             data.normalised(i, start, frames, motions.data<float>() + start * padded * dims);
-        const Tensor ids = tokenizer.encode(motions);  // (starts, n, Q)
-        for (int64_t start = 0; start < starts; ++start)
-            clips_[i].push_back(
-                {length, ids.slice(0, start, start + 1).slice(1, 0, length).to_vector<int64_t>()});
+        add(i, tokenizer, motions, frames / unit);
+        if (speed_change <= 0) continue;
+        for (const double power : {-1.0, -0.5, 0.5, 1.0}) {
+            const double speed = std::pow(1 + speed_change, power);
+            const int64_t whole = static_cast<int64_t>(static_cast<double>(total - 1) / speed) + 1;
+            const int64_t kept = std::min(longest, whole / unit * unit);
+            if (kept == 0) continue;
+            const Tensor motion = Tensor::zeros({1, std::max(kept, padded_frames), dims});
+            data.at_speed(i, 0, kept, speed, motion.data<float>());
+            add(i, tokenizer, motion, kept / unit);
+        }
     }
+}
+
+void TokenData::add(size_t clip, const vq::RvqVae& tokenizer, const Tensor& motions,
+                    int64_t length) {
+    const Tensor ids = tokenizer.encode(motions);  // (V, n, Q)
+    for (int64_t v = 0; v < motions.size(0); ++v)
+        clips_[clip].push_back(
+            {length, ids.slice(0, v, v + 1).slice(1, 0, length).to_vector<int64_t>()});
 }
 
 namespace {

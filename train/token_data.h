@@ -5,6 +5,9 @@
 // 0..unit-1 that fit. The reference encodes the crop zero-padded to 196 frames instead, which
 // changes every token of a short motion (generators.md, QUIRK Q7) and then decodes generated tokens
 // without that padding; `padded_frames` = 196 keeps that behaviour.
+//
+// `speed_change` s > 0 adds each clip at four other speeds, 1/(1+s) to 1+s in equal ratios: the
+// same motion in other tokens, so that a transformer cannot learn the few clips there are by heart.
 #pragma once
 
 #include <functional>
@@ -16,7 +19,8 @@ namespace mc::train {
 
 class TokenData {
   public:
-    TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames = 0);
+    TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames = 0,
+              double speed_change = 0);
 
     struct Variant {
         int64_t length;            // tokens
@@ -26,6 +30,9 @@ class TokenData {
     int64_t quantizers() const { return quantizers_; }
 
   private:
+    // Encodes motions (V, T, dims) of one clip as V variants of `length` tokens.
+    void add(size_t clip, const vq::RvqVae& tokenizer, const Tensor& motions, int64_t length);
+
     std::vector<std::vector<Variant>> clips_;
     int64_t quantizers_;
 };
@@ -42,8 +49,8 @@ TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
                        const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
                        Generator& generator);
 
-// The whole split, first variant and first caption of each clip, in batches of similar length: for
-// validation.
+// The whole split, first variant (its own speed) and first caption of each clip, in batches of
+// similar length: for validation.
 std::vector<TokenBatch> token_batches_of_split(const MotionData& data, const TokenData& tokens,
                                                int64_t batch);
 

@@ -1,0 +1,87 @@
+// Clips as tokens.
+#include "train/token_data.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <memory>
+
+#include "motion/dataset_build.h"
+#include "tests/synthetic_motion.h"
+#include "tests/test_paths.h"
+
+using namespace mc;
+using namespace mc::train;
+
+namespace {
+
+struct Motions {
+    testing::ScratchDir scratch;
+    MotionDataOptions options;
+    Motions() {
+        testing::write_synthetic_mocap(scratch.path / "mocap", 40, 26);
+        motion::BuildOptions build;
+        build.mocap = scratch.path / "mocap";
+        build.out = scratch.path / "data";
+        build.mirror = false;
+        motion::build_dataset(build);
+        options.root = build.out.string();
+    }
+};
+
+std::unique_ptr<vq::RvqVae> tokenizer() {
+    vq::RvqConfig config;
+    config.net.width = config.net.code_dim = config.quantizer.code_dim = 8;
+    config.net.depth = 1;
+    config.quantizer.nb_code = 16;
+    config.quantizer.num_quantizers = 2;
+    Generator init(3);
+    auto model = std::make_unique<vq::RvqVae>(config, &init);
+    for (auto& [name, codebook] : model->quantizer().buffers())
+        codebook->copy_(Generator(4).normal(codebook->shape()));
+    return model;
+}
+
+}  // namespace
+
+TEST_CASE("token data: other speeds are further variants, of other lengths") {
+    const Motions motions;
+    const MotionData data(motions.options);
+    const auto owned = tokenizer();
+    const vq::RvqVae& model = *owned;
+    const TokenData plain(data, model), varied(data, model, 0, 0.25);
+    int64_t longest = 0;
+    for (const auto& sample : data.samples()) longest = std::max(longest, sample.frames / 4);
+    for (size_t i = 0; i < data.samples().size(); ++i) {
+        const auto &own = plain.variants(i), &all = varied.variants(i);
+        REQUIRE(all.size() == own.size() + 4);
+        for (size_t v = 0; v < own.size(); ++v) {
+            CHECK(all[v].length == own[v].length);
+            CHECK(all[v].ids == own[v].ids);
+        }
+        for (size_t v = 0; v < 4; ++v) {
+            const double speed = std::pow(1.25, std::vector<double>{-1, -0.5, 0.5, 1}[v]);
+            const TokenData::Variant& variant = all[own.size() + v];
+            const auto frames = static_cast<double>(data.samples()[i].frames - 1);
+            CHECK(variant.length ==
+                  std::min(longest, static_cast<int64_t>(frames / speed + 1) / 4));
+            CHECK(variant.ids.size() == static_cast<size_t>(2 * variant.length));
+            // As if that motion were encoded alone.
+            const Tensor motion = Tensor::zeros({1, 4 * variant.length, data.dims()});
+            data.at_speed(i, 0, 4 * variant.length, speed, motion.data<float>());
+            CHECK(variant.ids == model.encode(motion).to_vector<int64_t>());
+        }
+    }
+}
+
+TEST_CASE("token data: with padding, the variants are those of padded motions") {
+    const Motions motions;
+    const MotionData data(motions.options);
+    const auto owned = tokenizer();
+    const vq::RvqVae& model = *owned;
+    const TokenData varied(data, model, 64, 0.25);
+    const TokenData::Variant& slow = varied.variants(0)[varied.variants(0).size() - 4];
+    const Tensor motion = Tensor::zeros({1, 64, data.dims()});
+    data.at_speed(0, 0, 4 * slow.length, 1 / 1.25, motion.data<float>());
+    CHECK(slow.ids == model.encode(motion).slice(1, 0, slow.length).to_vector<int64_t>());
+}

@@ -5,6 +5,7 @@
 
 #include "models/bad/generator.h"
 #include "models/bamm/generator.h"
+#include "models/best_of.h"
 #include "models/clip/clip_text_encoder.h"
 #include "models/config_json.h"
 #include "models/momask/generator.h"
@@ -93,6 +94,7 @@ GenerationOptions options_of(const Json& json) {
     o.temperature = json.value("temperature", o.temperature);
     o.top_k = json.value("top_k", o.top_k);
     o.order_agnostic = json.value("order_agnostic", o.order_agnostic);
+    o.candidates = json.value("candidates", o.candidates);
     return o;
 }
 
@@ -104,20 +106,31 @@ std::string base_section(const std::string& generator) {
 // Reads the parts of a bundle that its generator is made of.
 class BundleReader {
   public:
-    BundleReader(const fs::path& folder, const Json& info, const TextChoice& text)
-        : folder_(folder), path_(folder / "bundle.json"), info_(info), text_(text) {}
+    BundleReader(const fs::path& folder, const Json& info, const TextChoice& choice)
+        : folder_(folder), path_(folder / "bundle.json"), info_(info), choice_(choice) {}
 
-    std::unique_ptr<MotionGenerator> generator() const {
+    std::unique_ptr<MotionGenerator> generator() {
         const std::string name = section(info_, "generator", path_).get<std::string>();
-        if (name == "momask") return momask_generator();
-        if (name == "bamm") return bamm_generator();
-        if (name == "bad") return bad_generator();
+        if (name == "momask") return choosing(momask_generator());
+        if (name == "bamm") return choosing(bamm_generator());
+        if (name == "bad") return choosing(bad_generator());
         throw Error(path_.string() + ": generator \"" + name +
                     "\" is not one that this program knows (momask, bamm, bad)");
     }
 
   private:
-    std::unique_ptr<MotionGenerator> momask_generator() const {
+    // With the motion tower that belongs to the text encoder, if there is one.
+    std::unique_ptr<MotionGenerator> choosing(std::unique_ptr<MotionGenerator> generator) const {
+        if (!info_.contains("motion") || !choice_.weights.empty()) return generator;
+        const Json& part = info_["motion"];
+        auto tower = std::make_unique<moclip::MotionEncoder>(
+            motion_encoder_config(section(part, "config", path_), path_.string()), nullptr);
+        load_weights(*tower, member(folder_, part, "weights"));
+        return std::make_unique<BestOfGenerator>(
+            std::move(generator), moclip::MotionScorer(text_, std::move(tower), normalisation_));
+    }
+
+    std::unique_ptr<MotionGenerator> momask_generator() {
         momask::Parts parts;
         common(parts);
         const Json& masked = section(info_, "masked", path_);
@@ -129,7 +142,7 @@ class BundleReader {
         return std::make_unique<momask::MoMaskGenerator>(std::move(parts));
     }
 
-    std::unique_ptr<MotionGenerator> bamm_generator() const {
+    std::unique_ptr<MotionGenerator> bamm_generator() {
         bamm::Parts parts;
         common(parts);
         const Json& base = section(info_, "bamm", path_);
@@ -140,7 +153,7 @@ class BundleReader {
         return std::make_unique<bamm::BammGenerator>(std::move(parts));
     }
 
-    std::unique_ptr<MotionGenerator> bad_generator() const {
+    std::unique_ptr<MotionGenerator> bad_generator() {
         bad::Parts parts;
         common(parts);
         const Json& base = section(info_, "bad", path_);
@@ -153,22 +166,24 @@ class BundleReader {
     }
 
     template <class Parts>
-    void common(Parts& parts) const {
+    void common(Parts& parts) {
         const Json& text = section(info_, "text", path_);
         const fs::path vocabulary = member(folder_, text, "vocabulary");
-        parts.text =
-            text_.weights.empty()
-                ? std::make_shared<clip::ClipTextEncoder>(member(folder_, text, "weights"),
-                                                          vocabulary)
-                : std::make_shared<clip::ClipTextEncoder>(
-                      text_.weights, text_.vocabulary.empty() ? vocabulary : text_.vocabulary);
+        text_ = choice_.weights.empty()
+                    ? std::make_shared<clip::ClipTextEncoder>(member(folder_, text, "weights"),
+                                                              vocabulary)
+                    : std::make_shared<clip::ClipTextEncoder>(
+                          choice_.weights,
+                          choice_.vocabulary.empty() ? vocabulary : choice_.vocabulary);
+        parts.text = text_;
         const Json& vq = section(info_, "vq", path_);
         parts.tokenizer = std::make_unique<vq::RvqVae>(
             rvq_config(section(vq, "config", path_), path_.string()), nullptr);
         load_weights(*parts.tokenizer, member(folder_, vq, "weights"));
         const Json& normalisation = section(info_, "normalisation", path_);
-        parts.normalisation.mean = numbers(section(normalisation, "mean", path_), path_);
-        parts.normalisation.std = numbers(section(normalisation, "std", path_), path_);
+        normalisation_.mean = numbers(section(normalisation, "mean", path_), path_);
+        normalisation_.std = numbers(section(normalisation, "std", path_), path_);
+        parts.normalisation = normalisation_;
         parts.fps = section(info_, "fps", path_).get<double>();
     }
 
@@ -193,7 +208,9 @@ class BundleReader {
 
     const fs::path folder_, path_;
     const Json& info_;
-    const TextChoice& text_;
+    const TextChoice& choice_;
+    std::shared_ptr<TextEncoder> text_;
+    motion::Normalisation normalisation_;
 };
 
 NamedTensors in_dtype(const nn::TensorMap& weights, DType dtype) {
@@ -236,6 +253,11 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     try {
         bundle.generator = BundleReader(folder, bundle.info, choice).generator();
         if (bundle.info.contains("defaults")) bundle.defaults = options_of(bundle.info["defaults"]);
+        if (!choice.weights.empty()) bundle.defaults.candidates = 1;
+        if (bundle.defaults.candidates > 1 && !bundle.generator->can_choose())
+            throw Error(path.string() +
+                        ": asks for several candidates, but has no \"motion\" to choose with; "
+                        "restore the file");
     } catch (const Json::exception& e) {
         throw Error(path.string() + ": a value has the wrong type (" + e.what() +
                     "); restore the file");
@@ -276,7 +298,8 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
                    {"residual_guidance", parts.defaults.residual_guidance},
                    {"temperature", parts.defaults.temperature},
                    {"top_k", parts.defaults.top_k},
-                   {"order_agnostic", parts.defaults.order_agnostic}}},
+                   {"order_agnostic", parts.defaults.order_agnostic},
+                   {"candidates", parts.defaults.candidates}}},
                  {"licence", parts.licence},
                  {"provenance", parts.provenance}};
     write("vq.safetensors", parts.vq_weights, about);
@@ -289,6 +312,10 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
         write("length.safetensors", parts.length_weights, about);
         info["length"] = parts.length;
         info["length"]["weights"] = "length.safetensors";
+    }
+    if (!parts.motion_weights.empty()) {
+        write("motion.safetensors", parts.motion_weights, about);
+        info["motion"] = {{"weights", "motion.safetensors"}, {"config", parts.motion}};
     }
     write_text_file(fresh / "bundle.json", info.dump(1) + "\n");
     const Bundle check = load_bundle(fresh);  // what is written can be read

@@ -9,6 +9,8 @@
 //     masked.safetensors          or bamm.safetensors, or bad.safetensors: the base transformer
 //     residual.safetensors        may be missing, and BAD has none
 //     length.safetensors          may be missing, and BAMM needs none
+//     motion.safetensors          MoCLIP's motion tower, which chooses among candidates; may be
+//                                 missing
 //
 // Weights are stored in half precision (or full, where asked for) and computed in f32. Every file
 // is checked before use: missing, truncated, mis-shaped and non-finite weights are one clear line
@@ -34,6 +36,7 @@ struct Bundle {
 };
 
 // A text encoder in place of the one that belongs to a model: CLIP for MoCLIP, or the other way.
+// The bundle's motion tower, which does not belong to it, is left aside then.
 struct TextChoice {
     std::filesystem::path weights, vocabulary;  // empty weights: the model's own
 };
@@ -46,10 +49,10 @@ Bundle load_public_checkpoints(const PublicLayout& layout, const TextChoice& tex
 
 // What a bundle is written from.
 struct BundleParts {
-    std::string generator = "momask";                // or bamm, bad
-    std::filesystem::path text_encoder, vocabulary;  // copied (weights converted to `dtype`)
-    nlohmann::json vq, base, residual, length;       // configurations
-    nn::TensorMap vq_weights, base_weights, residual_weights, length_weights;
+    std::string generator = "momask";                   // or bamm, bad
+    std::filesystem::path text_encoder, vocabulary;     // copied (weights converted to `dtype`)
+    nlohmann::json vq, base, residual, length, motion;  // configurations
+    nn::TensorMap vq_weights, base_weights, residual_weights, length_weights, motion_weights;
     std::vector<double> mean, std;
     double fps = 20;
     GenerationOptions defaults;

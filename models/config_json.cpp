@@ -74,11 +74,49 @@ void fields(Config& c, const Visit& visit) requires
     visit("embed_dim", c.embed_dim);
 }
 
+template <class Config, class Visit>
+void fields(Config& c, const Visit& visit) requires
+    std::is_same_v<std::remove_const_t<Config>, moclip::MotionEncoderConfig> {
+    visit("part_table", c.part_table);
+    visit("input_space", c.input_space);
+    visit("limb_attention", c.limb_attention);
+    visit("limb_edges", c.limb_edges);
+    visit("pe_axis", c.position_axis);
+    visit("key_padding_mask", c.key_padding_mask);
+    visit("pooling", c.pooling);
+    visit("width", c.width);
+    visit("heads", c.heads);
+    visit("layers", c.layers);
+    visit("part_dim", c.part_dim);
+    visit("hidden_dim", c.hidden_dim);
+    visit("output_dim", c.output_dim);
+    visit("mlp_ratio", c.mlp_ratio);
+    visit("dropout", c.dropout);
+}
+
 template <class Config>
 nlohmann::json written(const Config& config) {
     nlohmann::json json = nlohmann::json::object();
-    fields(config, [&](const char* key, const auto& value) { json[key] = value; });
+    fields(config, [&]<class Value>(const char* key, const Value& value) {
+        if constexpr (std::is_enum_v<Value>)
+            json[key] = name_of(value);
+        else
+            json[key] = value;
+    });
     return json;
+}
+
+// An option's value by its name.
+template <class Option>
+Option option_named(const nlohmann::json& name, const char* key, const std::string& source) {
+    std::string known;
+    const auto names = names_of(Option{});
+    for (size_t i = 0; i < names.size(); ++i) {
+        if (name == names[i]) return static_cast<Option>(i);
+        known += std::string(i ? ", " : "") + names[i];
+    }
+    throw Error(source + ": configuration key " + key + " is " + name.dump() + ", want one of " +
+                known);
 }
 
 template <class Config>
@@ -93,13 +131,19 @@ Config read(const nlohmann::json& json, const std::string& source) {
         if (found == json.end()) return;
         ++used;
         using Value = std::remove_reference_t<decltype(value)>;
-        const bool fits = std::is_same_v<Value, bool> ? found->is_boolean()
-                          : std::is_integral_v<Value> ? found->is_number_integer()
-                                                      : found->is_number();
-        if (!fits)
-            throw Error(source + ": configuration key " + key +
-                        " has the wrong type: " + found->dump());
-        value = found->template get<Value>();
+        if constexpr (std::is_enum_v<Value>) {
+            value = option_named<Value>(*found, key, source);
+            return;
+        } else {
+            const bool fits = std::is_same_v<Value, bool>          ? found->is_boolean()
+                              : std::is_same_v<Value, std::string> ? found->is_string()
+                              : std::is_integral_v<Value>          ? found->is_number_integer()
+                                                                   : found->is_number();
+            if (!fits)
+                throw Error(source + ": configuration key " + key +
+                            " has the wrong type: " + found->dump());
+            value = found->template get<Value>();
+        }
         if constexpr (std::is_same_v<Value, int64_t>)
             if (value < 1 || value > (int64_t{1} << 24))
                 throw Error(source + ": configuration key " + key + " is " + found->dump() +
@@ -129,6 +173,9 @@ nlohmann::json to_json(const bad::Config& config) {
 nlohmann::json to_json(const clip::TextConfig& config) {
     return written(config);
 }
+nlohmann::json to_json(const moclip::MotionEncoderConfig& config) {
+    return written(config);
+}
 
 vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source) {
     vq::RvqConfig config = read<vq::RvqConfig>(json, source);
@@ -147,6 +194,14 @@ bad::Config bad_config(const nlohmann::json& json, const std::string& source) {
 }
 clip::TextConfig text_config(const nlohmann::json& json, const std::string& source) {
     return read<clip::TextConfig>(json, source);
+}
+moclip::MotionEncoderConfig motion_encoder_config(const nlohmann::json& json,
+                                                  const std::string& source) {
+    const auto config = read<moclip::MotionEncoderConfig>(json, source);
+    if (config.width % config.heads != 0)
+        throw Error(source + ": the motion tower's width " + std::to_string(config.width) +
+                    " is no multiple of its " + std::to_string(config.heads) + " heads");
+    return config;
 }
 
 }  // namespace mc

@@ -7,6 +7,7 @@
 #include "models/bad/config.h"
 #include "models/bamm/transformer.h"
 #include "models/clip/text_transformer.h"
+#include "models/moclip/motion_encoder.h"
 #include "models/momask/config.h"
 #include "models/vq/rvq_vae.h"
 
@@ -17,6 +18,7 @@ nlohmann::json to_json(const momask::TransformerConfig& config);
 nlohmann::json to_json(const bamm::Config& config);
 nlohmann::json to_json(const bad::Config& config);
 nlohmann::json to_json(const clip::TextConfig& config);
+nlohmann::json to_json(const moclip::MotionEncoderConfig& config);
 
 // `source` names the file in errors.
 vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source);
@@ -24,5 +26,7 @@ momask::TransformerConfig transformer_config(const nlohmann::json& json, const s
 bamm::Config bamm_config(const nlohmann::json& json, const std::string& source);
 bad::Config bad_config(const nlohmann::json& json, const std::string& source);
 clip::TextConfig text_config(const nlohmann::json& json, const std::string& source);
+moclip::MotionEncoderConfig motion_encoder_config(const nlohmann::json& json,
+                                                  const std::string& source);
 
 }  // namespace mc

@@ -20,6 +20,9 @@ struct GenerationOptions {
     bool gumbel = false;  // argmax over Gumbel-perturbed logits instead of a categorical draw
     // BAD alone: tokens are made in a random order (OAAS) instead of the surest first (CBS).
     bool order_agnostic = false;
+    // Motions to make of each request, of which the one that fits the words best is kept; more than
+    // 1 for generators that can_choose() alone.
+    int64_t candidates = 1;
     uint64_t seed = 10107;
 };
 
@@ -52,6 +55,14 @@ class MotionGenerator {
     virtual double fps() const = 0;
     virtual int64_t unit() const = 0;  // lengths are multiples of so many frames
     virtual int64_t max_frames() const = 0;
+    // Whether it judges its own motions (best_of.h).
+    virtual bool can_choose() const { return false; }
+    // How well the last generate()'s motions fit their words, one a request, in -1..1; empty where
+    // it cannot tell.
+    virtual const std::vector<double>& scores() const {
+        static const std::vector<double> none;
+        return none;
+    }
 };
 
 }  // namespace mc

@@ -132,6 +132,17 @@ std::vector<std::string> split(const std::string& list) {
     return parts;
 }
 
+// How well the motions fit their words, in MoCLIP's eyes.
+std::string fit_line(const std::vector<double>& fits, int64_t candidates) {
+    const auto [least, most] = std::minmax_element(fits.begin(), fits.end());
+    std::string line = fmt::format("MoCLIP's cosine of words and motion {:.2f}", *least);
+    if (fits.size() > 1) line += fmt::format(" to {:.2f}", *most);
+    if (candidates > 1)
+        line += fmt::format(", {} of {} candidates", fits.size() > 1 ? "each the best" : "the best",
+                            candidates);
+    return line;
+}
+
 class Stopwatch {
   public:
     double lap() {
@@ -185,11 +196,14 @@ int run(Options& options) {
     double generate_seconds = 0, write_seconds = 0;
     std::vector<std::pair<std::string, double>> stages;
     std::vector<std::string> written;
+    std::vector<double> fits;
     for (size_t i = 0; i < requests.size(); ++i) {
         watch.lap();
         std::vector<motion::FeatureSequence> takes = generator.generate(
             std::vector<GenerationRequest>(static_cast<size_t>(options.count), requests[i]), how);
         generate_seconds += watch.lap();
+        const std::vector<double>& scores = generator.scores();
+        fits.insert(fits.end(), scores.begin(), scores.end());
         for (const std::string& warning : generator.warnings())
             fmt::print(stderr, "generate: warning: {}\n", warning);
         for (const auto& [stage, seconds] : generator.stage_seconds()) {
@@ -233,12 +247,14 @@ int run(Options& options) {
                 motion::write_strip(path + ".png", joints);
                 written.push_back(path + ".png");
             }
-            views.push_back(
-                {requests[i].prompt,
-                 fmt::format("{:.1f} s, seed {}{}", static_cast<double>(joints.frames) / joints.fps,
-                             how.seed,
-                             takes.size() > 1 ? fmt::format(", take {}", take + 1) : std::string()),
-                 std::move(joints)});
+            std::string about = fmt::format(
+                "{:.1f} s, seed {}", static_cast<double>(joints.frames) / joints.fps, how.seed);
+            if (takes.size() > 1) about += fmt::format(", take {}", take + 1);
+            if (!scores.empty()) {
+                about += fmt::format(", fit {:.2f}", scores[take]);
+                if (how.candidates > 1) about += fmt::format(" (best of {})", how.candidates);
+            }
+            views.push_back({requests[i].prompt, std::move(about), std::move(joints)});
         }
         if (wants("html")) {
             motion::write_viewer(stem + ".html", views);
@@ -247,6 +263,7 @@ int run(Options& options) {
         write_seconds += watch.lap();
     }
     for (const std::string& path : written) fmt::print("{}\n", path);
+    if (!fits.empty()) fmt::print("{}\n", fit_line(fits, how.candidates));
     fmt::print("load {:.2f} s, generate {:.2f} s (", load_seconds, generate_seconds);
     for (size_t i = 0; i < stages.size(); ++i)
         fmt::print("{}{} {:.2f}", i ? ", " : "", stages[i].first, stages[i].second);

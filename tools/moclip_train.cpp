@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
 #include "train/moclip_stage.h"
 #include "train/schedule.h"
@@ -13,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-    std::string data, out, text, vocab, lexicon, preset = "small";
+    std::string data, out, text, vocab, start, lexicon, preset = "small";
     std::optional<std::string> config, mode;
     std::optional<double> lambda;
     std::optional<int64_t> naive;
@@ -53,6 +54,11 @@ int run(const Options& options) {
     stage_options.lexicon = options.lexicon;
     stage_options.device = device;
     train::MoClipStage stage(stage_options, options.text, options.vocab);
+    if (!options.start.empty()) {
+        const fs::path path = checkpoint_of(options.start);
+        stage.model().load(train::checkpoint_model(train::load_checkpoint(path, stage.name())),
+                           {{}, path.string()});
+    }
     nlohmann::json adapted = config;
     for (const auto& [key, value] : {std::pair<const char*, nlohmann::json>{"warm_up", 0},
                                      {"weight_decay", 0.0},
@@ -129,6 +135,8 @@ int main(int argc, char** argv) {
     app.add_option("--naive", options.naive,
                    "contrastive loss alone, text tower released for the last N of 50 epochs")
         ->check(CLI::Range(1, 50));
+    app.add_option("--start", options.start,
+                   "run folder or checkpoint whose towers to begin from; --text stays the teacher");
     app.add_option("--lexicon", options.lexicon, "lexicon that captions are reworded with")
         ->check(CLI::ExistingFile);
     app.add_option("--config", options.config, "JSON file with settings over the preset's");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/config_json.h"
 #include "train/schedule.h"
 
 namespace mc::train {
@@ -269,18 +270,6 @@ void MoClipStage::load_extra(const NamedTensors& state) {
 
 namespace {
 
-// As moclip.md 8 spells the options.
-const char* name_of_axis(moclip::PositionAxis axis) {
-    return axis == moclip::PositionAxis::none    ? "none"
-           : axis == moclip::PositionAxis::batch ? "batch"
-                                                 : "time";
-}
-const char* name_of_pooling(moclip::Pooling pooling) {
-    return pooling == moclip::Pooling::mean_all     ? "mean_all"
-           : pooling == moclip::Pooling::mean_valid ? "mean_valid"
-                                                    : "attention";
-}
-
 NamedTensors named(const nn::TensorMap& state) {
     return NamedTensors(state.begin(), state.end());
 }
@@ -295,11 +284,9 @@ StringMap MoClipStage::metadata() const {
             {"mode", options_.mode},
             {"dataset", data.filename().string()},
             {"parts", m.part_table},
-            {"pe_axis", name_of_axis(m.position_axis)},
-            {"pooling", name_of_pooling(m.pooling)},
-            {"input_space", m.input_space == moclip::InputSpace::normalised_ric
-                                ? "normalised_ric"
-                                : "metric_root_relative"},
+            {"pe_axis", moclip::name_of(m.position_axis)},
+            {"pooling", moclip::name_of(m.pooling)},
+            {"input_space", moclip::name_of(m.input_space)},
             {"limb_edges", m.limb_attention ? m.limb_edges : "none"},
             {"lambda", fmt::format("{}", options_.tether ? options_.lambda : 0.0)},
             {"steps", std::to_string(options_.steps)},
@@ -316,7 +303,7 @@ void MoClipStage::write_text_encoder(const std::filesystem::path& path) {
 void MoClipStage::write_model(const std::filesystem::path& path) {
     StringMap about = metadata();
     about["heads"] = std::to_string(tower_.config.heads);
-    about["motion_heads"] = std::to_string(options_.motion.heads);
+    about["motion_config"] = to_json(student_.motion.config()).dump();
     write_safetensors(path, named(student_.state()), about);
 }
 

@@ -29,6 +29,21 @@ Tensor coordinates(const std::vector<int>& joints) {
 
 }  // namespace
 
+std::span<const char* const> names_of(InputSpace) {
+    static constexpr const char* names[] = {"normalised_ric", "metric_root_relative"};
+    return names;
+}
+
+std::span<const char* const> names_of(PositionAxis) {
+    static constexpr const char* names[] = {"none", "batch", "time"};
+    return names;
+}
+
+std::span<const char* const> names_of(Pooling) {
+    static constexpr const char* names[] = {"mean_all", "mean_valid", "attention"};
+    return names;
+}
+
 MotionEncoderConfig MotionEncoderConfig::reference() {
     return {};
 }

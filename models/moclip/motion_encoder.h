@@ -4,6 +4,9 @@
 // what the paper says.
 #pragma once
 
+#include <span>
+#include <string>
+
 #include "models/moclip/part_table.h"
 #include "motion/statistics.h"
 #include "nn/transformer.h"
@@ -14,6 +17,15 @@ namespace mc::moclip {
 enum class InputSpace { normalised_ric, metric_root_relative };
 enum class PositionAxis { none, batch, time };
 enum class Pooling { mean_all, mean_valid, attention };
+
+// Their values by name, as moclip.md 8 spells them, in the order above.
+std::span<const char* const> names_of(InputSpace);
+std::span<const char* const> names_of(PositionAxis);
+std::span<const char* const> names_of(Pooling);
+template <class Option>
+std::string name_of(Option value) {
+    return names_of(value)[static_cast<size_t>(value)];
+}
 
 struct MotionEncoderConfig {
     std::string part_table = "t2m8_compat";

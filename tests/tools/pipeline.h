@@ -78,9 +78,11 @@ struct Pipeline {
         must("train", "residual --out " + dir + "/residual" + token_options + small);
         must("train", "length --out " + dir + "/length" + token_options +
                           " --set steps=4 batch=4 validate_every=2");
-        must("train", "bundle --data " + data + text + "--vq " + dir + "/vq --masked " + dir +
-                          "/masked --residual " + dir + "/residual --length " + dir +
-                          "/length --out " + bundle + " --provenance made-up");
+        must("train", "bundle --data " + data + " --moclip " + dir + "/moclip/moclip.safetensors" +
+                          " --candidates 2 --vocab " + dir + "/vocab.txt.gz --vq " + dir +
+                          "/vq --masked " + dir + "/masked --residual " + dir +
+                          "/residual --length " + dir + "/length --out " + bundle +
+                          " --provenance made-up");
     }
 };
 

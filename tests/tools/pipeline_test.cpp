@@ -66,6 +66,45 @@ TEST_CASE("programs: another text encoder drops in") {
             1, "has no masked transformer");
 }
 
+TEST_CASE("programs: the best of several candidates is kept") {
+    Pipeline& p = pipeline();
+    const std::string how = "\"a person waves\" --length 3 --format npy --bundle " + p.bundle;
+    const auto cosine = [&](const std::string& more) {
+        const Outcome ran = run_program("generate", how + " --out " + p.dir + "/best" + more);
+        INFO(ran.text);
+        REQUIRE(ran.status == 0);
+        const size_t at = ran.text.find("words and motion ");
+        REQUIRE(at != std::string::npos);
+        return std::pair(std::stod(ran.text.substr(at + 17)),
+                         ran.text.find("the best of 2 candidates") != std::string::npos);
+    };
+    const auto [bundles, two] = cosine("");
+    CHECK(two);  // the bundle's own default
+    const auto [alone, one] = cosine(" --candidates 1");
+    CHECK_FALSE(one);
+    CHECK(bundles >= alone);
+    CHECK(cosine(" --candidates 9").first >= bundles);
+    refuses("generate", how + " --candidates 0", 2, "--candidates");
+    refuses("generate",
+            how + " --candidates 2 --text-encoder " + p.dir + "/text/text_encoder.safetensors", 1,
+            "no motion tower");
+    const std::string bundle = "bundle --provenance x --data " + p.data + " --vocab " + p.dir +
+                               "/vocab.txt.gz --vq " + p.dir + "/vq --masked " + p.dir +
+                               "/masked --out " + p.dir + "/none ";
+    const std::string text = p.dir + "/moclip/text_encoder.safetensors";
+    refuses("train", bundle + "--candidates 2 --text " + text, 1, "--moclip");
+    refuses("train", bundle + "--moclip " + text, 1, "motion_config");
+    refuses("train", bundle, 2, "--text");
+    // A run begins from another's towers.
+    must("moclip_train", "--quiet --data " + p.data + " --text " + p.dir +
+                             "/text/text_encoder.safetensors --vocab " + p.dir +
+                             "/vocab.txt.gz --start " + p.dir + "/moclip --out " + p.dir +
+                             "/moclip2 --set steps=1 frozen_share=0 batch=8 motion.width=32 "
+                             "motion.heads=2 motion.layers=1 motion.part_dim=16 "
+                             "motion.hidden_dim=16");
+    CHECK(fs::exists(p.dir + "/moclip2/moclip.safetensors"));
+}
+
 TEST_CASE("programs: an edit leaves every other row as it was") {
     Pipeline& p = pipeline();
     const std::string how = " --bundle " + p.bundle + " --format features,npy,bvh ";
@@ -263,6 +302,23 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         std::ofstream(broken / "bundle.json") << info;
     }
     refused("wrong shape");
+    fresh();
+    fs::remove(broken / "motion.safetensors");
+    refused("motion.safetensors");
+    fresh();
+    {
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        info.erase("motion");
+        std::ofstream(broken / "bundle.json") << info;
+    }
+    refused("candidates");
+    fresh();
+    {
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        info["motion"]["config"]["pooling"] = "median";
+        std::ofstream(broken / "bundle.json") << info;
+    }
+    refused("median");
     fresh();
     {  // a NaN in the last weight
         std::fstream file(broken / "residual.safetensors",

@@ -66,11 +66,23 @@ ModelOptions add_model_options(CLI::App& app, ModelChoice& choice) {
            "stand for the bundles pretrained/bamm and pretrained/bad unless --bundle or "
            "--checkpoints names others")
         ->check(CLI::IsMember({"momask", "bamm", "bad"}));
+    app.add_option("--candidates", choice.candidates,
+                   "motions to make, of which MoCLIP's motion tower keeps the one that fits the "
+                   "words best [the bundle's]")
+        ->check(CLI::Range(int64_t{1}, kMostCandidates));
     return {bundle, checkpoints};
 }
 
 Bundle open_bundle(const ModelChoice& choice) {
     Bundle bundle = load(choice);
+    if (choice.candidates) bundle.defaults.candidates = *choice.candidates;
+    if (bundle.defaults.candidates > 1 && !bundle.generator->can_choose())
+        throw Error(
+            fmt::format("--candidates {}: {} has no motion tower of MoCLIP's that fits the text "
+                        "encoder; name a "
+                        "bundle that has one (train bundle --moclip), or leave --candidates and "
+                        "--text-encoder out",
+                        bundle.defaults.candidates, name_of(choice)));
     bundle.generator->to(choice.device);
     return bundle;
 }

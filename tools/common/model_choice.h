@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 
 #include "models/bundle.h"
@@ -12,11 +13,13 @@ namespace mc::tools {
 struct ModelChoice {
     std::string bundle, checkpoints, text_encoder, vocab, masked_name, residual_name;
     std::string generator;                // what the bundle has to be of; "" for any
+    std::optional<int64_t> candidates;    // in place of the bundle's default
     DeviceType device = DeviceType::cpu;  // that computes
 };
+inline constexpr int64_t kMostCandidates = 100;
 
-// The options --bundle, --text-encoder, --checkpoints, --masked-name, --residual-name, --vocab and
-// --generator. What takes no model excludes the two that name one.
+// The options --bundle, --text-encoder, --checkpoints, --masked-name, --residual-name, --vocab,
+// --generator and --candidates. What takes no model excludes the two that name one.
 struct ModelOptions {
     CLI::Option *bundle, *checkpoints;
 };

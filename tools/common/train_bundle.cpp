@@ -8,7 +8,10 @@
 #include "models/config_json.h"
 #include "models/momask/length_estimator.h"
 #include "motion/statistics.h"
+#include "tensor/formats/json_limit.h"
+#include "tensor/formats/safetensors.h"
 #include "tools/common/checkpoints.h"
+#include "tools/common/model_choice.h"
 #include "train/loop.h"
 #include "train/momask_stages.h"
 
@@ -16,16 +19,33 @@ namespace mc::tools {
 namespace {
 
 struct Options {
-    std::string data, text, vocab, vq, masked, bamm, bad, residual, length, out;
+    std::string data, text, moclip, vocab, vq, masked, bamm, bad, residual, length, out;
     std::string licence = "MIT (weights); see provenance for the data they were trained on";
     std::string provenance;
     GenerationOptions defaults;
     bool replace = false;
 };
 
+// Of a file that `moclip_train` wrote, its motion tower.
+void read_motion_tower(const std::string& path, BundleParts& parts) {
+    const SafetensorsFile file(path);
+    const auto config = file.metadata().find("motion_config");
+    if (config == file.metadata().end())
+        throw Error(path +
+                    ": has no motion_config; name the moclip.safetensors that moclip_train writes");
+    parts.motion = nlohmann::json::parse(config->second, json_depth_limit(), false);
+    const std::string prefix = "motion.";
+    for (const auto& [name, tensor] : file.all())
+        if (name.starts_with(prefix)) parts.motion_weights[name.substr(prefix.size())] = tensor;
+}
+
 int run(const Options& options) {
     BundleParts parts;
-    parts.text_encoder = options.text;
+    parts.defaults = options.defaults;
+    parts.text_encoder = options.moclip.empty() ? options.text : options.moclip;
+    if (!options.moclip.empty()) read_motion_tower(options.moclip, parts);
+    if (parts.defaults.candidates > 1 && options.moclip.empty())
+        throw Error("--candidates are chosen among by MoCLIP's motion tower; name --moclip");
     parts.vocabulary = options.vocab;
     auto stage = [&](const std::string& name, const std::string& path, nlohmann::json& config,
                      nn::TensorMap& weights) {
@@ -65,7 +85,6 @@ int run(const Options& options) {
         data / "Mean.npy", data / "Std.npy", vq.config.at("feat_bias_power").get<int>());
     parts.mean = normalisation.mean;
     parts.std = normalisation.std;
-    parts.defaults = options.defaults;
     parts.licence = options.licence;
     parts.provenance = options.provenance;
     write_bundle(options.out, parts, options.replace);
@@ -85,9 +104,14 @@ void add_bundle_command(CLI::App& app, std::function<int()>& action) {
                     "the data set they were trained on (for its normalisation)")
         ->required()
         ->check(CLI::ExistingDirectory);
-    sub->add_option("--text", options->text, "text encoder (safetensors)")
-        ->required()
+    auto* text = sub->add_option_group("text", "one of");
+    text->add_option("--text", options->text, "text encoder (safetensors)")
         ->check(CLI::ExistingFile);
+    text->add_option("--moclip", options->moclip,
+                     "moclip.safetensors of `moclip_train`: its text encoder, and its motion tower "
+                     "to choose among candidates")
+        ->check(CLI::ExistingFile);
+    text->require_option(1);
     sub->add_option("--vocab", options->vocab, "its merge file, gzip")
         ->required()
         ->check(CLI::ExistingFile);
@@ -113,11 +137,15 @@ void add_bundle_command(CLI::App& app, std::function<int()>& action) {
     sub->add_option("--top-k", options->defaults.top_k,
                     "default share of unlikely tokens never drawn")
         ->capture_default_str();
+    sub->add_option("--candidates", options->defaults.candidates,
+                    "default number of motions to choose the best of (with --moclip)")
+        ->check(CLI::Range(int64_t{1}, kMostCandidates))
+        ->capture_default_str();
     sub->add_flag("--order-agnostic", options->defaults.order_agnostic,
                   "BAD makes tokens in a random order (OAAS) by default, not the surest first");
     sub->add_flag("--replace", options->replace, "replace a bundle that is there already");
     sub->footer(
-        "Example:\n  train bundle --data data/mocap --text runs/moclip/text_encoder.safetensors "
+        "Example:\n  train bundle --data data/mocap --moclip runs/moclip/moclip.safetensors "
         "--vocab runs/vocab.txt.gz "
         "--vq runs/vq --masked runs/masked --residual runs/residual --length runs/length --out "
         "pretrained/mine "

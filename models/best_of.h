@@ -1,0 +1,39 @@
+// A generator that makes several candidates of each motion and keeps the one whose MoCLIP embedding
+// lies nearest to the words' (reranking, as DALL-E's first samples were ranked by CLIP: Ramesh et
+// al. 2021, section 2.6).
+#pragma once
+
+#include "models/moclip/motion_scorer.h"
+#include "models/motion_generator.h"
+
+namespace mc {
+
+class BestOfGenerator : public MotionGenerator {
+  public:
+    BestOfGenerator(std::unique_ptr<MotionGenerator> generator, moclip::MotionScorer scorer);
+
+    void to(DeviceType device) override;
+    // Of options.candidates, of which the first is what the generator makes alone, the others are
+    // its motions of other seeds.
+    std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
+                                                  const GenerationOptions& options) override;
+    const std::vector<double>& scores() const override { return scores_; }
+    // The inner generator's stages, summed over the candidates, and "score".
+    const std::vector<std::pair<std::string, double>>& stage_seconds() const override {
+        return seconds_;
+    }
+    const std::vector<std::string>& warnings() const override { return generator_->warnings(); }
+    double fps() const override { return generator_->fps(); }
+    int64_t unit() const override { return generator_->unit(); }
+    int64_t max_frames() const override { return generator_->max_frames(); }
+    bool can_choose() const override { return true; }
+    const MotionGenerator& inner() const { return *generator_; }
+
+  private:
+    std::unique_ptr<MotionGenerator> generator_;
+    moclip::MotionScorer scorer_;
+    std::vector<double> scores_;
+    std::vector<std::pair<std::string, double>> seconds_;
+};
+
+}  // namespace mc

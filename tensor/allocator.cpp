@@ -1,7 +1,9 @@
 #include "tensor/allocator.h"
 
+#include <algorithm>
 #include <bit>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -14,7 +16,7 @@ namespace mc {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr uint64_t kHostCacheLimit = uint64_t{2} << 30;  // at first
+constexpr uint64_t kHeldAnyway = uint64_t{256} << 20;
 
 size_t size_class(size_t bytes) {
     if (bytes <= 512) return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -24,20 +26,24 @@ size_t size_class(size_t bytes) {
 
 class Cache {
   public:
-    explicit Cache(DeviceType device)
-        : limit_(device == DeviceType::cpu ? kHostCacheLimit : ~uint64_t{0}), device_(device) {}
+    explicit Cache(DeviceType device) : limit_(~uint64_t{0}), device_(device) {}
 
     void* allocate(size_t bytes) {
         const size_t size = size_class(bytes ? bytes : 1);
         std::lock_guard lock(mutex_);
         ++stats_.requests;
+        const auto found = free_.lower_bound(size);
+        const bool cached = found != free_.end() && found->first <= size + size / 4;
+        const size_t block = cached ? found->first : size;
         void* data = nullptr;
-        if (auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
+        if (cached) {
             data = found->second.back();
             found->second.pop_back();
-            stats_.cached -= size;
+            if (found->second.empty()) free_.erase(found);
+            stats_.cached -= block;
         } else {
             ++stats_.system_requests;
+            make_room(size);
             data = from_system(size);
             if (!data) {
                 empty();
@@ -49,33 +55,41 @@ class Cache {
                             std::to_string(stats_.in_use) +
                             " in use; use a smaller batch or model");
         }
-        stats_.in_use += size;
-        if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
+        if (block != size) larger_.emplace(data, block);
+        stats_.in_use += block;
+        stats_.peak = std::max(stats_.peak, stats_.in_use);
+        most_ = std::max(most_, stats_.in_use);
         return data;
     }
 
     void free(void* data, size_t bytes) {
-        const size_t size = size_class(bytes ? bytes : 1);
         std::lock_guard lock(mutex_);
+        size_t size = size_class(bytes ? bytes : 1);
+        if (const auto larger = larger_.find(data); larger != larger_.end()) {
+            size = larger->second;
+            larger_.erase(larger);
+        }
         stats_.in_use -= size;
         free_[size].push_back(data);
         order_.push_back(size);
         stats_.cached += size;
-        trim();
+        trim(limit_);
         if (order_.size() > 65536) order_.erase(order_.begin(), order_.begin() + 32768);
     }
 
-    void trim() {                                            // the caller holds the lock
-        while (stats_.cached > limit_ && !order_.empty()) {  // the oldest class first
+    // Keeps at most so many cached bytes, those freed last. The caller holds the lock.
+    void trim(uint64_t most) {
+        while (stats_.cached > most && !order_.empty()) {  // the oldest class first
             const size_t oldest = order_.front();
             order_.pop_front();
-            auto& blocks = free_[oldest];
-            if (blocks.empty()) continue;
-            to_system(blocks.front());
-            blocks.erase(blocks.begin());
+            const auto blocks = free_.find(oldest);
+            if (blocks == free_.end()) continue;
+            to_system(blocks->second.front());
+            blocks->second.erase(blocks->second.begin());
+            if (blocks->second.empty()) free_.erase(blocks);
             stats_.cached -= oldest;
         }
-        if (stats_.cached > limit_) empty();  // blocks whose free order_ has forgotten
+        if (stats_.cached > most) empty();  // blocks whose free order_ has forgotten
     }
 
     void empty() {  // the caller holds the lock
@@ -91,6 +105,12 @@ class Cache {
     uint64_t limit_;
 
   private:
+    // For `size` more bytes from the system.
+    void make_room(size_t size) {
+        if (device_ != DeviceType::cpu) return;
+        const uint64_t held = std::max(kHeldAnyway, most_ + most_ / 4), used = stats_.in_use + size;
+        trim(held > used ? held - used : 0);
+    }
     void* from_system(size_t bytes) {
         void* data = nullptr;
         backend(device_).memory.allocate(default_context(device_), &data, bytes);
@@ -99,8 +119,10 @@ class Cache {
     void to_system(void* data) { backend(device_).memory.release(default_context(device_), data); }
 
     DeviceType device_;
-    std::unordered_map<size_t, std::vector<void*>> free_;
-    std::deque<size_t> order_;  // classes in the order of their frees
+    uint64_t most_ = 0;                          // bytes ever in use at once
+    std::map<size_t, std::vector<void*>> free_;  // by size, none empty
+    std::unordered_map<void*, size_t> larger_;   // blocks in use that exceed their class
+    std::deque<size_t> order_;                   // classes in the order of their frees
 };
 
 Cache& cache(DeviceType device) {
@@ -125,7 +147,7 @@ uint64_t set_cache_limit(DeviceType device, uint64_t bytes) {
     Cache& of = cache(device);
     std::lock_guard lock(of.mutex_);
     const uint64_t before = std::exchange(of.limit_, bytes);
-    of.trim();
+    of.trim(bytes);
     return before;
 }
 AllocatorStats allocator_stats(DeviceType device) {

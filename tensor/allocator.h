@@ -1,10 +1,13 @@
 // Where tensors' bytes come from: for each device a cache of freed blocks by size, so that a
 // steady-state step asks the system for nothing.
 //
-// Sizes are rounded up to classes (eight a power of two), so a block is reused with at most an
-// eighth wasted; when the cached bytes exceed the limit the oldest blocks go back to the system
-// first. A block of the GPU's is handed out again while work on it may still be in the stream: all
-// work of a process is on one stream, so what its next owner does comes after.
+// Sizes are rounded up to classes (eight a power of two), and a request takes the smallest cached
+// block that is at most a quarter too large. On the CPU a request that the cache cannot serve makes
+// the blocks freed longest ago go back to the system first, as far as what is held (in use and
+// cached) would exceed the most that ever was in use by more than a quarter: steps of ever other
+// shapes do not pile blocks up. A block of the GPU's is handed out again while work on it may still
+// be in the stream: all work of a process is on one stream, so what its next owner does comes
+// after.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +28,7 @@ struct AllocatorStats {
 void* allocate(DeviceType device, size_t bytes);
 void release(DeviceType device, void* data, size_t bytes) noexcept;
 void empty_cache(DeviceType device);
-// How many freed bytes are kept for reuse (at first 2 GiB on the CPU, all on a GPU); returns the
+// At most so many freed bytes are kept for reuse (at first no limit but the above); returns the
 // limit that was.
 uint64_t set_cache_limit(DeviceType device, uint64_t bytes);
 AllocatorStats allocator_stats(DeviceType device);

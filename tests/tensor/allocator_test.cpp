@@ -69,6 +69,37 @@ TEST_CASE("allocator: beyond the limit the oldest blocks go back to the system")
     set_cache_limit(kCpu, limit);
 }
 
+TEST_CASE("allocator: a request takes the smallest block that is at most a quarter too large") {
+    empty_cache(kCpu);
+    const AllocatorStats before = allocator_stats(kCpu);
+    void *small = allocate(kCpu, 80 << 20), *large = allocate(kCpu, 128 << 20);
+    release(kCpu, large, 128 << 20);
+    release(kCpu, small, 80 << 20);
+    void* fits = allocate(kCpu, 70 << 20);
+    CHECK(fits == small);
+    CHECK(allocator_stats(kCpu).in_use == before.in_use + (80 << 20));
+    void* other = allocate(kCpu, 70 << 20);  // the other block is more than a quarter larger
+    CHECK(other != large);
+    release(kCpu, fits, 70 << 20);
+    release(kCpu, other, 70 << 20);
+    CHECK(allocator_stats(kCpu).in_use == before.in_use);
+    CHECK(allocator_stats(kCpu).system_requests == before.system_requests + 3);
+    empty_cache(kCpu);
+}
+
+TEST_CASE("allocator: requests of ever other sizes do not pile blocks up") {
+    empty_cache(kCpu);
+    uint64_t held = 0;
+    for (size_t mib = 64; mib <= 512; mib += 8) {  // never written: only addresses are taken
+        release(kCpu, allocate(kCpu, mib << 20), mib << 20);
+        const AllocatorStats stats = allocator_stats(kCpu);
+        held = std::max(held, stats.in_use + stats.cached);
+    }
+    // All of them are 16 GiB; the most in use at once a class above 512 MiB, and what others hold.
+    CHECK(held <= (uint64_t{700} << 20) + allocator_stats(kCpu).in_use);
+    empty_cache(kCpu);
+}
+
 TEST_CASE("allocator: out of memory is an error that says how much was asked") {
     CHECK_THROWS_WITH_AS(
         allocate(kCpu, size_t{1} << 60),

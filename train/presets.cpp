@@ -149,7 +149,7 @@ const std::vector<Preset>& masked_presets() {
 
 const std::vector<Preset>& residual_presets() {
     static const std::vector<Preset> presets =
-        token_presets(small_transformer(192, 4, 0.2), 0.2, 5000, 8e-4);
+        token_presets(small_transformer(128, 4, 0.2), 0.2, 5000, 8e-4);
     return presets;
 }
 

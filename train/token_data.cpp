@@ -6,6 +6,14 @@
 #include <numeric>
 
 namespace mc::train {
+namespace {
+
+// How many frames `total` of them become when the motion is done `speed` times as fast.
+int64_t frames_at(int64_t total, double speed) {
+    return total < 1 ? 0 : static_cast<int64_t>(static_cast<double>(total - 1) / speed) + 1;
+}
+
+}  // namespace
 
 TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames,
                      double speed_change)
@@ -23,15 +31,16 @@ TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_
             data.normalised(i, start, frames, motions.data<float>() + start * padded * dims);
         add(i, tokenizer, motions, frames / unit);
         if (speed_change <= 0) continue;
-        for (const double power : {-1.0, -0.5, 0.5, 1.0}) {
-            const double speed = std::pow(1 + speed_change, power);
-            const int64_t whole = static_cast<int64_t>(static_cast<double>(total - 1) / speed) + 1;
-            const int64_t kept = std::min(longest, whole / unit * unit);
-            if (kept == 0) continue;
-            const Tensor motion = Tensor::zeros({1, std::max(kept, padded_frames), dims});
-            data.at_speed(i, 0, kept, speed, motion.data<float>());
-            add(i, tokenizer, motion, kept / unit);
-        }
+        for (const double power : {-1.0, -0.5, 0.5, 1.0})
+            for (const int64_t start : {int64_t{0}, unit / 2}) {
+                const double speed = std::pow(1 + speed_change, power);
+                const int64_t whole = frames_at(total - start, speed);
+                const int64_t kept = std::min(longest, whole / unit * unit);
+                if (kept == 0) continue;
+                const Tensor motion = Tensor::zeros({1, std::max(kept, padded_frames), dims});
+                data.at_speed(i, start, kept, speed, motion.data<float>());
+                add(i, tokenizer, motion, kept / unit);
+            }
     }
 }
 

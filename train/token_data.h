@@ -6,8 +6,9 @@
 // changes every token of a short motion (generators.md, QUIRK Q7) and then decodes generated tokens
 // without that padding; `padded_frames` = 196 keeps that behaviour.
 //
-// `speed_change` s > 0 adds each clip at four other speeds, 1/(1+s) to 1+s in equal ratios: the
-// same motion in other tokens, so that a transformer cannot learn the few clips there are by heart.
+// `speed_change` s > 0 adds each clip at four other speeds, 1/(1+s) to 1+s in equal ratios, from
+// two starts each: the same motion in other tokens, so that a transformer cannot learn the few
+// clips there are by heart.
 #pragma once
 
 #include <functional>

@@ -54,21 +54,22 @@ TEST_CASE("token data: other speeds are further variants, of other lengths") {
     for (const auto& sample : data.samples()) longest = std::max(longest, sample.frames / 4);
     for (size_t i = 0; i < data.samples().size(); ++i) {
         const auto &own = plain.variants(i), &all = varied.variants(i);
-        REQUIRE(all.size() == own.size() + 4);
+        REQUIRE(all.size() == own.size() + 8);
         for (size_t v = 0; v < own.size(); ++v) {
             CHECK(all[v].length == own[v].length);
             CHECK(all[v].ids == own[v].ids);
         }
-        for (size_t v = 0; v < 4; ++v) {
-            const double speed = std::pow(1.25, std::vector<double>{-1, -0.5, 0.5, 1}[v]);
+        for (size_t v = 0; v < 8; ++v) {
+            const double speed = std::pow(1.25, std::vector<double>{-1, -0.5, 0.5, 1}[v / 2]);
+            const int64_t start = v % 2 ? 2 : 0;
             const TokenData::Variant& variant = all[own.size() + v];
-            const auto frames = static_cast<double>(data.samples()[i].frames - 1);
+            const auto frames = static_cast<double>(data.samples()[i].frames - start - 1);
             CHECK(variant.length ==
                   std::min(longest, static_cast<int64_t>(frames / speed + 1) / 4));
             CHECK(variant.ids.size() == static_cast<size_t>(2 * variant.length));
             // As if that motion were encoded alone.
             const Tensor motion = Tensor::zeros({1, 4 * variant.length, data.dims()});
-            data.at_speed(i, 0, 4 * variant.length, speed, motion.data<float>());
+            data.at_speed(i, start, 4 * variant.length, speed, motion.data<float>());
             CHECK(variant.ids == model.encode(motion).to_vector<int64_t>());
         }
     }
@@ -80,7 +81,7 @@ TEST_CASE("token data: with padding, the variants are those of padded motions") 
     const auto owned = tokenizer();
     const vq::RvqVae& model = *owned;
     const TokenData varied(data, model, 64, 0.25);
-    const TokenData::Variant& slow = varied.variants(0)[varied.variants(0).size() - 4];
+    const TokenData::Variant& slow = varied.variants(0)[varied.variants(0).size() - 8];
     const Tensor motion = Tensor::zeros({1, 64, data.dims()});
     data.at_speed(0, 0, 4 * slow.length, 1 / 1.25, motion.data<float>());
     CHECK(slow.ids == model.encode(motion).slice(1, 0, slow.length).to_vector<int64_t>());

@@ -40,7 +40,7 @@ sanitized: setup configure
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 .PHONY: fuzz
-fuzz:                   ## libFuzzer (clang) on every reader, FUZZ_SECONDS each; FUZZ_TARGETS="zip bvh" for some
+fuzz:                   ## libFuzzer (clang) on every reader, FUZZ_SECONDS each; FUZZ_TARGETS="zip bvh" for some, FUZZ_RUNS=1000000 for that many runs
 	@tools/setup.sh fuzz
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz >/dev/null
 	@cmake --build --preset fuzz --target fuzzers

@@ -52,6 +52,7 @@ vq::RvqConfig small_rvq() {
     c.quantizer.code_dim = 192;
     c.quantizer.nb_code = 256;
     c.quantizer.num_quantizers = 8;
+    c.quantizer.quantize_dropout = 0.5;  // the base layer is all that words decide
     c.quantizer.reference_gain = false;
     c.quantizer.sample_temperature = 0;
     c.loss_vel = 2;

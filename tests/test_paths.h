@@ -6,11 +6,15 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 namespace mc::testing {
 
-inline std::filesystem::path source_dir() { return MOCLIP_SOURCE_DIR; }
+inline std::filesystem::path source_dir() {
+    return MOCLIP_SOURCE_DIR;
+}
 
 // The shared folder (reference cases, data) lies beside the checkout; MOCLIP_SHARED names another.
 inline std::filesystem::path shared_dir() {
@@ -29,7 +33,8 @@ inline bool have_shared(const std::string& path) {
 struct ScratchDir {
     std::filesystem::path path;
     ScratchDir() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "moclip_test_XXXXXX").string();
+        std::string pattern =
+            (std::filesystem::temp_directory_path() / "moclip_test_XXXXXX").string();
         path = mkdtemp(pattern.data());
     }
     ScratchDir(const ScratchDir&) = delete;
@@ -39,5 +44,17 @@ struct ScratchDir {
         std::filesystem::remove_all(path, ignored);
     }
 };
+
+inline std::string file_bytes(const std::filesystem::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// In a fresh file: ext4 writes one that was cut to nothing and filled again to the disk at once,
+// which for thousands of damaged files takes longer than reading them.
+inline void write_file_bytes(const std::filesystem::path& path, const std::string& bytes) {
+    std::filesystem::remove(path);
+    std::ofstream(path, std::ios::binary) << bytes;
+}
 
 }  // namespace mc::testing

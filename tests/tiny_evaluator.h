@@ -12,6 +12,7 @@
 #include "tensor/formats/npy.h"
 #include "tensor/formats/pytorch.h"
 #include "tests/tensor/formats/pickle_bytes.h"
+#include "tests/test_paths.h"
 
 namespace mc::testing {
 

@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -144,12 +144,12 @@ TEST_CASE("ten thousand words take well under a second") {
         words += ' ';
         one_word += "walks";
     }
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of this process: other tests run beside it
     const Ids ids = clip_tokenizer().encode(words);
     const Ids long_ids = clip_tokenizer().encode(one_word);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    MESSAGE("10,000 words and one word of 50,000 letters: " << seconds.count() << " s");
-    CHECK(seconds.count() < 1.0);
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    MESSAGE("10,000 words and one word of 50,000 letters: " << seconds << " s");
+    CHECK(seconds < 1.0);
     CHECK(ids.size() >= 10000);
     std::string back = clip_tokenizer().decode(long_ids);
     back.pop_back();

@@ -6,7 +6,6 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -15,17 +14,9 @@
 
 using namespace mc;
 using mc::testing::ScratchDir;
+using mc::testing::write_file_bytes;
 
 namespace {
-
-void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-    std::ofstream(path, std::ios::binary) << bytes;
-}
-
-std::string read_bytes(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
 
 std::string file_bytes(const std::string& header, const std::string& data) {
     const uint64_t length = header.size();
@@ -36,7 +27,7 @@ std::string file_bytes(const std::string& header, const std::string& data) {
 std::string complaint(const std::string& bytes, const std::string& tensor = "") {
     ScratchDir dir;
     const auto path = dir.path / "x.safetensors";
-    write_bytes(path, bytes);
+    write_file_bytes(path, bytes);
     try {
         SafetensorsFile file(path);
         if (!tensor.empty()) file.get(tensor);
@@ -116,7 +107,7 @@ TEST_CASE("safetensors: misaligned payloads are copied") {
     const std::string data =
         std::string(1, '\1') + std::string(reinterpret_cast<const char*>(&value), sizeof value);
     ScratchDir dir;
-    write_bytes(dir.path / "x", file_bytes(header, data));
+    write_file_bytes(dir.path / "x", file_bytes(header, data));
     const SafetensorsFile file(dir.path / "x");
     CHECK(file.get("b").item<bool>());
     CHECK(file.get("f").item<float>() == 1.5f);
@@ -214,14 +205,14 @@ TEST_CASE("safetensors: any flipped byte of the header is an error or a readable
     const auto path = dir.path / "x.safetensors";
     write_safetensors(path, {{"a", Tensor::from({1, 2}, {2})}, {"b", Tensor::from_ids({3}, {1})}},
                       {{"k", "v"}});
-    const std::string whole = read_bytes(path);
+    const std::string whole = mc::testing::file_bytes(path);
     uint64_t length = 0;
     std::memcpy(&length, whole.data(), 8);
     for (size_t i = 0; i < 8 + length; ++i)
         for (int flip : {1, 16, 128}) {
             std::string broken = whole;
             broken[i] = static_cast<char>(broken[i] ^ flip);
-            write_bytes(path, broken);
+            write_file_bytes(path, broken);
             try {
                 SafetensorsFile(path).all();
             } catch (const Error&) {  // any other exception fails the test

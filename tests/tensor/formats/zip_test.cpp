@@ -3,24 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "kernels/error.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
+using mc::testing::file_bytes;
+using mc::testing::write_file_bytes;
 
 namespace {
-
-std::string slurp(const std::filesystem::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void spit(const std::filesystem::path& path, const std::string& bytes) {
-    std::ofstream(path, std::ios::binary) << bytes;
-}
 
 std::string text(const std::vector<std::byte>& bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -66,16 +57,17 @@ TEST_CASE("zip: entries come back, stored and deflated") {
     CHECK(text(zip.read(*zip.find("packed"))) == kRepeated);
     CHECK(zip.read(*zip.find("empty")).empty());
     CHECK(zip.find("nothing") == nullptr);
-    CHECK(slurp(scratch.path / "a.zip").substr(zip.data_offset(*zip.find("stored")), 3) == "abc");
+    CHECK(file_bytes(scratch.path / "a.zip").substr(zip.data_offset(*zip.find("stored")), 3) ==
+          "abc");
     CHECK_FALSE(std::filesystem::exists(scratch.path / "a.zip.tmp"));
 }
 
 TEST_CASE("zip: a comment after the end record is fine") {
     testing::ScratchDir scratch;
     write_sample(scratch.path / "a.zip");
-    std::string bytes = slurp(scratch.path / "a.zip");
+    std::string bytes = file_bytes(scratch.path / "a.zip");
     bytes[bytes.size() - 2] = 5;
-    spit(scratch.path / "b.zip", bytes + "hello");
+    write_file_bytes(scratch.path / "b.zip", bytes + "hello");
     CHECK(error_of(scratch.path / "b.zip").empty());
 }
 
@@ -88,9 +80,9 @@ TEST_CASE("zip: an abandoned writer leaves nothing behind") {
 TEST_CASE("zip: truncated archives are refused at every length") {
     testing::ScratchDir scratch;
     write_sample(scratch.path / "a.zip");
-    const std::string bytes = slurp(scratch.path / "a.zip");
+    const std::string bytes = file_bytes(scratch.path / "a.zip");
     for (size_t cut = 0; cut < bytes.size(); ++cut) {
-        spit(scratch.path / "b.zip", bytes.substr(0, cut));
+        write_file_bytes(scratch.path / "b.zip", bytes.substr(0, cut));
         const std::string what = error_of(scratch.path / "b.zip");
         REQUIRE(what.find("b.zip") != std::string::npos);
         CHECK(what.find('\n') == std::string::npos);
@@ -101,12 +93,12 @@ TEST_CASE("zip: damaged directories are refused") {
     testing::ScratchDir scratch;
     const auto path = scratch.path / "b.zip";
     write_sample(scratch.path / "a.zip");
-    const std::string good = slurp(scratch.path / "a.zip");
+    const std::string good = file_bytes(scratch.path / "a.zip");
     const size_t end = good.rfind("PK\x05\x06");
     auto broken = [&](size_t at, const std::string& patch) {
         std::string bytes = good;
         bytes.replace(at, patch.size(), patch);
-        spit(path, bytes);
+        write_file_bytes(path, bytes);
         return error_of(path);
     };
     const std::string ff4(4, '\xff'), ff2(2, '\xff');
@@ -151,12 +143,12 @@ TEST_CASE("zip: damaged directories are refused") {
 TEST_CASE("zip: no single changed byte crashes the reader") {
     testing::ScratchDir scratch;
     write_sample(scratch.path / "a.zip");
-    const std::string good = slurp(scratch.path / "a.zip");
+    const std::string good = file_bytes(scratch.path / "a.zip");
     for (size_t i = 0; i < good.size(); ++i)
         for (unsigned char flip : {0x01, 0x80, 0xff}) {
             std::string bytes = good;
             bytes[i] = static_cast<char>(bytes[i] ^ flip);
-            spit(scratch.path / "b.zip", bytes);
+            write_file_bytes(scratch.path / "b.zip", bytes);
             const std::string what = error_of(scratch.path / "b.zip");
             CHECK(what.find('\n') == std::string::npos);
         }
@@ -165,12 +157,12 @@ TEST_CASE("zip: no single changed byte crashes the reader") {
 TEST_CASE("zip: of two end records the one whose comment reaches the end counts") {
     testing::ScratchDir scratch;
     write_sample(scratch.path / "a.zip");
-    const std::string good = slurp(scratch.path / "a.zip");
+    const std::string good = file_bytes(scratch.path / "a.zip");
     // A comment that looks like the end of an empty archive, but not at its own end.
     std::string bytes = good;
     const std::string decoy = "PK\x05\x06" + std::string(18, '\0') + "tail";
     bytes[bytes.size() - 2] = static_cast<char>(decoy.size());
-    spit(scratch.path / "b.zip", bytes + decoy);
+    write_file_bytes(scratch.path / "b.zip", bytes + decoy);
     CHECK(ZipReader(scratch.path / "b.zip").entries().size() == 3);
 }
 

@@ -14,12 +14,14 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/backend.h"
 #include "kernels/cpu/bench_ceilings.h"
 #include "kernels/cuda.h"
+#include "tools/common/bench_openblas.h"
 #include "tools/common/bench_problem.h"
 #include "tools/common/cli.h"
 
@@ -28,10 +30,11 @@ namespace {
 
 using Problem = BenchProblem;
 
-// The list, and where it runs.
+// The list, where it runs, and whom the products are compared with.
 struct Problems {
     DeviceType device;
     std::vector<Problem> list = {};
+    const OpenBlas* peer = nullptr;
 
     const KernelTable<float>& table() const { return backend(device).f32; }
     Tensor random(int64_t n) const { return random_bench_tensor(device, n); }
@@ -71,6 +74,7 @@ void add_matmul(Problems& p, int64_t m, int64_t n, int64_t k, bool trans_a, bool
                           (void)a, (void)b, (void)c, (void)bias;
                           k.matmul(context, args);
                       }});
+    if (p.peer) p.list.back().peer = [=, peer = p.peer] { peer->matmul(args); };
 }
 
 void add_conv(Problems& p, const ConvShape& s) {
@@ -140,8 +144,9 @@ void add_attention(Problems& p, int64_t batch, int64_t heads, int64_t length, in
                       }});
 }
 
-std::vector<Problem> problems(DeviceType device) {
+std::vector<Problem> problems(DeviceType device, const OpenBlas* peer) {
     Problems p{device};
+    p.peer = peer;
     for (int64_t m : {1, 8, 49, 392, 3136}) {
         add_matmul(p, m, 384, 384, false, true);
         add_matmul(p, m, 1024, 384, false, true, true);
@@ -189,8 +194,16 @@ double now(bool cpu_time) {
 }
 
 // Seconds a call, one entry a repetition, sorted.
-std::vector<double> times_of(const Problem& problem, DeviceType device, double budget,
-                             bool cpu_time) {
+struct Times {
+    std::vector<double> ours, peer;
+};
+
+double median(const std::vector<double>& sorted) {
+    return sorted[sorted.size() / 2];
+}
+
+// A peer's repetitions alternate with ours, so that both meet the same machine.
+Times times_of(const Problem& problem, DeviceType device, double budget, bool cpu_time) {
     Context& context = default_context(device);
     const auto repeat = [&](int calls) {
         const double start = now(cpu_time);
@@ -202,13 +215,20 @@ std::vector<double> times_of(const Problem& problem, DeviceType device, double b
     int calls = 1;
     if (device != DeviceType::cpu)
         calls = static_cast<int>(std::clamp(4e-3 / repeat(3), 1.0, 1000.0));
-    std::vector<double> times;
+    if (problem.peer) problem.peer();
+    Times times;
     double total = 0;
-    while (times.size() < 5 || (total < budget && times.size() < 1000)) {
-        times.push_back(repeat(calls));
-        total += times.back() * calls;
+    while (times.ours.size() < 5 || (total < budget && times.ours.size() < 1000)) {
+        times.ours.push_back(repeat(calls));
+        total += times.ours.back() * calls;
+        if (!problem.peer) continue;
+        const double start = now(cpu_time);
+        problem.peer();
+        times.peer.push_back(now(cpu_time) - start);
+        total += times.peer.back();
     }
-    std::sort(times.begin(), times.end());
+    std::sort(times.ours.begin(), times.ours.end());
+    std::sort(times.peer.begin(), times.peer.end());
     return times;
 }
 
@@ -233,7 +253,7 @@ Ceilings measure(DeviceType device) {
                                                        bytes);
                        }};
     const auto fastest = [&](const Problem& problem) {
-        return times_of(problem, device, 0.2, false).front();
+        return times_of(problem, device, 0.2, false).ours.front();
     };
     return {cuda_description(), p.list[0].flop / fastest(p.list[0]), copy.bytes / fastest(copy)};
 }
@@ -245,7 +265,7 @@ int main(int argc, char** argv) {
     using namespace mc;
     CLI::App app("Times the kernels against this machine's ceilings.", "bench");
     tools::CommonOptions common;
-    std::string filter;
+    std::string filter, openblas;
     bool csv = false, cpu_time = false;
     double budget = 0.2;
     tools::add_common_options(app, common);
@@ -254,27 +274,39 @@ int main(int argc, char** argv) {
     app.add_flag("--cpu-time", cpu_time,
                  "count this process's CPU time, not the clock: for one thread on a busy machine");
     app.add_flag("--csv", csv, "comma-separated values");
+    app.add_option("--openblas", openblas,
+                   "a libopenblas.so: the products' speed as a share of its, on as many threads "
+                   "(without epilogue)");
     return tools::run_program(app, argc, argv, [&] {
         const DeviceType device = tools::apply(common);
         const Ceilings ceilings = measure(device);
         const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
+        std::optional<OpenBlas> peer;
+        if (!openblas.empty()) {
+            if (device != DeviceType::cpu) throw Error("--openblas compares on --device cpu alone");
+            peer.emplace(openblas, num_threads());
+        }
         if (csv)
-            std::printf("name,median_us,min_us,gflops,gbs,share\n\"%s\",,,%.1f,%.1f,\n",
-                        ceilings.machine.c_str(), peak, copy);
+            std::printf(
+                "name,median_us,min_us,gflops,gbs,share,of_openblas\n\"%s\",,,%.1f,%.1f,,\n",
+                ceilings.machine.c_str(), peak, copy);
         else
-            std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n%-44s %10s %10s %9s %8s %6s\n",
+            std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n%-44s %10s %10s %9s %8s %6s%s\n",
                         ceilings.machine.c_str(), peak, copy, "problem", "median us", "min us",
-                        "GFLOP/s", "GB/s", "share");
-        for (const Problem& problem : problems(device)) {
+                        "GFLOP/s", "GB/s", "share", peer ? "  of OpenBLAS" : "");
+        for (const Problem& problem : problems(device, peer ? &*peer : nullptr)) {
             if (problem.name.find(filter) == std::string::npos) continue;
-            const std::vector<double> times = times_of(problem, device, budget, cpu_time);
-            const double median = times[times.size() / 2], minimum = times.front();
-            const double gflops = problem.flop / median * 1e-9, gbs = problem.bytes / median * 1e-9;
+            const Times times = times_of(problem, device, budget, cpu_time);
+            const double time = median(times.ours);
+            const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
             const double share = problem.flop > 0 ? gflops / peak : gbs / copy;
-            std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f\n"
-                            : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%\n",
-                        problem.name.c_str(), median * 1e6, minimum * 1e6, gflops, gbs,
+            std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f,"
+                            : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",
+                        problem.name.c_str(), time * 1e6, times.ours.front() * 1e6, gflops, gbs,
                         csv ? share : 100 * share);
+            if (problem.peer)
+                std::printf(csv ? "%.3f" : "%12.0f%%", (csv ? 1 : 100) * median(times.peer) / time);
+            std::printf("\n");
             std::fflush(stdout);
         }
         return 0;

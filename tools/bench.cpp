@@ -1,6 +1,7 @@
 // Times the kernels on the project's shapes against this machine's ceilings.
 //
 //     bench [--device cuda] [--filter matmul] [--threads 2] [--csv]
+//     bench --end-to-end [--preset small] [--steps 3]     // training steps, a motion, texts
 //
 // One list of problems (problems() below); each is a name, its work in flop or bytes, and what to
 // run. Nothing is timed here that tests/kernels/ does not check. Inputs are uniform in [-1, 1]; the
@@ -21,6 +22,9 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/bench_ceilings.h"
 #include "kernels/cuda.h"
+#include "tensor/allocator.h"
+#include "tools/common/bench_end_to_end.h"
+#include "tools/common/bench_flops.h"
 #include "tools/common/bench_openblas.h"
 #include "tools/common/bench_problem.h"
 #include "tools/common/cli.h"
@@ -258,57 +262,127 @@ Ceilings measure(DeviceType device) {
     return {cuda_description(), p.list[0].flop / fastest(p.list[0]), copy.bytes / fastest(copy)};
 }
 
+struct Options {
+    std::string filter, openblas, preset = "humanml3d";
+    bool csv = false, cpu_time = false, end_to_end = false;
+    double seconds = 0.2;
+    int64_t steps = 3;
+};
+
+void print_machine(const Options& options, const Ceilings& ceilings, const char* csv_columns) {
+    const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
+    if (options.csv)
+        std::printf("%s\n", csv_columns);
+    else
+        std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n", ceilings.machine.c_str(), peak, copy);
+}
+
+void time_kernels(const Options& options, DeviceType device, const Ceilings& ceilings) {
+    const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
+    const bool csv = options.csv;
+    std::optional<OpenBlas> peer;
+    if (!options.openblas.empty()) {
+        if (device != DeviceType::cpu) throw Error("--openblas compares on --device cpu alone");
+        peer.emplace(options.openblas, num_threads());
+    }
+    print_machine(options, ceilings, "name,median_us,min_us,gflops,gbs,share,of_openblas");
+    if (csv)
+        std::printf("\"%s\",,,%.1f,%.1f,,\n", ceilings.machine.c_str(), peak, copy);
+    else
+        std::printf("%-44s %10s %10s %9s %8s %6s%s\n", "problem", "median us", "min us", "GFLOP/s",
+                    "GB/s", "share", peer ? "  of OpenBLAS" : "");
+    for (const Problem& problem : problems(device, peer ? &*peer : nullptr)) {
+        if (problem.name.find(options.filter) == std::string::npos) continue;
+        const Times times = times_of(problem, device, options.seconds, options.cpu_time);
+        const double time = median(times.ours);
+        const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
+        const double share = problem.flop > 0 ? gflops / peak : gbs / copy;
+        std::printf(
+            csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f," : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",
+            problem.name.c_str(), time * 1e6, times.ours.front() * 1e6, gflops, gbs,
+            csv ? share : 100 * share);
+        if (problem.peer)
+            std::printf(csv ? "%.3f" : "%12.0f%%", (csv ? 1 : 100) * median(times.peer) / time);
+        std::printf("\n");
+        std::fflush(stdout);
+    }
+}
+
+void time_end_to_end(const Options& options, DeviceType device, const Ceilings& ceilings) {
+    const bool csv = options.csv;
+    print_machine(options, ceilings,
+                  "name,median_ms,min_ms,max_ms,gflop,gflops,share,peak_mb,new_blocks");
+    if (csv)
+        std::printf("\"%s\",,,,,%.1f,,,\n", ceilings.machine.c_str(), ceilings.flops * 1e-9);
+    else
+        std::printf("%-36s %10s %10s %10s %9s %8s %6s %8s %6s\n", "end to end", "median ms",
+                    "min ms", "max ms", "GFLOP", "GFLOP/s", "share", "peak MB", "blocks");
+    for (const EndToEndCase& one : end_to_end_cases(options.preset, device)) {
+        if (one.name.find(options.filter) == std::string::npos) continue;
+        empty_cache(device);
+        reset_peak(device);
+        const EndToEndCase::Ready ready = one.make();
+        const FlopCounter counter(device);
+        ready.run();
+        ready.run();  // gradients and moments exist now, the caches are filled
+        const uint64_t blocks = allocator_stats(device).system_requests;
+        std::vector<double> times, flops, rates;
+        for (int64_t i = 0; i < options.steps; ++i) {
+            const double before = counter.flop(), start = now(options.cpu_time);
+            ready.run();
+            if (device != DeviceType::cpu) wait(device);
+            times.push_back(now(options.cpu_time) - start);
+            flops.push_back(counter.flop() - before);
+            rates.push_back(flops.back() / times.back());
+        }
+        for (std::vector<double>* values : {&times, &flops, &rates})
+            std::sort(values->begin(), values->end());
+        const AllocatorStats memory = allocator_stats(device);
+        const double share = median(rates) / ceilings.flops;
+        std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.3f,%.1f,%.3f,%.1f,%llu"
+                        : "%-36s %10.1f %10.1f %10.1f %9.1f %8.1f %5.0f%% %8.0f %6llu",
+                    one.name.c_str(), 1e3 * median(times), 1e3 * times.front(), 1e3 * times.back(),
+                    1e-9 * median(flops), 1e-9 * median(rates), (csv ? 1 : 100) * share,
+                    1e-6 * static_cast<double>(memory.peak),
+                    static_cast<unsigned long long>(memory.system_requests - blocks));
+        std::printf("%s\n", ready.remark && !csv ? ready.remark().c_str() : "");
+        std::fflush(stdout);
+    }
+}
+
 }  // namespace
 }  // namespace mc
 
 int main(int argc, char** argv) {
     using namespace mc;
-    CLI::App app("Times the kernels against this machine's ceilings.", "bench");
+    CLI::App app("Times kernels, or whole steps, against this machine's ceilings.", "bench");
     tools::CommonOptions common;
-    std::string filter, openblas;
-    bool csv = false, cpu_time = false;
-    double budget = 0.2;
+    Options options;
     tools::add_common_options(app, common);
-    app.add_option("--filter", filter, "only problems whose name contains this");
-    app.add_option("--seconds", budget, "time for each problem")->capture_default_str();
-    app.add_flag("--cpu-time", cpu_time,
+    app.add_option("--filter", options.filter, "only problems whose name contains this");
+    app.add_flag("--cpu-time", options.cpu_time,
                  "count this process's CPU time, not the clock: for one thread on a busy machine");
-    app.add_flag("--csv", csv, "comma-separated values");
-    app.add_option("--openblas", openblas,
+    app.add_flag("--csv", options.csv, "comma-separated values");
+    app.add_option("--seconds", options.seconds, "time for each kernel")->capture_default_str();
+    app.add_option("--openblas", options.openblas,
                    "a libopenblas.so: the products' speed as a share of its, on as many threads "
                    "(without epilogue)");
+    const auto end_to_end =
+        app.add_flag("--end-to-end", options.end_to_end,
+                     "training steps, generation and texts instead of kernels; the peak is of "
+                     "tensors, blocks are those new from the system");
+    app.add_option("--preset", options.preset, "sizes: humanml3d, the originals', or small")
+        ->needs(end_to_end)
+        ->check(CLI::IsMember({"humanml3d", "small"}))
+        ->capture_default_str();
+    app.add_option("--steps", options.steps, "timed runs, after two that warm up")
+        ->needs(end_to_end)
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     return tools::run_program(app, argc, argv, [&] {
         const DeviceType device = tools::apply(common);
         const Ceilings ceilings = measure(device);
-        const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
-        std::optional<OpenBlas> peer;
-        if (!openblas.empty()) {
-            if (device != DeviceType::cpu) throw Error("--openblas compares on --device cpu alone");
-            peer.emplace(openblas, num_threads());
-        }
-        if (csv)
-            std::printf(
-                "name,median_us,min_us,gflops,gbs,share,of_openblas\n\"%s\",,,%.1f,%.1f,,\n",
-                ceilings.machine.c_str(), peak, copy);
-        else
-            std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n%-44s %10s %10s %9s %8s %6s%s\n",
-                        ceilings.machine.c_str(), peak, copy, "problem", "median us", "min us",
-                        "GFLOP/s", "GB/s", "share", peer ? "  of OpenBLAS" : "");
-        for (const Problem& problem : problems(device, peer ? &*peer : nullptr)) {
-            if (problem.name.find(filter) == std::string::npos) continue;
-            const Times times = times_of(problem, device, budget, cpu_time);
-            const double time = median(times.ours);
-            const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
-            const double share = problem.flop > 0 ? gflops / peak : gbs / copy;
-            std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f,"
-                            : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",
-                        problem.name.c_str(), time * 1e6, times.ours.front() * 1e6, gflops, gbs,
-                        csv ? share : 100 * share);
-            if (problem.peer)
-                std::printf(csv ? "%.3f" : "%12.0f%%", (csv ? 1 : 100) * median(times.peer) / time);
-            std::printf("\n");
-            std::fflush(stdout);
-        }
+        (options.end_to_end ? time_end_to_end : time_kernels)(options, device, ceilings);
         return 0;
     });
 }

@@ -42,6 +42,7 @@ class Kernel {
         return *this;
     }
     explicit operator bool() const { return function_ != nullptr; }
+    Function function() const { return function_; }
     const char* name() const { return name_; }
     void bind(DType dtype, DeviceType device) {  // for the error message alone
         dtype_ = dtype;

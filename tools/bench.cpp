@@ -1,6 +1,7 @@
 // Times the kernels on the project's shapes against this machine's ceilings.
 //
 //     bench [--device cuda] [--filter matmul] [--threads 2] [--csv]
+//     bench --end-to-end [--preset small] [--steps 3]     // training steps, a motion, texts
 //
 // One list of problems (problems() below); each is a name, its work in flop or bytes, and what to
 // run. Nothing is timed here that tests/kernels/ does not check. Inputs are uniform in [-1, 1]; the
@@ -14,12 +15,17 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/backend.h"
 #include "kernels/cpu/bench_ceilings.h"
 #include "kernels/cuda.h"
+#include "tensor/allocator.h"
+#include "tools/common/bench_end_to_end.h"
+#include "tools/common/bench_flops.h"
+#include "tools/common/bench_openblas.h"
 #include "tools/common/bench_problem.h"
 #include "tools/common/cli.h"
 
@@ -28,10 +34,11 @@ namespace {
 
 using Problem = BenchProblem;
 
-// The list, and where it runs.
+// The list, where it runs, and whom the products are compared with.
 struct Problems {
     DeviceType device;
     std::vector<Problem> list = {};
+    const OpenBlas* peer = nullptr;
 
     const KernelTable<float>& table() const { return backend(device).f32; }
     Tensor random(int64_t n) const { return random_bench_tensor(device, n); }
@@ -71,6 +78,7 @@ void add_matmul(Problems& p, int64_t m, int64_t n, int64_t k, bool trans_a, bool
                           (void)a, (void)b, (void)c, (void)bias;
                           k.matmul(context, args);
                       }});
+    if (p.peer) p.list.back().peer = [=, peer = p.peer] { peer->matmul(args); };
 }
 
 void add_conv(Problems& p, const ConvShape& s) {
@@ -140,8 +148,9 @@ void add_attention(Problems& p, int64_t batch, int64_t heads, int64_t length, in
                       }});
 }
 
-std::vector<Problem> problems(DeviceType device) {
+std::vector<Problem> problems(DeviceType device, const OpenBlas* peer) {
     Problems p{device};
+    p.peer = peer;
     for (int64_t m : {1, 8, 49, 392, 3136}) {
         add_matmul(p, m, 384, 384, false, true);
         add_matmul(p, m, 1024, 384, false, true, true);
@@ -189,8 +198,16 @@ double now(bool cpu_time) {
 }
 
 // Seconds a call, one entry a repetition, sorted.
-std::vector<double> times_of(const Problem& problem, DeviceType device, double budget,
-                             bool cpu_time) {
+struct Times {
+    std::vector<double> ours, peer;
+};
+
+double median(const std::vector<double>& sorted) {
+    return sorted[sorted.size() / 2];
+}
+
+// A peer's repetitions alternate with ours, so that both meet the same machine.
+Times times_of(const Problem& problem, DeviceType device, double budget, bool cpu_time) {
     Context& context = default_context(device);
     const auto repeat = [&](int calls) {
         const double start = now(cpu_time);
@@ -202,13 +219,20 @@ std::vector<double> times_of(const Problem& problem, DeviceType device, double b
     int calls = 1;
     if (device != DeviceType::cpu)
         calls = static_cast<int>(std::clamp(4e-3 / repeat(3), 1.0, 1000.0));
-    std::vector<double> times;
+    if (problem.peer) problem.peer();
+    Times times;
     double total = 0;
-    while (times.size() < 5 || (total < budget && times.size() < 1000)) {
-        times.push_back(repeat(calls));
-        total += times.back() * calls;
+    while (times.ours.size() < 5 || (total < budget && times.ours.size() < 1000)) {
+        times.ours.push_back(repeat(calls));
+        total += times.ours.back() * calls;
+        if (!problem.peer) continue;
+        const double start = now(cpu_time);
+        problem.peer();
+        times.peer.push_back(now(cpu_time) - start);
+        total += times.peer.back();
     }
-    std::sort(times.begin(), times.end());
+    std::sort(times.ours.begin(), times.ours.end());
+    std::sort(times.peer.begin(), times.peer.end());
     return times;
 }
 
@@ -233,9 +257,97 @@ Ceilings measure(DeviceType device) {
                                                        bytes);
                        }};
     const auto fastest = [&](const Problem& problem) {
-        return times_of(problem, device, 0.2, false).front();
+        return times_of(problem, device, 0.2, false).ours.front();
     };
     return {cuda_description(), p.list[0].flop / fastest(p.list[0]), copy.bytes / fastest(copy)};
+}
+
+struct Options {
+    std::string filter, openblas, preset = "humanml3d";
+    bool csv = false, cpu_time = false, end_to_end = false;
+    double seconds = 0.2;
+    int64_t steps = 3;
+};
+
+void print_machine(const Options& options, const Ceilings& ceilings, const char* csv_columns) {
+    const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
+    if (options.csv)
+        std::printf("%s\n", csv_columns);
+    else
+        std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n", ceilings.machine.c_str(), peak, copy);
+}
+
+void time_kernels(const Options& options, DeviceType device, const Ceilings& ceilings) {
+    const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
+    const bool csv = options.csv;
+    std::optional<OpenBlas> peer;
+    if (!options.openblas.empty()) {
+        if (device != DeviceType::cpu) throw Error("--openblas compares on --device cpu alone");
+        peer.emplace(options.openblas, num_threads());
+    }
+    print_machine(options, ceilings, "name,median_us,min_us,gflops,gbs,share,of_openblas");
+    if (csv)
+        std::printf("\"%s\",,,%.1f,%.1f,,\n", ceilings.machine.c_str(), peak, copy);
+    else
+        std::printf("%-44s %10s %10s %9s %8s %6s%s\n", "problem", "median us", "min us", "GFLOP/s",
+                    "GB/s", "share", peer ? "  of OpenBLAS" : "");
+    for (const Problem& problem : problems(device, peer ? &*peer : nullptr)) {
+        if (problem.name.find(options.filter) == std::string::npos) continue;
+        const Times times = times_of(problem, device, options.seconds, options.cpu_time);
+        const double time = median(times.ours);
+        const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
+        const double share = problem.flop > 0 ? gflops / peak : gbs / copy;
+        std::printf(
+            csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f," : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",
+            problem.name.c_str(), time * 1e6, times.ours.front() * 1e6, gflops, gbs,
+            csv ? share : 100 * share);
+        if (problem.peer)
+            std::printf(csv ? "%.3f" : "%12.0f%%", (csv ? 1 : 100) * median(times.peer) / time);
+        std::printf("\n");
+        std::fflush(stdout);
+    }
+}
+
+void time_end_to_end(const Options& options, DeviceType device, const Ceilings& ceilings) {
+    const bool csv = options.csv;
+    print_machine(options, ceilings,
+                  "name,median_ms,min_ms,max_ms,gflop,gflops,share,peak_mb,new_blocks");
+    if (csv)
+        std::printf("\"%s\",,,,,%.1f,,,\n", ceilings.machine.c_str(), ceilings.flops * 1e-9);
+    else
+        std::printf("%-36s %10s %10s %10s %9s %8s %6s %8s %6s\n", "end to end", "median ms",
+                    "min ms", "max ms", "GFLOP", "GFLOP/s", "share", "peak MB", "blocks");
+    for (const EndToEndCase& one : end_to_end_cases(options.preset, device)) {
+        if (one.name.find(options.filter) == std::string::npos) continue;
+        empty_cache(device);
+        reset_peak(device);
+        const EndToEndCase::Ready ready = one.make();
+        const FlopCounter counter(device);
+        ready.run();
+        ready.run();  // gradients and moments exist now, the caches are filled
+        const uint64_t blocks = allocator_stats(device).system_requests;
+        std::vector<double> times, flops, rates;
+        for (int64_t i = 0; i < options.steps; ++i) {
+            const double before = counter.flop(), start = now(options.cpu_time);
+            ready.run();
+            if (device != DeviceType::cpu) wait(device);
+            times.push_back(now(options.cpu_time) - start);
+            flops.push_back(counter.flop() - before);
+            rates.push_back(flops.back() / times.back());
+        }
+        for (std::vector<double>* values : {&times, &flops, &rates})
+            std::sort(values->begin(), values->end());
+        const AllocatorStats memory = allocator_stats(device);
+        const double share = median(rates) / ceilings.flops;
+        std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.3f,%.1f,%.3f,%.1f,%llu"
+                        : "%-36s %10.1f %10.1f %10.1f %9.1f %8.1f %5.0f%% %8.0f %6llu",
+                    one.name.c_str(), 1e3 * median(times), 1e3 * times.front(), 1e3 * times.back(),
+                    1e-9 * median(flops), 1e-9 * median(rates), (csv ? 1 : 100) * share,
+                    1e-6 * static_cast<double>(memory.peak),
+                    static_cast<unsigned long long>(memory.system_requests - blocks));
+        std::printf("%s\n", ready.remark && !csv ? ready.remark().c_str() : "");
+        std::fflush(stdout);
+    }
 }
 
 }  // namespace
@@ -243,40 +355,34 @@ Ceilings measure(DeviceType device) {
 
 int main(int argc, char** argv) {
     using namespace mc;
-    CLI::App app("Times the kernels against this machine's ceilings.", "bench");
+    CLI::App app("Times kernels, or whole steps, against this machine's ceilings.", "bench");
     tools::CommonOptions common;
-    std::string filter;
-    bool csv = false, cpu_time = false;
-    double budget = 0.2;
+    Options options;
     tools::add_common_options(app, common);
-    app.add_option("--filter", filter, "only problems whose name contains this");
-    app.add_option("--seconds", budget, "time for each problem")->capture_default_str();
-    app.add_flag("--cpu-time", cpu_time,
+    app.add_option("--filter", options.filter, "only problems whose name contains this");
+    app.add_flag("--cpu-time", options.cpu_time,
                  "count this process's CPU time, not the clock: for one thread on a busy machine");
-    app.add_flag("--csv", csv, "comma-separated values");
+    app.add_flag("--csv", options.csv, "comma-separated values");
+    app.add_option("--seconds", options.seconds, "time for each kernel")->capture_default_str();
+    app.add_option("--openblas", options.openblas,
+                   "a libopenblas.so: the products' speed as a share of its, on as many threads "
+                   "(without epilogue)");
+    const auto end_to_end =
+        app.add_flag("--end-to-end", options.end_to_end,
+                     "training steps, generation and texts instead of kernels; the peak is of "
+                     "tensors, blocks are those new from the system");
+    app.add_option("--preset", options.preset, "sizes: humanml3d, the originals', or small")
+        ->needs(end_to_end)
+        ->check(CLI::IsMember({"humanml3d", "small"}))
+        ->capture_default_str();
+    app.add_option("--steps", options.steps, "timed runs, after two that warm up")
+        ->needs(end_to_end)
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     return tools::run_program(app, argc, argv, [&] {
         const DeviceType device = tools::apply(common);
         const Ceilings ceilings = measure(device);
-        const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
-        if (csv)
-            std::printf("name,median_us,min_us,gflops,gbs,share\n\"%s\",,,%.1f,%.1f,\n",
-                        ceilings.machine.c_str(), peak, copy);
-        else
-            std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n%-44s %10s %10s %9s %8s %6s\n",
-                        ceilings.machine.c_str(), peak, copy, "problem", "median us", "min us",
-                        "GFLOP/s", "GB/s", "share");
-        for (const Problem& problem : problems(device)) {
-            if (problem.name.find(filter) == std::string::npos) continue;
-            const std::vector<double> times = times_of(problem, device, budget, cpu_time);
-            const double median = times[times.size() / 2], minimum = times.front();
-            const double gflops = problem.flop / median * 1e-9, gbs = problem.bytes / median * 1e-9;
-            const double share = problem.flop > 0 ? gflops / peak : gbs / copy;
-            std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f\n"
-                            : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%\n",
-                        problem.name.c_str(), median * 1e6, minimum * 1e6, gflops, gbs,
-                        csv ? share : 100 * share);
-            std::fflush(stdout);
-        }
+        (options.end_to_end ? time_end_to_end : time_kernels)(options, device, ceilings);
         return 0;
     });
 }

@@ -19,6 +19,23 @@ moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip:
 
 }  // namespace
 
+std::map<std::string, Var> moclip_objective(const MoClipStageOptions& options,
+                                            const moclip::MoClip& student, const Var& zm,
+                                            const Var& zs, const Tensor& zt) {
+    std::map<std::string, Var> terms{{"contrastive", student.similarity_loss(zm, zs)}};
+    Var total = terms.at("contrastive");
+    if (options.align) {
+        const Var alignment = terms["alignment"] = moclip::alignment_loss(zm, zs);
+        total = total + alignment;
+    }
+    if (zt.defined()) {
+        const Var distill = terms["distill"] = moclip::distill_loss(zs, zt, options.reduction);
+        total = total + scale(distill, options.lambda);
+    }
+    terms["loss"] = total;
+    return terms;
+}
+
 MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& text_weights,
                          const std::string& vocabulary)
     : options_(options),
@@ -134,19 +151,11 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
     const Var zm = l2_normalize(student_.motion(batch.joints, batch.lengths, {true, &generator}));
     const Var zs = l2_normalize(step < switch_step_ ? Var(frozen_text(captions, batch.ids))
                                                     : student_.text(batch.ids));
-    std::map<std::string, Var> terms{{"contrastive", student_.similarity_loss(zm, zs)}};
-    Var total = terms.at("contrastive");
-    if (options_.align) {
-        const Var alignment = terms["alignment"] = moclip::alignment_loss(zm, zs);
-        total = total + alignment;
-    }
-    if (options_.tether && step >= switch_step_) {
-        const Tensor zt = l2_normalize(teacher_(batch.ids)).value();
-        const Var distill = terms["distill"] = moclip::distill_loss(zs, zt, options_.reduction);
-        total = total + scale(distill, options_.lambda);
-    }
-    terms["loss"] = total;
-    tape.backward(total);
+    const bool tethered = options_.tether && step >= switch_step_;
+    const std::map<std::string, Var> terms =
+        moclip_objective(options_, student_, zm, zs,
+                         tethered ? l2_normalize(teacher_(batch.ids)).value() : Tensor());
+    tape.backward(terms.at("loss"));
     Metrics metrics;  // read when all the step's work is on its way to the device
     for (const auto& [name, term] : terms) metrics[name] = term.value().item<float>();
     return metrics;

@@ -38,6 +38,12 @@ struct MoClipStageOptions {
     DeviceType device = DeviceType::cpu;
 };
 
+// The objective by its terms, "loss" their weighted sum: of motions zm and texts zs (N, E), of unit
+// length, and with a tether of the frozen tower's zt (undefined: none).
+std::map<std::string, Var> moclip_objective(const MoClipStageOptions& options,
+                                            const moclip::MoClip& student, const Var& zm,
+                                            const Var& zs, const Tensor& zt);
+
 class MoClipStage : public Stage {
   public:
     MoClipStage(const MoClipStageOptions& options, const std::string& text_weights,

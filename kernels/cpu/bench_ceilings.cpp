@@ -41,6 +41,7 @@ HWY_AFTER_NAMESPACE();
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "kernels/cpu/thread_pool.h"
@@ -80,21 +81,27 @@ double measure_fma_f32(Context& context) {
 }
 
 double measure_copy(Context& context) {
-    constexpr size_t kBytes = size_t{64} << 20;
+    // Slice after slice of arrays that no cache holds, each slice's best of several rounds: a slice
+    // takes well below a millisecond, so that on a busy machine some go undisturbed.
+    constexpr size_t kBytes = size_t{64} << 20, kSlice = size_t{2} << 20;
+    constexpr int kRounds = 20;
     std::vector<char> from(kBytes, 1), to(kBytes, 2);
     const int64_t threads = context.pool->size();
-    const size_t part = kBytes / static_cast<size_t>(threads);
-    double best = 0;
-    for (int trial = 0; trial < 5; ++trial) {
-        const double start = now();
-        context.pool->for_chunks(threads, [&](int64_t i) {
-            std::memcpy(to.data() + static_cast<size_t>(i) * part,
-                        from.data() + static_cast<size_t>(i) * part, part);
-        });
-        best = std::max(
-            best, 2.0 * static_cast<double>(part) * static_cast<double>(threads) / (now() - start));
-    }
-    return best;
+    const size_t part = kSlice / static_cast<size_t>(threads);
+    std::vector<double> best(kBytes / kSlice, std::numeric_limits<double>::infinity());
+    for (int round = 0; round < kRounds; ++round)
+        for (size_t slice = 0; slice < best.size(); ++slice) {
+            const double start = now();
+            context.pool->for_chunks(threads, [&](int64_t i) {
+                const size_t at = slice * kSlice + static_cast<size_t>(i) * part;
+                std::memcpy(to.data() + at, from.data() + at, part);
+            });
+            best[slice] = std::min(best[slice], now() - start);
+        }
+    double total = 0;
+    for (double time : best) total += time;
+    return 2.0 * static_cast<double>(part) * static_cast<double>(threads) *
+           static_cast<double>(best.size()) / total;
 }
 
 const char* target_name() {

@@ -1,0 +1,308 @@
+#include "tools/common/bench_end_to_end.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <utility>
+
+#include "models/config_json.h"
+#include "models/momask/generator.h"
+#include "train/loop.h"
+#include "train/moclip_stage.h"
+#include "train/presets.h"
+#include "train/text_stage.h"
+
+namespace mc {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t kTokens = momask::MoMaskGenerator::kMaxTokens;  // 196 frames
+constexpr int64_t kFrames = 4 * kTokens, kPromptTokens = 10;
+
+Json settings(const std::vector<train::Preset>& presets, const std::string& preset) {
+    return train::resolve_config(presets, preset);
+}
+
+// A model and its loss on data that stay the same.
+template <class Model>
+class MadeUpStage : public train::Stage {
+  public:
+    using Loss = std::function<Var(Model&, const nn::Pass&, UniformSource&)>;
+    MadeUpStage(std::unique_ptr<Model> model, Loss loss)
+        : model_(std::move(model)), loss_(std::move(loss)) {}
+    std::string name() const override { return "made up"; }
+    Model& model() override { return *model_; }
+    train::Metrics step(int64_t, Generator& generator) override {
+        Tape tape;
+        Tape::Recording recording(tape);
+        GeneratorSource draws(generator);
+        const Var loss = loss_(*model_, {true, &generator}, draws);
+        tape.backward(loss);
+        return {{"loss", loss.value().template item<float>()}};
+    }
+    train::Metrics validate() override { return {}; }
+
+  private:
+    std::unique_ptr<Model> model_;
+    Loss loss_;
+};
+
+// Steps of a stage as run_loop takes them.
+EndToEndCase::Ready training(std::shared_ptr<train::Stage> stage) {
+    auto optimizer = std::make_shared<train::AdamW>(train::AdamWOptions{});
+    optimizer->add(stage->model().parameters());
+    return {[stage, optimizer, step = int64_t{0}]() mutable {
+                Generator generator(1, static_cast<uint64_t>(step) << 32);
+                stage->step(step++, generator);
+                const double norm = optimizer->gradient_norm();
+                optimizer->step(1e-4, train::clip_factor(norm, 1));
+            },
+            nullptr};
+}
+
+template <class Model, class Loss>
+EndToEndCase::Ready training(std::unique_ptr<Model> model, DeviceType device, Loss loss) {
+    model->to(device);
+    return training(std::make_shared<MadeUpStage<Model>>(std::move(model), std::move(loss)));
+}
+
+Tensor random_ids(Generator& generator, const Shape& shape, int64_t below) {
+    const Tensor ids = Tensor::empty(shape, DType::i64);
+    for (int64_t i = 0; i < ids.numel(); ++i)
+        ids.data<int64_t>()[i] = generator.below(static_cast<uint32_t>(below));
+    return ids;
+}
+
+// (rows, context): start, kPromptTokens ids, end, zeros.
+Tensor prompts(Generator& generator, int64_t rows, const clip::TextConfig& text) {
+    const Tensor inner = random_ids(generator, {rows, kPromptTokens}, text.vocab - 2);
+    const Tensor ids = Tensor::zeros({rows, text.context}, DType::i64);
+    for (int64_t r = 0; r < rows; ++r) {
+        int64_t* row = ids.data<int64_t>() + r * text.context;
+        *row++ = text.vocab - 2;
+        for (int64_t i = 0; i < kPromptTokens; ++i)
+            *row++ = inner.data<int64_t>()[r * kPromptTokens + i];
+        *row = text.vocab - 1;
+    }
+    return ids;
+}
+
+// 49,408 ids as CLIP's vocabulary has, of merges that are every pair of bytes.
+clip::Tokenizer made_up_tokenizer(size_t merges) {
+    std::string text = "#version: made up\n";
+    for (size_t i = 0; i < merges; ++i)
+        text += clip::symbol_of_id(static_cast<int>(i / 256)) + " " +
+                clip::symbol_of_id(static_cast<int>(i % 256)) + "\n";
+    return clip::Tokenizer::from_memory(text, "made-up vocabulary");
+}
+
+// Sentences of five words of two letters, two ids each.
+train::TextTeacher made_up_teacher(int64_t sentences) {
+    train::TextTeacher teacher;
+    teacher.width = 384;  // of all-MiniLM-L6-v2
+    Generator generator(3);
+    for (int64_t s = 0; s < sentences; ++s) {
+        std::string sentence;
+        for (int64_t i = 0; i < kPromptTokens / 2; ++i) {
+            if (i) sentence += ' ';
+            sentence += static_cast<char>('a' + generator.below(26));
+            sentence += static_cast<char>('a' + generator.below(26));
+        }
+        teacher.sentences.push_back(sentence);
+        teacher.scales.push_back(1.0f / 1024);
+        for (int64_t e = 0; e < teacher.width; ++e)
+            teacher.values.push_back(static_cast<int8_t>(generator.below(255)) - 127);
+    }
+    return teacher;
+}
+
+EndToEndCase::Ready vq_step(const Json& config, DeviceType device) {
+    const train::VqStageOptions options = train::vq_stage_options(config, "");
+    Generator init(1);
+    Generator data(2);
+    const Var motion(
+        data.normal({options.batch, options.window, options.model.net.dim_pose}, 0, 1).to(device));
+    return training(std::make_unique<vq::RvqVae>(options.model, &init), device,
+                    [motion](vq::RvqVae& model, const nn::Pass& pass, UniformSource& draws) {
+                        return model.loss(model.train(motion, pass, draws), motion);
+                    });
+}
+
+EndToEndCase::Ready masked_step(const train::TokenStageOptions& o, DeviceType device) {
+    Generator init(1), data(2);
+    const Tensor ids = random_ids(data, {o.batch, kTokens}, o.model.num_tokens),
+                 cond = data.normal({o.batch, o.model.clip_dim}, 0, 1);
+    const std::vector<int64_t> lengths(static_cast<size_t>(o.batch), kTokens);
+    return training(
+        std::make_unique<momask::MaskTransformer>(o.model, &init), device,
+        [=](momask::MaskTransformer& model, const nn::Pass& pass, UniformSource& draws) {
+            return model.train_step(ids, lengths, cond, pass, draws).loss;
+        });
+}
+
+EndToEndCase::Ready residual_step(const train::TokenStageOptions& o, DeviceType device) {
+    Generator init(1), data(2);
+    const Tensor ids = random_ids(data, {o.batch, kTokens, o.model.num_quantizers},
+                                  o.model.num_tokens),
+                 cond = data.normal({o.batch, o.model.clip_dim}, 0, 1);
+    const std::vector<int64_t> lengths(static_cast<size_t>(o.batch), kTokens);
+    return training(
+        std::make_unique<momask::ResidualTransformer>(o.model, &init), device,
+        [=](momask::ResidualTransformer& model, const nn::Pass& pass, UniformSource& draws) {
+            return model.train_step(ids, lengths, cond, pass, draws).loss;
+        });
+}
+
+EndToEndCase::Ready length_step(int64_t batch, int64_t width, DeviceType device) {
+    Generator init(1), data(2);
+    const Tensor cond = data.normal({batch, width}, 0, 1),
+                 labels = random_ids(data, {batch}, train::LengthStage::kClasses);
+    return training(
+        std::make_unique<momask::LengthEstimator>(width, train::LengthStage::kClasses, &init),
+        device, [=](momask::LengthEstimator& model, const nn::Pass& pass, UniformSource&) {
+            return cross_entropy(model.logits(cond, pass), labels);
+        });
+}
+
+// MoCLIP's second phase, whose text tower learns too, tethered to a frozen one.
+EndToEndCase::Ready moclip_step(const train::MoClipStageOptions& options,
+                                const clip::TextConfig& text, int64_t batch, DeviceType device) {
+    Generator init(1), data(2);
+    moclip::MoClipConfig config{text, options.motion, options.matrix_scale};
+    config.motion.output_dim = text.embed_dim;
+    const auto teacher = std::make_shared<clip::TextTransformer>(text, &init);
+    teacher->set_requires_grad(false);
+    teacher->to(device);
+    constexpr int64_t kJoints = 22;
+    const Tensor joints = data.normal({batch, kFrames, kJoints, 3}, 0, 1),
+                 ids = prompts(data, batch, text);
+    const std::vector<int64_t> lengths(static_cast<size_t>(batch), kFrames);
+    return training(std::make_unique<moclip::MoClip>(config, &init), device,
+                    [=](moclip::MoClip& model, const nn::Pass& pass, UniformSource&) {
+                        const Var zm = l2_normalize(model.motion(joints, lengths, pass));
+                        const Var zs = l2_normalize(model.text(ids));
+                        const Tensor zt = l2_normalize((*teacher)(ids)).value();
+                        return train::moclip_objective(options, model, zm, zs, zt).at("loss");
+                    });
+}
+
+// The stage `text` itself: its teacher may be in memory.
+EndToEndCase::Ready text_step(const Json& config, int64_t vocab, DeviceType device) {
+    const auto teacher = std::make_shared<train::TextTeacher>(
+        made_up_teacher(2 * config.at("batch").get<int64_t>()));
+    EndToEndCase::Ready ready = training(std::make_shared<train::TextStage>(
+        config, *teacher, made_up_tokenizer(static_cast<size_t>(vocab - 514)), device));
+    return {[teacher, run = ready.run] { run(); }, nullptr};
+}
+
+// A prompt's embedding that costs nothing, for generation without its text.
+class FixedText : public TextEncoder {
+  public:
+    explicit FixedText(int64_t width) : embedding_(Generator(5).normal({1, width}, 0, 1)) {}
+    void to(DeviceType) override {}
+    int64_t width() const override { return embedding_.size(1); }
+    Tensor encode(const std::vector<std::string>& prompts) override {
+        return embedding_.expand({static_cast<int64_t>(prompts.size()), width()}).contiguous();
+    }
+    int64_t word_width() const override { return width(); }
+    Tensor words(const std::vector<std::string>& prompts) override {
+        return encode(prompts).unsqueeze(1);
+    }
+    const std::vector<std::string>& warnings() const override { return none_; }
+
+  private:
+    Tensor embedding_;
+    std::vector<std::string> none_;
+};
+
+EndToEndCase::Ready generation(const vq::RvqConfig& tokenizer,
+                               const momask::TransformerConfig& masked,
+                               const momask::TransformerConfig& residual, DeviceType device) {
+    Generator init(1);
+    momask::Parts parts;
+    parts.text = std::make_shared<FixedText>(masked.clip_dim);
+    parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, &init);
+    parts.masked = std::make_unique<momask::MaskTransformer>(masked, &init);
+    parts.residual = std::make_unique<momask::ResidualTransformer>(residual, &init);
+    parts.normalisation.mean.assign(static_cast<size_t>(tokenizer.net.dim_pose), 0);
+    parts.normalisation.std.assign(static_cast<size_t>(tokenizer.net.dim_pose), 1);
+    const auto generator = std::make_shared<momask::MoMaskGenerator>(std::move(parts));
+    generator->to(device);
+    return {[generator] {
+                generator->generate({{"", kFrames}}, {});
+            },
+            [generator] {
+                std::string remark;
+                for (const auto& [stage, seconds] : generator->stage_seconds())
+                    if (stage != "text" && stage != "length")
+                        remark += fmt::format("  {} {:.0f} ms", stage, 1e3 * seconds);
+                return remark;
+            }};
+}
+
+EndToEndCase::Ready encoding(const clip::TextConfig& text, int64_t rows, DeviceType device) {
+    Generator init(1), data(2);
+    const auto model = std::make_shared<clip::TextTransformer>(text, &init);
+    model->to(device);
+    const Tensor ids = prompts(data, rows, text);
+    return {[model, ids] {
+                const Tape::Pause no_tape;
+                (*model)(ids).value().cpu();
+            },
+            nullptr};
+}
+
+}  // namespace
+
+std::vector<EndToEndCase> end_to_end_cases(const std::string& preset, DeviceType device) {
+    const Json vq = settings(train::vq_presets(), preset);
+    const bool small = preset == "small";
+    const auto vq_options = train::vq_stage_options(vq, "");
+    const auto masked = train::token_stage_options(settings(train::masked_presets(), preset), "");
+    auto residual = train::token_stage_options(settings(train::residual_presets(), preset), "");
+    residual.model.num_quantizers = vq_options.model.quantizer.num_quantizers;
+    const Json text = settings(train::text_presets(), small ? "small" : "clip");
+    const auto text_of = [](const Json& config, int64_t vocab) {
+        Json model = config.at("model");
+        model["vocab"] = vocab;
+        return text_config(model, "the text configuration");
+    };
+    constexpr int64_t kClipVocab = 49408, kSmallVocab = 4096;
+    const int64_t vocab = small ? kSmallVocab : kClipVocab;
+    const clip::TextConfig tower = text_of(text, vocab);
+
+    std::vector<EndToEndCase> cases;
+    const auto add = [&](const std::string& name, std::function<EndToEndCase::Ready()> make) {
+        cases.push_back({name, std::move(make)});
+    };
+    add(fmt::format("train vq {}x{} frames", vq_options.batch, vq_options.window),
+        [=] { return vq_step(vq, device); });
+    add(fmt::format("train masked {}x{} tokens", masked.batch, kTokens),
+        [=] { return masked_step(masked, device); });
+    add(fmt::format("train residual {}x{} tokens", residual.batch, kTokens),
+        [=] { return residual_step(residual, device); });
+    add(fmt::format("train length {} texts", masked.batch),
+        [=] { return length_step(masked.batch, masked.model.clip_dim, device); });
+    const auto add_moclip = [&](const std::string& size, const clip::TextConfig& with) {
+        Json config = settings(train::moclip_presets(), size);
+        config["mode"] = "paper";
+        const auto options = train::moclip_stage_options(config, "");
+        const bool fits = size == "small" || device != DeviceType::cpu;
+        const int64_t batch = fits ? options.batch : 8;
+        add(fmt::format("train moclip {} {}x{} frames", size, batch, kFrames),
+            [=] { return moclip_step(options, with, batch, device); });
+    };
+    add_moclip("small", text_of(settings(train::text_presets(), "small"), kSmallVocab));
+    if (!small) add_moclip(preset, tower);
+    add(fmt::format("train text {} sentences", text.at("batch").get<int64_t>()),
+        [=] { return text_step(text, vocab, device); });
+    add(fmt::format("generate {} frames", kFrames),
+        [=] { return generation(vq_options.model, masked.model, residual.model, device); });
+    for (const int64_t rows : {1, 64})
+        add(fmt::format("encode {}x{} tokens", rows, kPromptTokens),
+            [=] { return encoding(tower, rows, device); });
+    return cases;
+}
+
+}  // namespace mc

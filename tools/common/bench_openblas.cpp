@@ -1,0 +1,33 @@
+#include "tools/common/bench_openblas.h"
+
+#include <dlfcn.h>
+
+#include "kernels/error.h"
+
+namespace mc {
+
+OpenBlas::OpenBlas(const std::string& library, int threads) {
+    void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!handle)
+        throw Error(std::string("--openblas: ") + dlerror() +
+                    "; Debian's is libopenblas.so.0 of the package libopenblas0-pthread");
+    sgemm_ = reinterpret_cast<Sgemm>(dlsym(handle, "cblas_sgemm"));
+    const auto set_threads =
+        reinterpret_cast<void (*)(int)>(dlsym(handle, "openblas_set_num_threads"));
+    if (!sgemm_ || !set_threads)
+        throw Error("--openblas: " + library +
+                    " lacks cblas_sgemm or openblas_set_num_threads; name an OpenBLAS");
+    set_threads(threads);
+}
+
+void OpenBlas::matmul(const MatmulArgs<float>& args) const {
+    constexpr int kRowMajor = 101, kNoTrans = 111, kTrans = 112;
+    const auto i = [](int64_t n) { return static_cast<int>(n); };
+    for (int64_t p = 0; p < args.batch; ++p)
+        sgemm_(kRowMajor, args.trans_a ? kTrans : kNoTrans, args.trans_b ? kTrans : kNoTrans,
+               i(args.m), i(args.n), i(args.k), args.alpha, args.a + p * args.stride_a, i(args.lda),
+               args.b + p * args.stride_b, i(args.ldb), args.accumulate ? 1 : 0,
+               args.c + p * args.stride_c, i(args.ldc));
+}
+
+}  // namespace mc

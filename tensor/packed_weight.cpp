@@ -1,5 +1,6 @@
 #include "tensor/packed_weight.h"
 
+#include <algorithm>
 #include <mutex>
 
 namespace mc {

@@ -6,14 +6,16 @@
 // run. Nothing is timed here that tests/kernels/ does not check. Inputs are uniform in [-1, 1]; the
 // caches are warm, but for the memory-bound kernels (common/bench_memory.cpp), whose arrays fit in
 // none. Reported: median and minimum of the repetitions, rate, share of the ceiling: on the CPU
-// that of FMAs in registers and of memcpy, for the number of threads; on a GPU that of a large
-// matrix product and of a large copy. There a repetition is as many calls, one after the other, as
-// take some milliseconds, and then a wait: small problems show what a launch costs.
+// that of FMAs in registers (f32's, or bf16's where a problem says so) and of memcpy, for the
+// number of threads; on a GPU that of a large matrix product and of a large copy. There a
+// repetition is as many calls, one after the other, as take some milliseconds, and then a wait:
+// small problems show what a launch costs.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,7 +40,7 @@ struct Problems {
 };
 
 void add_matmul(Problems& p, int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b,
-                bool gelu = false, int64_t batch = 1) {
+                bool gelu = false, int64_t batch = 1, std::optional<DType> packed = std::nullopt) {
     const Tensor a = p.random(batch * m * k), b = p.random(batch * k * n),
                  c = p.random(batch * m * n), bias = p.random(n);
     MatmulArgs<float> args;
@@ -65,12 +67,21 @@ void add_matmul(Problems& p, int64_t m, int64_t n, int64_t k, bool trans_a, bool
                        std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
     if (batch > 1) name += " batch " + std::to_string(batch);
     if (gelu) name += " bias gelu";
+    Tensor packed_b;
+    if (packed) {
+        packed_b = Tensor::empty({packed_elements(k, n)}, *packed);
+        p.table().pack_b(default_context(p.device), packed_b.raw_ptr(), *packed, args.b, args.ldb,
+                         trans_b, k, n);
+        args.packed_b = {packed_b.raw_ptr(), *packed};
+        name += std::string(" packed ") + name_of(*packed);
+    }
     p.list.push_back({name, 2.0 * static_cast<double>(batch * m * n * k),
                       4.0 * static_cast<double>(batch * (m * k + k * n + m * n)),
                       [=, &k = p.table()](Context& context) {
-                          (void)a, (void)b, (void)c, (void)bias;
+                          (void)a, (void)b, (void)c, (void)bias, (void)packed_b;
                           k.matmul(context, args);
-                      }});
+                      },
+                      packed == DType::bf16});
 }
 
 void add_conv(Problems& p, const ConvShape& s) {
@@ -153,6 +164,15 @@ std::vector<Problem> problems(DeviceType device) {
     add_matmul(p, 1024, 384, 3136, true, false);
     add_matmul(p, 3136, 512, 512, false, true);
     add_matmul(p, 1024, 1024, 1024, false, false);
+    if (p.table().pack_b)  // a weight packed once, as in generation
+        for (DType dtype : {DType::f32, DType::bf16}) {
+            for (int64_t m : {1, 49, 98, 392}) {
+                add_matmul(p, m, 384, 384, false, true, false, 1, dtype);
+                add_matmul(p, m, 1024, 384, false, true, true, 1, dtype);
+                add_matmul(p, m, 384, 1024, false, true, false, 1, dtype);
+            }
+            add_matmul(p, 1024, 1024, 1024, false, true, false, 1, dtype);
+        }
     add_matmul(p, 49, 49, 64, false, true, false, 384);
     add_matmul(p, 49, 64, 49, false, false, false, 384);
     add_conv(p, {64, 64, 256, 256, 3, 1, 9, 9});
@@ -214,14 +234,14 @@ std::vector<double> times_of(const Problem& problem, DeviceType device, double b
 
 struct Ceilings {
     std::string machine;
-    double flops, bytes_per_second;
+    double flops, bf16_flops, bytes_per_second;
 };
 
 Ceilings measure(DeviceType device) {
     if (device == DeviceType::cpu) {
         Context& context = default_context(device);
         return {std::to_string(num_threads()) + " thread(s), " + target_name(),
-                measure_fma_f32(context), measure_copy(context)};
+                measure_fma_f32(context), measure_fma_bf16(context), measure_copy(context)};
     }
     Problems p{device};
     add_matmul(p, 8192, 8192, 8192, false, true);
@@ -235,7 +255,8 @@ Ceilings measure(DeviceType device) {
     const auto fastest = [&](const Problem& problem) {
         return times_of(problem, device, 0.2, false).front();
     };
-    return {cuda_description(), p.list[0].flop / fastest(p.list[0]), copy.bytes / fastest(copy)};
+    const double flops = p.list[0].flop / fastest(p.list[0]);
+    return {cuda_description(), flops, flops, copy.bytes / fastest(copy)};
 }
 
 }  // namespace
@@ -257,20 +278,23 @@ int main(int argc, char** argv) {
     return tools::run_program(app, argc, argv, [&] {
         const DeviceType device = tools::apply(common);
         const Ceilings ceilings = measure(device);
-        const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
+        const double peak = ceilings.flops * 1e-9, bf16_peak = ceilings.bf16_flops * 1e-9,
+                     copy = ceilings.bytes_per_second * 1e-9;
         if (csv)
             std::printf("name,median_us,min_us,gflops,gbs,share\n\"%s\",,,%.1f,%.1f,\n",
                         ceilings.machine.c_str(), peak, copy);
         else
-            std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n%-44s %10s %10s %9s %8s %6s\n",
-                        ceilings.machine.c_str(), peak, copy, "problem", "median us", "min us",
-                        "GFLOP/s", "GB/s", "share");
+            std::printf(
+                "%s: %.1f GFLOP/s f32, %.1f bf16, %.1f GB/s copy\n%-44s %10s %10s %9s %8s %6s\n",
+                ceilings.machine.c_str(), peak, bf16_peak, copy, "problem", "median us", "min us",
+                "GFLOP/s", "GB/s", "share");
         for (const Problem& problem : problems(device)) {
             if (problem.name.find(filter) == std::string::npos) continue;
             const std::vector<double> times = times_of(problem, device, budget, cpu_time);
             const double median = times[times.size() / 2], minimum = times.front();
             const double gflops = problem.flop / median * 1e-9, gbs = problem.bytes / median * 1e-9;
-            const double share = problem.flop > 0 ? gflops / peak : gbs / copy;
+            const double share =
+                problem.flop > 0 ? gflops / (problem.bf16 ? bf16_peak : peak) : gbs / copy;
             std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f\n"
                             : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%\n",
                         problem.name.c_str(), median * 1e6, minimum * 1e6, gflops, gbs,

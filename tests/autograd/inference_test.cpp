@@ -12,10 +12,6 @@ Tensor uniform(const Shape& shape, uint64_t seed) {
     return random(shape, seed).to(DType::f32);
 }
 
-bool same_bits(const Tensor& a, const Tensor& b) {
-    return a.to_vector<float>() == b.to_vector<float>();
-}
-
 double relative_error(const Tensor& got, const Tensor& want) {
     double error = 0, size = 0;
     const std::vector<float> g = got.to_vector<float>(), w = want.to_vector<float>();

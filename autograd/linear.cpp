@@ -1,4 +1,5 @@
 #include "autograd/common.h"
+#include "autograd/inference.h"
 
 namespace mc {
 using namespace detail;
@@ -167,6 +168,8 @@ Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> acti
         args.epilogue.activate = activation.has_value();
         if (activation) args.epilogue.op = *activation;
         args.epilogue.param = static_cast<T>(param);
+        if constexpr (std::is_same_v<T, float>)
+            if (!record) args.packed_b = Inference::packed(w.value());
         if (before.defined()) args.epilogue.before_activation = before.ptr<T>();
         table<T>(source).matmul(context(source), args);
     });

@@ -87,7 +87,7 @@ Var mean(const Var& x, int dim, bool keep);
 // alone.
 Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false);
 // y (..., N) = act(x (..., K) w^T + b), w (N, K) as in PyTorch, b (N) or undefined. One node, one
-// fused kernel.
+// fused kernel. In an Inference (autograd/inference.h) w is packed once, in bf16 where asked for.
 Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> activation = {},
            double param = 0);
 

@@ -1,4 +1,14 @@
-// Matrix products: one packed, register-blocked design for f32 and f64.
+// Matrix products: one packed, register-blocked design for f32 and f64, and for f32 operands that
+// are rounded to bf16.
+//
+// NOTE [ Packed right operands ]
+// A weight takes part in many products. `pack_b` lays op(B) out once as the processor's product
+// reads it, and MatmulArgs::packed_b then stands for b. It may be packed as bf16: then A is rounded
+// too (to nearest even, NaN stays NaN), and every element of C is the chain over pairs of k
+//     c = fma(a[k], b[k], fma(a[k + 1], b[k + 1], c))
+// of f32 fused multiply-adds, on products of bf16 that are exact. That is the instruction vdpbf16ps
+// of AVX512-BF16, used where the processor has it; elsewhere it is computed so, with the same bits
+// but for one thing: the instruction takes denormal numbers for 0 and flushes such sums.
 #pragma once
 
 #include "kernels/elementwise.h"
@@ -17,6 +27,16 @@ struct Epilogue {
                                      // backward needs); null: not
 };
 
+// op(B) (K, N) as pack_b left it for this processor. See NOTE [ Packed right operands ].
+struct PackedMatrix {
+    const void* data = nullptr;
+    DType dtype = DType::f32;  // or bf16
+};
+// The elements of `dtype` that pack_b writes for (K, N): for every instruction set's panels.
+constexpr int64_t packed_elements(int64_t k, int64_t n) {
+    return (k + k % 2) * ((n + 63) / 64 * 64);
+}
+
 // C (M, N) = alpha * op(A) (M, K) * op(B) (K, N) + (accumulate ? C : 0), then the epilogue.
 // op(X) is X or its transpose; ld* are row strides in elements of the matrix as stored. Row-major.
 // Batched: `batch` problems at distances stride_* (0 shares an operand).
@@ -32,11 +52,15 @@ struct MatmulArgs {
     T alpha = 1;
     bool accumulate = false;
     Epilogue<T> epilogue;
+    PackedMatrix packed_b;  // set: in place of b; T float and one problem (batch 1) alone
 };
 
 template <class T>
 struct MatmulKernels {
     Kernel<const MatmulArgs<T>&> matmul{"matmul"};
+    // dst (packed_elements(k, n) of `dtype`, f32 or bf16) = op(B) (K, N). (optional; f32)
+    Kernel<void*, DType, const T*, int64_t, bool, int64_t, int64_t> pack_b{
+        "pack_b"};  // dst, dtype, b, ldb, trans_b, k, n
 };
 
 }  // namespace mc

@@ -24,11 +24,14 @@
 
 namespace mc {
 
+struct PackedWeights;  // tensor/packed_weight.cpp
+
 struct Storage {
     std::byte* data = nullptr;
     size_t bytes = 0;
     DeviceType device = DeviceType::cpu;
     uint32_t version = 0;
+    std::shared_ptr<PackedWeights> packed;  // of these bytes (tensor/packed_weight.h); null: none
     std::shared_ptr<const void> owner;  // set: borrowed (a mapped file); null: from the allocator
 
     Storage(size_t bytes, DeviceType device);  // allocates

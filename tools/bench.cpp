@@ -7,9 +7,10 @@
 // run. Nothing is timed here that tests/kernels/ does not check. Inputs are uniform in [-1, 1]; the
 // caches are warm, but for the memory-bound kernels (common/bench_memory.cpp), whose arrays fit in
 // none. Reported: median and minimum of the repetitions, rate, share of the ceiling: on the CPU
-// that of FMAs in registers and of memcpy, for the number of threads; on a GPU that of a large
-// matrix product and of a large copy. There a repetition is as many calls, one after the other, as
-// take some milliseconds, and then a wait: small problems show what a launch costs.
+// that of FMAs in registers (f32's, or bf16's where a problem says so) and of memcpy, for the
+// number of threads; on a GPU that of a large matrix product and of a large copy. There a
+// repetition is as many calls, one after the other, as take some milliseconds, and then a wait:
+// small problems show what a launch costs.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -45,7 +46,7 @@ struct Problems {
 };
 
 void add_matmul(Problems& p, int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b,
-                bool gelu = false, int64_t batch = 1) {
+                bool gelu = false, int64_t batch = 1, std::optional<DType> packed = std::nullopt) {
     const Tensor a = p.random(batch * m * k), b = p.random(batch * k * n),
                  c = p.random(batch * m * n), bias = p.random(n);
     MatmulArgs<float> args;
@@ -72,13 +73,22 @@ void add_matmul(Problems& p, int64_t m, int64_t n, int64_t k, bool trans_a, bool
                        std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
     if (batch > 1) name += " batch " + std::to_string(batch);
     if (gelu) name += " bias gelu";
+    Tensor packed_b;
+    if (packed) {
+        packed_b = Tensor::empty({packed_elements(k, n)}, *packed);
+        p.table().pack_b(default_context(p.device), packed_b.raw_ptr(), *packed, args.b, args.ldb,
+                         trans_b, k, n);
+        args.packed_b = {packed_b.raw_ptr(), *packed};
+        name += std::string(" packed ") + name_of(*packed);
+    }
     p.list.push_back({name, 2.0 * static_cast<double>(batch * m * n * k),
                       4.0 * static_cast<double>(batch * (m * k + k * n + m * n)),
                       [=, &k = p.table()](Context& context) {
-                          (void)a, (void)b, (void)c, (void)bias;
+                          (void)a, (void)b, (void)c, (void)bias, (void)packed_b;
                           k.matmul(context, args);
-                      }});
-    if (p.peer) p.list.back().peer = [=, peer = p.peer] { peer->matmul(args); };
+                      },
+                      packed == DType::bf16});
+    if (p.peer && !packed) p.list.back().peer = [=, peer = p.peer] { peer->matmul(args); };
 }
 
 void add_conv(Problems& p, const ConvShape& s) {
@@ -162,6 +172,15 @@ std::vector<Problem> problems(DeviceType device, const OpenBlas* peer) {
     add_matmul(p, 1024, 384, 3136, true, false);
     add_matmul(p, 3136, 512, 512, false, true);
     add_matmul(p, 1024, 1024, 1024, false, false);
+    if (p.table().pack_b)  // a weight packed once, as in generation
+        for (DType dtype : {DType::f32, DType::bf16}) {
+            for (int64_t m : {1, 49, 98, 392}) {
+                add_matmul(p, m, 384, 384, false, true, false, 1, dtype);
+                add_matmul(p, m, 1024, 384, false, true, true, 1, dtype);
+                add_matmul(p, m, 384, 1024, false, true, false, 1, dtype);
+            }
+            add_matmul(p, 1024, 1024, 1024, false, true, false, 1, dtype);
+        }
     add_matmul(p, 49, 49, 64, false, true, false, 384);
     add_matmul(p, 49, 64, 49, false, false, false, 384);
     add_conv(p, {64, 64, 256, 256, 3, 1, 9, 9});
@@ -238,14 +257,14 @@ Times times_of(const Problem& problem, DeviceType device, double budget, bool cp
 
 struct Ceilings {
     std::string machine;
-    double flops, bytes_per_second;
+    double flops, bf16_flops, bytes_per_second;
 };
 
 Ceilings measure(DeviceType device) {
     if (device == DeviceType::cpu) {
         Context& context = default_context(device);
         return {std::to_string(num_threads()) + " thread(s), " + target_name(),
-                measure_fma_f32(context), measure_copy(context)};
+                measure_fma_f32(context), measure_fma_bf16(context), measure_copy(context)};
     }
     Problems p{device};
     add_matmul(p, 8192, 8192, 8192, false, true);
@@ -259,7 +278,8 @@ Ceilings measure(DeviceType device) {
     const auto fastest = [&](const Problem& problem) {
         return times_of(problem, device, 0.2, false).ours.front();
     };
-    return {cuda_description(), p.list[0].flop / fastest(p.list[0]), copy.bytes / fastest(copy)};
+    const double flops = p.list[0].flop / fastest(p.list[0]);
+    return {cuda_description(), flops, flops, copy.bytes / fastest(copy)};
 }
 
 struct Options {
@@ -274,7 +294,8 @@ void print_machine(const Options& options, const Ceilings& ceilings, const char*
     if (options.csv)
         std::printf("%s\n", csv_columns);
     else
-        std::printf("%s: %.1f GFLOP/s f32, %.1f GB/s copy\n", ceilings.machine.c_str(), peak, copy);
+        std::printf("%s: %.1f GFLOP/s f32, %.1f bf16, %.1f GB/s copy\n", ceilings.machine.c_str(),
+                    peak, ceilings.bf16_flops * 1e-9, copy);
 }
 
 void time_kernels(const Options& options, DeviceType device, const Ceilings& ceilings) {
@@ -296,7 +317,9 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
         const Times times = times_of(problem, device, options.seconds, options.cpu_time);
         const double time = median(times.ours);
         const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
-        const double share = problem.flop > 0 ? gflops / peak : gbs / copy;
+        const double share = problem.flop > 0
+                                 ? gflops / (problem.bf16 ? ceilings.bf16_flops * 1e-9 : peak)
+                                 : gbs / copy;
         std::printf(
             csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f," : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",
             problem.name.c_str(), time * 1e6, times.ours.front() * 1e6, gflops, gbs,

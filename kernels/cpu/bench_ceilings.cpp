@@ -44,6 +44,7 @@ HWY_AFTER_NAMESPACE();
 #include <limits>
 #include <vector>
 
+#include "kernels/cpu/gemm_block.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace mc {
@@ -58,9 +59,9 @@ double now() {
         .count();
 }
 
-}  // namespace
-
-double measure_fma_f32(Context& context) {
+// Flop per second of rounds(count, keep) on all threads of the pool.
+template <class Rounds>
+double best_rate(Context& context, const Rounds& rounds) {
     const int64_t threads = context.pool->size();
     std::vector<float> keep(static_cast<size_t>(threads));
     double best = 0;
@@ -69,8 +70,7 @@ double measure_fma_f32(Context& context) {
         std::vector<double> flop(static_cast<size_t>(threads));
         const double start = now();
         context.pool->for_chunks(threads, [&](int64_t i) {
-            flop[static_cast<size_t>(i)] =
-                HWY_DYNAMIC_DISPATCH(fma_rounds)(200000, &keep[static_cast<size_t>(i)]);
+            flop[static_cast<size_t>(i)] = rounds(200000, &keep[static_cast<size_t>(i)]);
         });
         const double time = now() - start;
         double total = 0;
@@ -78,6 +78,19 @@ double measure_fma_f32(Context& context) {
         best = std::max(best, total / time);
     }
     return best;
+}
+
+}  // namespace
+
+double measure_fma_f32(Context& context) {
+    return best_rate(context, [](int64_t rounds, float* keep) {
+        return HWY_DYNAMIC_DISPATCH(fma_rounds)(rounds, keep);
+    });
+}
+
+double measure_fma_bf16(Context& context) {
+    return has_bf16_instructions() ? best_rate(context, bf16_rounds_avx512)
+                                   : measure_fma_f32(context);
 }
 
 double measure_copy(Context& context) {

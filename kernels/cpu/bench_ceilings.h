@@ -8,6 +8,10 @@ namespace mc {
 // Flop per second of independent f32 fused multiply-adds in registers, all threads of the pool.
 double measure_fma_f32(Context& context);
 
+// The same of products of bf16 pairs, with AVX512-BF16; without it f32's, by which they are
+// computed.
+double measure_fma_bf16(Context& context);
+
 // Bytes read plus written per second by copying between two buffers of 64 MiB, all threads.
 double measure_copy(Context& context);
 

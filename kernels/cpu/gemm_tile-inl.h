@@ -10,6 +10,10 @@
 
 #include <hwy/highway.h>
 
+#include <type_traits>
+
+#include "kernels/cpu/gemm_block.h"
+#include "kernels/cpu/gemm_pack-inl.h"
 #include "kernels/cpu/math-inl.h"
 #include "kernels/matmul.h"
 
@@ -29,42 +33,31 @@ inline constexpr int kBlockRows = 6;
 template <class T>
 inline constexpr int kBlockCols = 2 * static_cast<int>(hn::MaxLanes(hn::ScalableTag<T>()));
 
-// Where a register block goes.
-template <class T>
-struct BlockOutput {
-    T* c;          // first element
-    int64_t ld;    // row stride
-    int64_t cols;  // <= kBlockCols
-    T alpha;
-    bool add;  // C += alpha A B, else C =
-};
-
-// sum over k of a[k * kBlockRows + i] * b[k * ldb + j], for kRows rows and kVecs vectors. Every
-// element is one chain of fused multiply-adds in the order of k, whatever kRows and kVecs.
-template <int kRows, int kVecs, class T>
-HWY_NOINLINE void block(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b,
-                        int64_t ldb, const BlockOutput<T>& out) {
-    const hn::ScalableTag<T> d;
-    using V = hn::Vec<decltype(d)>;
-    constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
-    V sum[kRows][kVecs];
+// The parts of a register block. `sum` is kRows rows of kVecs vectors.
+template <class V, int kRows, int kVecs>
+HWY_INLINE void clear(V (&sum)[kRows][kVecs]) {
+    const hn::DFromV<V> d;
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::Zero(d);
-    for (int64_t k = 0; k < depth; ++k) {
-        V bv[kVecs];
-#pragma GCC unroll 2
-        for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b + j * kLanes);
+}
+
+template <class V, int kRows, int kVecs, class T>
+HWY_INLINE void multiply_add(V (&sum)[kRows][kVecs], const T* HWY_RESTRICT a, const V (&b)[kVecs]) {
+    const hn::DFromV<V> d;
 #pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) {
-            const V av = hn::Set(d, a[i]);
+    for (int i = 0; i < kRows; ++i) {
+        const V av = hn::Set(d, a[i]);
 #pragma GCC unroll 2
-            for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::MulAdd(av, bv[j], sum[i][j]);
-        }
-        a += kBlockRows;
-        b += ldb;
+        for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::MulAdd(av, b[j], sum[i][j]);
     }
+}
+
+template <class V, int kRows, int kVecs, class T>
+HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& out) {
+    const hn::DFromV<V> d;
+    constexpr int64_t kLanes = hn::MaxLanes(hn::DFromV<V>());
     const V alpha = hn::Set(d, out.alpha);
     if (out.cols == kVecs * kLanes) {
 #pragma GCC unroll 16
@@ -94,17 +87,67 @@ HWY_NOINLINE void block(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RES
     }
 }
 
-template <class T>
-using BlockFunction = void (*)(int64_t, const T*, const T*, int64_t, const BlockOutput<T>&);
-
-// The block for `rows` rows (1..kBlockRows) and `cols` columns (1..kBlockCols).
-template <class T, int kRows = kBlockRows>
-BlockFunction<T> block_function(int64_t rows, int64_t cols) {
-    if constexpr (kRows > 1) {
-        if (rows < kRows) return block_function<T, kRows - 1>(rows, cols);
+// sum over k of a[k * kBlockRows + i] * b[k * ldb + j], for kRows rows and kVecs vectors. Every
+// element is one chain of fused multiply-adds in the order of k, whatever kRows and kVecs.
+template <int kRows, int kVecs, class T>
+HWY_NOINLINE void block(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b,
+                        int64_t ldb, const BlockOutput<T>& out) {
+    const hn::ScalableTag<T> d;
+    using V = hn::Vec<decltype(d)>;
+    constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+    V sum[kRows][kVecs];
+    clear(sum);
+    for (int64_t k = 0; k < depth; ++k) {
+        V bv[kVecs];
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b + j * kLanes);
+        multiply_add(sum, a, bv);
+        a += kBlockRows;
+        b += ldb;
     }
-    return cols * 2 <= kBlockCols<T> ? &block<kRows, 1, T> : &block<kRows, 2, T>;
+    store_block(sum, out);
 }
+
+// choose(rows, vectors), both std::integral_constant, for `rows` rows (1..kBlockRows) and one
+// vector of columns or two.
+template <int kRows, class Choose>
+auto block_function(int64_t rows, bool narrow, const Choose& choose) {
+    if constexpr (kRows > 1) {
+        if (rows < kRows) return block_function<kRows - 1>(rows, narrow, choose);
+    }
+    using Rows = std::integral_constant<int, kRows>;
+    return narrow ? choose(Rows(), std::integral_constant<int, 1>())
+                  : choose(Rows(), std::integral_constant<int, 2>());
+}
+
+// What the packed product multiplies, and how: here as it is. `kA` and `kB` elements of a panel
+// make a step along k.
+template <class T>
+struct PlainOperands {
+    using Out = T;
+    using A = T;
+    using B = T;
+    static constexpr int64_t kA = kBlockRows, kB = kBlockCols<T>;
+    static int64_t steps(int64_t k) { return k; }
+    // A's rows [row, row + rows), steps [step, step + steps), into panels at distance panel_stride.
+    static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<T>& args, int64_t row,
+                       int64_t rows, int64_t step, int64_t steps) {
+        pack_panels<kBlockRows>(panels, panel_stride, args.a, args.lda, !args.trans_a, row, rows,
+                                step, steps);
+    }
+    // B's columns [col, col + cols), the same.
+    static void pack_b(B* panels, int64_t panel_stride, const MatmulArgs<T>& args, int64_t col,
+                       int64_t cols, int64_t step, int64_t steps) {
+        pack_panels<static_cast<int>(kB)>(panels, panel_stride, args.b, args.ldb, args.trans_b, col,
+                                          cols, step, steps);
+    }
+    // The block for `rows` rows (1..kBlockRows) and `cols` columns (1..kB).
+    static BlockFunction<T, A, B> block_for(int64_t rows, int64_t cols) {
+        return block_function<kBlockRows>(rows, cols * 2 <= kB, [](auto height, auto width) {
+            return &block<height(), width(), T>;
+        });
+    }
+};
 
 // ---- Epilogue ---------------------------------------------------------------------------------
 
@@ -161,22 +204,23 @@ HWY_INLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t c
 
 // ---- Tiles ------------------------------------------------------------------------------------
 
-// Rows [row, row + rows) x columns [col, col + cols) of C for one block of k. `a`: panels of
+// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `a`: panels of
 // kBlockRows rows at distance a_panel; `b`: panels of kBlockCols columns at distance b_panel, row
 // stride ldb inside.
-template <class T>
+template <class Operands, class T = typename Operands::Out>
 HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
-                     int64_t cols, const T* a, int64_t a_panel, const T* b, int64_t b_panel,
-                     int64_t ldb, int64_t depth, bool first, bool last) {
+                     int64_t cols, const typename Operands::A* a, int64_t a_panel,
+                     const typename Operands::B* b, int64_t b_panel, int64_t ldb, int64_t depth,
+                     bool first, bool last) {
     constexpr int64_t kCols = kBlockCols<T>;
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);
-        const T* bj = b + j / kCols * b_panel;
+        const auto* bj = b + j / kCols * b_panel;
         for (int64_t i = 0; i < rows; i += kBlockRows) {
             const int64_t height = HWY_MIN(int64_t{kBlockRows}, rows - i);
             const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j, args.ldc, width,
                                      args.alpha, !first || args.accumulate};
-            block_function<T>(height, width)(depth, a + i / kBlockRows * a_panel, bj, ldb, out);
+            Operands::block_for(height, width)(depth, a + i / kBlockRows * a_panel, bj, ldb, out);
         }
         if (last) apply_epilogue(args, row, col + j, rows, width);
     }

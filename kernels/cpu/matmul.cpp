@@ -6,8 +6,9 @@
 // panels. k is walked in blocks of kDepth, one after another and never split between threads: each
 // element of C is the same sum in the same order for any number of threads.
 //
-// Three ways: dot products along k where C has few rows or columns; register blocks that read B in
-// place where C has few rows and B's rows are contiguous; else everything packed.
+// Four ways: dot products along k where C has few rows or columns; register blocks that read B in
+// place where C has few rows and B's rows are contiguous; else everything packed, or A alone where
+// the caller holds B packed.
 #include "kernels/cpu/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -19,6 +20,7 @@
 #include "kernels/cpu/chunking.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_bf16-inl.h"
 #include "kernels/cpu/gemm_pack-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
 #include "kernels/cpu/thread_pool.h"
@@ -100,28 +102,35 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
             const bool first = k == 0, last = k + depth == args.k;
             const int64_t inner = HWY_MIN(end, whole);
             if (inner > begin)
-                tile(args, 0, args.m, begin, inner - begin, a.data() + k * kBlockRows, a_panel,
-                     args.b + k * args.ldb + begin, kCols, args.ldb, depth, first, last);
+                tile<PlainOperands<T>>(
+                    args, 0, args.m, begin, inner - begin, a.data() + k * kBlockRows, a_panel,
+                    args.b + k * args.ldb + begin, kCols, args.ldb, depth, first, last);
             if (end > whole)
-                tile(args, 0, args.m, whole, rest, a.data() + k * kBlockRows, a_panel,
-                     edge.data() + k * kCols, 0, kCols, depth, first, last);
+                tile<PlainOperands<T>>(args, 0, args.m, whole, rest, a.data() + k * kBlockRows,
+                                       a_panel, edge.data() + k * kCols, 0, kCols, depth, first,
+                                       last);
         }
     });
 }
 
 // How the packed way cuts a problem; depends on the problem alone.
-template <class T>
+template <class Operands>
 struct Partition {
-    explicit Partition(const MatmulArgs<T>& args) {
-        constexpr int64_t kCols = kBlockCols<T>;
-        cols = HWY_MIN(round_up(args.n, kCols), kMaxCols);
-        depth = HWY_MIN(args.k, HWY_MAX(kMaxPackedB / cols / kDepth, int64_t{1}) * kDepth);
-        row_blocks = ceil_div(args.m, kMaxRowBlock);
-        rows = round_up(ceil_div(args.m, row_blocks), kBlockRows);
-        row_blocks = ceil_div(args.m, rows);
-        const int64_t work = args.m * HWY_MIN(args.n, cols) * depth;
+    // `packed`: B is, as a whole.
+    Partition(int64_t m, int64_t n, int64_t steps, bool packed) {
+        constexpr int64_t kCols = Operands::kB;
+        cols = round_up(n, kCols);
+        depth = steps;
+        if (!packed) {
+            cols = HWY_MIN(cols, kMaxCols);
+            depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kDepth, int64_t{1}) * kDepth);
+        }
+        row_blocks = ceil_div(m, kMaxRowBlock);
+        rows = round_up(ceil_div(m, row_blocks), kBlockRows);
+        row_blocks = ceil_div(m, rows);
+        const int64_t work = m * HWY_MIN(n, cols) * depth;
         if (work < 2 * kWorkPerChunk) {  // too small to share
-            rows = round_up(args.m, kBlockRows);
+            rows = round_up(m, kBlockRows);
             row_blocks = 1;
             group_cols = cols;
         } else {
@@ -131,87 +140,119 @@ struct Partition {
             group_cols = round_up(ceil_div(cols, groups), kCols);
         }
         // Where a row block meets several column groups, A is packed once for all.
-        pack_a_first = group_cols < cols && round_up(args.m, kBlockRows) * depth <= kMaxPackedA;
+        pack_a_first = group_cols < cols && round_up(m, kBlockRows) * depth <= kMaxPackedA;
     }
     int64_t cols;        // of B packed at a time
-    int64_t depth;       // of B packed at a time, a multiple of kDepth or all
+    int64_t depth;       // steps of B packed at a time, a multiple of kDepth or all
     int64_t rows;        // of a tile
     int64_t row_blocks;  // tiles along m
     int64_t group_cols;  // columns of a tile
     bool pack_a_first;
 };
 
-// pack_panels on all threads, about 64 K elements a chunk: cut along the long side, or along k
-// where that is how the operand lies in memory.
-template <int kWidth, class T>
-void pack_in_chunks(Context& context, T* panels, int64_t panel_stride, const T* src, int64_t ld,
-                    bool k_contiguous, int64_t first, int64_t count, int64_t k0, int64_t depth) {
+// pack(first, count, step, steps) on all threads, about 64 K elements a chunk: cut along the
+// operand's long side in multiples of `width`, or along k where that is how it lies in memory.
+template <class Pack>
+void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t count,
+                    int64_t steps, const Pack& pack) {
     constexpr int64_t kElements = int64_t{1} << 16;
     if (k_contiguous) {
-        const int64_t grain = round_up(ceil_div(kElements, depth), kWidth);
-        context.pool->for_ranges(count, grain, [&](int64_t begin, int64_t end) {
-            pack_panels<kWidth>(panels + begin / kWidth * panel_stride, panel_stride, src, ld, true,
-                                first + begin, end - begin, k0, depth);
-        });
+        const int64_t grain = round_up(ceil_div(kElements, steps), width);
+        context.pool->for_ranges(
+            count, grain, [&](int64_t begin, int64_t end) { pack(begin, end - begin, 0, steps); });
     } else {
         const int64_t grain = HWY_MAX(kElements / count, int64_t{16});
-        context.pool->for_ranges(depth, grain, [&](int64_t begin, int64_t end) {
-            pack_panels<kWidth>(panels + begin * kWidth, panel_stride, src, ld, false, first, count,
-                                k0 + begin, end - begin);
-        });
+        context.pool->for_ranges(
+            steps, grain, [&](int64_t begin, int64_t end) { pack(0, count, begin, end - begin); });
     }
 }
 
-template <class T>
-void packed(Context& context, const MatmulArgs<T>& args) {
-    constexpr int64_t kCols = kBlockCols<T>;
-    const Partition<T> part(args);
+// Panels = columns [col, col + cols) of B, steps [step, step + steps).
+template <class Operands, class T = typename Operands::Out>
+void pack_columns(Context& context, typename Operands::B* panels, const MatmulArgs<T>& args,
+                  int64_t col, int64_t cols, int64_t step, int64_t steps) {
+    const int64_t panel = Operands::kB * steps;
+    pack_in_chunks(context, args.trans_b, Operands::kB, cols, steps,
+                   [&](int64_t first, int64_t count, int64_t at, int64_t some) {
+                       Operands::pack_b(panels + first / Operands::kB * panel + at * Operands::kB,
+                                        panel, args, col + first, count, step + at, some);
+                   });
+}
+
+// `whole_b`: all of B's panels (pack_columns), or null: they are made here.
+template <class Operands, class T = typename Operands::Out>
+void packed(Context& context, const MatmulArgs<T>& args, const typename Operands::B* whole_b) {
+    using A = typename Operands::A;
+    using B = typename Operands::B;
+    constexpr int64_t kA = Operands::kA, kB = Operands::kB;
+    const int64_t steps = Operands::steps(args.k);
+    const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr);
     const int64_t a_panels = ceil_div(args.m, kBlockRows);
-    Loan<T> b(*context.workspace, part.cols * part.depth);
-    Loan<T> a(*context.workspace, part.pack_a_first ? a_panels * kBlockRows * part.depth : 0);
+    Loan<B> b_loan(*context.workspace, whole_b ? 0 : part.cols * part.depth);
+    Loan<A> a(*context.workspace, part.pack_a_first ? a_panels * kA * part.depth : 0);
     for (int64_t col = 0; col < args.n; col += part.cols) {
         const int64_t cols = HWY_MIN(part.cols, args.n - col);
         const int64_t groups = ceil_div(cols, part.group_cols);
-        for (int64_t k0 = 0; k0 < args.k; k0 += part.depth) {
-            const int64_t all_depth = HWY_MIN(part.depth, args.k - k0);
-            const int64_t b_panel = kCols * all_depth, a_panel = kBlockRows * all_depth;
-            pack_in_chunks<static_cast<int>(kCols)>(context, b.data(), b_panel, args.b, args.ldb,
-                                                    args.trans_b, col, cols, k0, all_depth);
+        for (int64_t k0 = 0; k0 < steps; k0 += part.depth) {
+            const int64_t all_depth = HWY_MIN(part.depth, steps - k0);
+            const int64_t b_panel = kB * all_depth, a_panel = kA * all_depth;
+            const B* b = whole_b ? whole_b : b_loan.data();
+            if (!whole_b)
+                pack_columns<Operands>(context, b_loan.data(), args, col, cols, k0, all_depth);
             if (part.pack_a_first)
-                pack_in_chunks<kBlockRows>(context, a.data(), a_panel, args.a, args.lda,
-                                           !args.trans_a, 0, args.m, k0, all_depth);
+                pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, all_depth,
+                               [&](int64_t first, int64_t count, int64_t at, int64_t some) {
+                                   Operands::pack_a(
+                                       a.data() + first / kBlockRows * a_panel + at * kA, a_panel,
+                                       args, first, count, k0 + at, some);
+                               });
             context.pool->for_chunks(part.row_blocks * groups, [&](int64_t chunk) {
                 const int64_t row = chunk / groups * part.rows;
                 const int64_t rows = HWY_MIN(part.rows, args.m - row);
                 const int64_t j = chunk % groups * part.group_cols;
                 const int64_t width = HWY_MIN(part.group_cols, cols - j);
-                Loan<T> own(thread_workspace(),
-                            part.pack_a_first ? 0 : round_up(rows, kBlockRows) * kDepth);
+                Loan<A> own(thread_workspace(),
+                            part.pack_a_first ? 0 : ceil_div(rows, kBlockRows) * kA * kDepth);
                 for (int64_t k = 0; k < all_depth; k += kDepth) {
                     const int64_t depth = HWY_MIN(kDepth, all_depth - k);
-                    const T* block = a.data() + row / kBlockRows * a_panel + k * kBlockRows;
+                    const A* block = a.data() + row / kBlockRows * a_panel + k * kA;
                     int64_t block_panel = a_panel;
                     if (!part.pack_a_first) {
-                        block_panel = depth * kBlockRows;
+                        block_panel = depth * kA;
                         block = own.data();
-                        pack_panels<kBlockRows>(own.data(), block_panel, args.a, args.lda,
-                                                !args.trans_a, row, rows, k0 + k, depth);
+                        Operands::pack_a(own.data(), block_panel, args, row, rows, k0 + k, depth);
                     }
-                    tile(args, row, rows, col + j, width, block, block_panel,
-                         b.data() + j / kCols * b_panel + k * kCols, b_panel, kCols, depth,
-                         k0 + k == 0, k0 + k + depth == args.k);
+                    tile<Operands>(args, row, rows, col + j, width, block, block_panel,
+                                   b + j / kB * b_panel + k * kB, b_panel, kB, depth, k0 + k == 0,
+                                   k0 + k + depth == steps);
                 }
             });
         }
     }
 }
 
+// f with the operands of a product in bf16 on this processor.
+template <class F>
+void with_bf16_operands(const F& f) {
+#if HWY_TARGET == HWY_AVX3
+    if (has_bf16_instructions()) return f(Bf16InstructionOperands());
+#endif
+    f(Bf16Operands());
+}
+
 template <class T>
 void one_product(Context& context, const MatmulArgs<T>& args) {
     if (args.k <= 0) return without_depth(args);
+    if constexpr (std::is_same_v<T, float>)
+        if (args.packed_b.data && args.packed_b.dtype == DType::bf16)
+            return with_bf16_operands([&](auto operands) {
+                using Operands = decltype(operands);
+                packed<Operands>(context, args,
+                                 static_cast<const typename Operands::B*>(args.packed_b.data));
+            });
     if (args.n <= 4 || (args.m <= 8 && args.trans_b)) return with_dots(context, args);
     if (args.m <= 12 && !args.trans_b) return with_b_in_place(context, args);
-    packed(context, args);
+    packed<PlainOperands<T>>(context, args, static_cast<const T*>(args.packed_b.data));
 }
 
 template <class T>
@@ -248,6 +289,26 @@ void products(Context& context, const MatmulArgs<T>& all) {
     for (int64_t i = 0; i < count; ++i) one_product(context, problem(i));
 }
 
+void pack_whole(Context& context, void* dst, DType dtype, const float* b, int64_t ldb, bool trans_b,
+                int64_t k, int64_t n) {
+    if (k <= 0 || n <= 0) return;
+    MatmulArgs<float> args;
+    args.b = b;
+    args.ldb = ldb;
+    args.trans_b = trans_b;
+    args.k = k;
+    args.n = n;
+    const auto pack = [&](auto operands) {
+        using Operands = decltype(operands);
+        pack_columns<Operands>(context, static_cast<typename Operands::B*>(dst), args, 0, n, 0,
+                               Operands::steps(k));
+    };
+    if (dtype == DType::bf16)
+        with_bf16_operands(pack);
+    else
+        pack(PlainOperands<float>());
+}
+
 void matmul_f32(Context& context, const MatmulArgs<float>& args) {
     products(context, args);
 }
@@ -264,6 +325,7 @@ namespace mc {
 
 HWY_EXPORT(matmul_f32);
 HWY_EXPORT(matmul_f64);
+HWY_EXPORT(pack_whole);
 
 void gemm(Context& context, const MatmulArgs<float>& args) {
     HWY_DYNAMIC_DISPATCH(matmul_f32)(context, args);
@@ -272,8 +334,18 @@ void gemm(Context& context, const MatmulArgs<double>& args) {
     HWY_DYNAMIC_DISPATCH(matmul_f64)(context, args);
 }
 
+namespace {
+
+void pack_b(Context& context, void* dst, DType dtype, const float* b, int64_t ldb, bool trans_b,
+            int64_t k, int64_t n) {
+    HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, dtype, b, ldb, trans_b, k, n);
+}
+
+}  // namespace
+
 void fill_matmul(Backend& backend) {
     backend.f32.matmul = static_cast<void (*)(Context&, const MatmulArgs<float>&)>(gemm);
+    backend.f32.pack_b = pack_b;
     backend.f64.matmul = static_cast<void (*)(Context&, const MatmulArgs<double>&)>(gemm);
 }
 

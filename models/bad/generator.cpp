@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/inference.h"
 #include "models/generation.h"
 #include "models/motion_edit.h"
 
@@ -31,7 +32,7 @@ void BadGenerator::to(DeviceType device) {
 
 std::vector<motion::FeatureSequence> BadGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
-    Tape::Pause no_tape;
+    const Inference inference(options.precision);
     StageClock clock(seconds_);
     std::vector<std::string> prompts;
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);

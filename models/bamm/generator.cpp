@@ -1,5 +1,6 @@
 #include "models/bamm/generator.h"
 
+#include "autograd/inference.h"
 #include "models/generation.h"
 #include "models/motion_edit.h"
 
@@ -27,7 +28,7 @@ void BammGenerator::to(DeviceType device) {
 
 std::vector<motion::FeatureSequence> BammGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
-    Tape::Pause no_tape;
+    const Inference inference(options.precision);
     StageClock clock(seconds_);
     std::vector<std::string> prompts;
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);

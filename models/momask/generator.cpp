@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/inference.h"
 #include "models/generation.h"
 #include "models/motion_edit.h"
 
@@ -40,7 +41,7 @@ int64_t MoMaskGenerator::tokens_of(const GenerationRequest& request, const Tenso
 
 std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
-    Tape::Pause no_tape;
+    const Inference inference(options.precision);
     StageClock clock(seconds_);
     std::vector<std::string> prompts;
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);

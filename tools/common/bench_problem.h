@@ -13,6 +13,7 @@ struct BenchProblem {
     std::string name;
     double flop = 0, bytes = 0;  // flop 0: the bytes are what counts
     std::function<void(Context&)> run;
+    bool bf16 = false;                // measured against the ceiling of bf16 products
     std::function<void()> peer = {};  // the same work by another library, if asked for
 };
 

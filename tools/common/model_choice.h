@@ -14,12 +14,13 @@ struct ModelChoice {
     std::string bundle, checkpoints, text_encoder, vocab, masked_name, residual_name;
     std::string generator;                // what the bundle has to be of; "" for any
     std::optional<int64_t> candidates;    // in place of the bundle's default
+    std::string precision = "fp32";       // or bf16, of products with weights
     DeviceType device = DeviceType::cpu;  // that computes
 };
 inline constexpr int64_t kMostCandidates = 100;
 
 // The options --bundle, --text-encoder, --checkpoints, --masked-name, --residual-name, --vocab,
-// --generator and --candidates. What takes no model excludes the two that name one.
+// --generator, --candidates and --precision. What takes no model excludes the two that name one.
 struct ModelOptions {
     CLI::Option *bundle, *checkpoints;
 };

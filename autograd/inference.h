@@ -1,0 +1,34 @@
+// How a model computes when nothing is learned.
+//
+//     Inference scope(DType::bf16);
+//     Var y = linear(x, w, b);       // no tape; w is packed once, by the first product with it
+//
+// While an Inference lives, this thread records nothing, and `linear` in f32 on the CPU reads a
+// copy of its weight that is packed once and kept with the weight (tensor/packed_weight.h): at the
+// few rows of a generation, packing it every time costs a third of the product. In f32 the results
+// have the same bits as without. In bf16 both operands of `linear` are rounded to bf16 and summed
+// in f32 (8 bits of mantissa: a relative error of 2^-9 an operand); all else stays f32.
+#pragma once
+
+#include "autograd/tape.h"
+
+namespace mc {
+
+class Inference {
+  public:
+    explicit Inference(DType products = DType::f32);  // or bf16
+    ~Inference();
+    Inference(const Inference&) = delete;
+    Inference& operator=(const Inference&) = delete;
+
+    // What `linear` hands to its product for w (N, K): nothing where no Inference lives, or w is
+    // not f32 on the CPU.
+    static PackedMatrix packed(const Tensor& w);
+
+  private:
+    Tape::Pause no_tape_;
+    DType products_;
+    const Inference* previous_;
+};
+
+}  // namespace mc

@@ -1,0 +1,41 @@
+// Register blocks of the matrix product as all instruction sets see them, and those of AVX512-BF16,
+// which Highway does not know.
+#pragma once
+
+#include <cstdint>
+
+namespace mc {
+
+// Where a register block goes.
+template <class T>
+struct BlockOutput {
+    T* c;          // first element
+    int64_t ld;    // row stride
+    int64_t cols;  // <= the width of a panel of B
+    T alpha;
+    bool add;  // C += alpha A B, else C =
+};
+
+// C = sum over `depth` steps along k of a panel of A times a panel of B, `ldb` from one step of B
+// to the next.
+template <class T, class A, class B>
+using BlockFunction = void (*)(int64_t depth, const A* a, const B* b, int64_t ldb,
+                               const BlockOutput<T>& out);
+
+// Two bf16 numbers, k in the low half and k + 1 in the high one.
+using Bf16Pair = uint32_t;
+
+// True if this processor has vdpbf16ps and `allow_bf16_instructions(false)` was not called (tests
+// compare with the portable block).
+bool has_bf16_instructions();
+void allow_bf16_instructions(bool allowed);
+
+// For `rows` rows (1..12) and `cols` columns (1..32) of panels that are 12 and 32 pairs wide: only
+// where has_bf16_instructions().
+BlockFunction<float, Bf16Pair, Bf16Pair> gemm_bf16_12x32_avx512(int64_t rows, int64_t cols);
+
+// Independent vdpbf16ps on registers, `rounds` times 12; returns the flop done, 0 without the
+// instruction. The sum is kept alive.
+double bf16_rounds_avx512(int64_t rounds, float* keep);
+
+}  // namespace mc

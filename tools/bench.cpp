@@ -283,7 +283,8 @@ Ceilings measure(DeviceType device) {
 }
 
 struct Options {
-    std::string filter, openblas, preset = "humanml3d";
+    std::string filter, openblas;
+    EndToEndSizes sizes;
     bool csv = false, cpu_time = false, end_to_end = false;
     double seconds = 0.2;
     int64_t steps = 3;
@@ -340,7 +341,7 @@ void time_end_to_end(const Options& options, DeviceType device, const Ceilings& 
     else
         std::printf("%-36s %10s %10s %10s %9s %8s %6s %8s %6s\n", "end to end", "median ms",
                     "min ms", "max ms", "GFLOP", "GFLOP/s", "share", "peak MB", "blocks");
-    for (const EndToEndCase& one : end_to_end_cases(options.preset, device)) {
+    for (const EndToEndCase& one : end_to_end_cases(options.sizes, device)) {
         if (one.name.find(options.filter) == std::string::npos) continue;
         empty_cache(device);
         reset_peak(device);
@@ -394,10 +395,14 @@ int main(int argc, char** argv) {
         app.add_flag("--end-to-end", options.end_to_end,
                      "training steps, generation and texts instead of kernels; the peak is of "
                      "tensors, blocks are those new from the system");
-    app.add_option("--preset", options.preset, "sizes: humanml3d, the originals', or small")
+    app.add_option("--preset", options.sizes.preset, "sizes: humanml3d, the originals', or small")
         ->needs(end_to_end)
         ->check(CLI::IsMember({"humanml3d", "small"}))
         ->capture_default_str();
+    app.add_option("--batch", options.sizes.batch,
+                   "rows of a training step instead of the preset's")
+        ->needs(end_to_end)
+        ->check(CLI::PositiveNumber);
     app.add_option("--steps", options.steps, "timed runs, after two that warm up")
         ->needs(end_to_end)
         ->check(CLI::PositiveNumber)

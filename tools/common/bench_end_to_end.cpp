@@ -20,10 +20,6 @@ using Json = nlohmann::json;
 constexpr int64_t kTokens = momask::MoMaskGenerator::kMaxTokens;  // 196 frames
 constexpr int64_t kFrames = 4 * kTokens, kPromptTokens = 10;
 
-Json settings(const std::vector<train::Preset>& presets, const std::string& preset) {
-    return train::resolve_config(presets, preset);
-}
-
 // A model and its loss on data that stay the same.
 template <class Model>
 class MadeUpStage : public train::Stage {
@@ -117,10 +113,8 @@ train::TextTeacher made_up_teacher(int64_t sentences) {
     return teacher;
 }
 
-EndToEndCase::Ready vq_step(const Json& config, DeviceType device) {
-    const train::VqStageOptions options = train::vq_stage_options(config, "");
-    Generator init(1);
-    Generator data(2);
+EndToEndCase::Ready vq_step(const train::VqStageOptions& options, DeviceType device) {
+    Generator init(1), data(2);
     const Var motion(
         data.normal({options.batch, options.window, options.model.net.dim_pose}, 0, 1).to(device));
     return training(std::make_unique<vq::RvqVae>(options.model, &init), device,
@@ -167,7 +161,7 @@ EndToEndCase::Ready length_step(int64_t batch, int64_t width, DeviceType device)
 
 // MoCLIP's second phase, whose text tower learns too, tethered to a frozen one.
 EndToEndCase::Ready moclip_step(const train::MoClipStageOptions& options,
-                                const clip::TextConfig& text, int64_t batch, DeviceType device) {
+                                const clip::TextConfig& text, DeviceType device) {
     Generator init(1), data(2);
     moclip::MoClipConfig config{text, options.motion, options.matrix_scale};
     config.motion.output_dim = text.embed_dim;
@@ -175,9 +169,9 @@ EndToEndCase::Ready moclip_step(const train::MoClipStageOptions& options,
     teacher->set_requires_grad(false);
     teacher->to(device);
     constexpr int64_t kJoints = 22;
-    const Tensor joints = data.normal({batch, kFrames, kJoints, 3}, 0, 1),
-                 ids = prompts(data, batch, text);
-    const std::vector<int64_t> lengths(static_cast<size_t>(batch), kFrames);
+    const Tensor joints = data.normal({options.batch, kFrames, kJoints, 3}, 0, 1),
+                 ids = prompts(data, options.batch, text);
+    const std::vector<int64_t> lengths(static_cast<size_t>(options.batch), kFrames);
     return training(std::make_unique<moclip::MoClip>(config, &init), device,
                     [=](moclip::MoClip& model, const nn::Pass& pass, UniformSource&) {
                         const Var zm = l2_normalize(model.motion(joints, lengths, pass));
@@ -255,13 +249,18 @@ EndToEndCase::Ready encoding(const clip::TextConfig& text, int64_t rows, DeviceT
 
 }  // namespace
 
-std::vector<EndToEndCase> end_to_end_cases(const std::string& preset, DeviceType device) {
-    const Json vq = settings(train::vq_presets(), preset);
+std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceType device) {
+    const std::string& preset = sizes.preset;
     const bool small = preset == "small";
-    const auto vq_options = train::vq_stage_options(vq, "");
+    const auto settings = [&](const std::vector<train::Preset>& presets, const std::string& name) {
+        Json config = train::resolve_config(presets, name);
+        if (sizes.batch > 0) config["batch"] = sizes.batch;
+        return config;
+    };
+    const auto vq = train::vq_stage_options(settings(train::vq_presets(), preset), "");
     const auto masked = train::token_stage_options(settings(train::masked_presets(), preset), "");
     auto residual = train::token_stage_options(settings(train::residual_presets(), preset), "");
-    residual.model.num_quantizers = vq_options.model.quantizer.num_quantizers;
+    residual.model.num_quantizers = vq.model.quantizer.num_quantizers;
     const Json text = settings(train::text_presets(), small ? "small" : "clip");
     const auto text_of = [](const Json& config, int64_t vocab) {
         Json model = config.at("model");
@@ -276,7 +275,7 @@ std::vector<EndToEndCase> end_to_end_cases(const std::string& preset, DeviceType
     const auto add = [&](const std::string& name, std::function<EndToEndCase::Ready()> make) {
         cases.push_back({name, std::move(make)});
     };
-    add(fmt::format("train vq {}x{} frames", vq_options.batch, vq_options.window),
+    add(fmt::format("train vq {}x{} frames", vq.batch, vq.window),
         [=] { return vq_step(vq, device); });
     add(fmt::format("train masked {}x{} tokens", masked.batch, kTokens),
         [=] { return masked_step(masked, device); });
@@ -287,18 +286,17 @@ std::vector<EndToEndCase> end_to_end_cases(const std::string& preset, DeviceType
     const auto add_moclip = [&](const std::string& size, const clip::TextConfig& with) {
         Json config = settings(train::moclip_presets(), size);
         config["mode"] = "paper";
+        if (size != "small" && device == DeviceType::cpu && sizes.batch == 0) config["batch"] = 8;
         const auto options = train::moclip_stage_options(config, "");
-        const bool fits = size == "small" || device != DeviceType::cpu;
-        const int64_t batch = fits ? options.batch : 8;
-        add(fmt::format("train moclip {} {}x{} frames", size, batch, kFrames),
-            [=] { return moclip_step(options, with, batch, device); });
+        add(fmt::format("train moclip {} {}x{} frames", size, options.batch, kFrames),
+            [=] { return moclip_step(options, with, device); });
     };
     add_moclip("small", text_of(settings(train::text_presets(), "small"), kSmallVocab));
     if (!small) add_moclip(preset, tower);
     add(fmt::format("train text {} sentences", text.at("batch").get<int64_t>()),
         [=] { return text_step(text, vocab, device); });
     add(fmt::format("generate {} frames", kFrames),
-        [=] { return generation(vq_options.model, masked.model, residual.model, device); });
+        [=] { return generation(vq.model, masked.model, residual.model, device); });
     for (const int64_t rows : {1, 64})
         add(fmt::format("encode {}x{} tokens", rows, kPromptTokens),
             [=] { return encoding(tower, rows, device); });

@@ -20,8 +20,13 @@ struct EndToEndCase {
     std::function<Ready()> make;  // the models live as long as the result
 };
 
-// `preset`: "humanml3d", the originals' sizes, or "small". On the CPU MoCLIP's full size has a
-// batch of 8 of the original's 128, whose activations take 25 GB.
-std::vector<EndToEndCase> end_to_end_cases(const std::string& preset, DeviceType device);
+struct EndToEndSizes {
+    std::string preset = "humanml3d";  // the originals' sizes; or "small"
+    // Rows of a training step instead of the preset's; 0: the preset's, but on the CPU for MoCLIP's
+    // full size 8 of 128, whose activations take 25 GB.
+    int64_t batch = 0;
+};
+
+std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceType device);
 
 }  // namespace mc

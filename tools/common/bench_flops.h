@@ -15,7 +15,7 @@
 namespace mc {
 
 // One at a time; not while kernels run.
-class FlopCounter {
+class [[nodiscard]] FlopCounter {
   public:
     explicit FlopCounter(DeviceType device);
     ~FlopCounter();  // the kernels are as they were

@@ -1,0 +1,74 @@
+// What `bench` counts and times, and what it says of wrong options.
+#include <doctest/doctest.h>
+
+#include "kernels/backend.h"
+#include "tensor/allocator.h"
+#include "tests/run_program.h"
+#include "tools/common/bench_end_to_end.h"
+#include "tools/common/bench_flops.h"
+#include "tools/common/bench_problem.h"
+
+using namespace mc;
+
+TEST_CASE("bench: operations are counted by shape, between a counter's birth and death") {
+    constexpr int64_t m = 5, n = 7, k = 3;
+    const Tensor a = random_bench_tensor(DeviceType::cpu, m * k),
+                 b = random_bench_tensor(DeviceType::cpu, k * n), c = Tensor::zeros({m, n});
+    MatmulArgs<float> args;
+    args.c = c.data<float>();
+    args.a = a.data<float>();
+    args.b = b.data<float>();
+    args.m = m;
+    args.n = args.ldb = args.ldc = n;
+    args.k = args.lda = k;
+    const auto& matmul = backend(DeviceType::cpu).f32.matmul;
+    const auto own = matmul.function();
+    Context& context = default_context(DeviceType::cpu);
+    {
+        const FlopCounter counter(DeviceType::cpu);
+        CHECK(counter.flop() == 0);
+        matmul(context, args);
+        matmul(context, args);
+        CHECK(counter.flop() == 2 * 2 * m * n * k);
+    }
+    CHECK((matmul.function() == own));
+    const std::vector<float> counted = c.to_vector<float>();
+    matmul(context, args);
+    CHECK(c.to_vector<float>() == counted);
+    CHECK(FlopCounter(DeviceType::cpu).flop() == 0);
+}
+
+TEST_CASE("a training step in its steady state asks the system for no memory") {
+    for (const EndToEndCase& one : end_to_end_cases({"small", 4}, DeviceType::cpu)) {
+        if (!one.name.starts_with("train")) continue;
+        CAPTURE(one.name);
+        const EndToEndCase::Ready ready = one.make();
+        for (int step = 0; step < 2; ++step) ready.run();
+        const AllocatorStats before = allocator_stats(DeviceType::cpu);
+        for (int step = 2; step < 6; ++step) ready.run();
+        const AllocatorStats after = allocator_stats(DeviceType::cpu);
+        CHECK(after.requests > before.requests);
+        CHECK(after.system_requests == before.system_requests);
+    }
+}
+
+TEST_CASE("bench --end-to-end prints a line a case, with its work and its memory") {
+    const testing::Outcome out = testing::run_program(
+        "bench", "--end-to-end --preset small --batch 2 --steps 1 --csv --threads 1 --filter s");
+    REQUIRE_MESSAGE(out.status == 0, out.text);
+    for (const char* name :
+         {"train vq 2x64 frames", "train masked 2x49 tokens", "train moclip small 2x196 frames",
+          "train text 2 sentences", "generate 196 frames", "encode 64x10 tokens"})
+        CHECK_MESSAGE(out.text.find(name) != std::string::npos, name, " is not in\n", out.text);
+}
+
+TEST_CASE("bench: wrong usage is one line") {
+    const testing::Outcome alone = testing::run_program("bench", "--preset small");
+    CHECK(alone.status == 2);
+    CHECK(alone.text.find("--end-to-end") != std::string::npos);
+    const testing::Outcome none =
+        testing::run_program("bench", "--openblas /no/such/libopenblas.so --filter none");
+    CHECK(none.status == 1);
+    CHECK(none.text.find("/no/such/libopenblas.so") != std::string::npos);
+    CHECK(none.text.find("libopenblas0") != std::string::npos);
+}

@@ -285,7 +285,8 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
         [=] { return length_step(masked.batch, masked.model.clip_dim, device); });
     const auto add_moclip = [&](const std::string& size, const clip::TextConfig& with) {
         Json config = settings(train::moclip_presets(), size);
-        config["mode"] = "paper";
+        config["mode"] = "paper";  // at any preset's size, with the parts that belong to it
+        config["motion"]["part_table"] = moclip::MotionEncoderConfig::paper().part_table;
         if (size != "small" && device == DeviceType::cpu && sizes.batch == 0) config["batch"] = 8;
         const auto options = train::moclip_stage_options(config, "");
         add(fmt::format("train moclip {} {}x{} frames", size, options.batch, kFrames),

@@ -15,6 +15,7 @@
 #include "motion/bvh.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
+#include "tensor/formats/safetensors.h"
 #include "tests/tools/pipeline.h"
 
 namespace fs = std::filesystem;
@@ -94,6 +95,11 @@ TEST_CASE("programs: the best of several candidates is kept") {
     const std::string text = p.dir + "/moclip/text_encoder.safetensors";
     refuses("train", bundle + "--candidates 2 --text " + text, 1, "--moclip");
     refuses("train", bundle + "--moclip " + text, 1, "motion_config");
+    mc::StringMap about = mc::SafetensorsFile(p.dir + "/moclip/moclip.safetensors").metadata();
+    about["motion_config"] = "{";
+    mc::write_safetensors(p.dir + "/broken.safetensors", {}, about);
+    refuses("train", bundle + "--moclip " + p.dir + "/broken.safetensors", 1,
+            "broken.safetensors: the model configuration is not an object");
     refuses("train", bundle, 2, "--text");
     // A run begins from another's towers.
     must("moclip_train", "--quiet --data " + p.data + " --text " + p.dir +

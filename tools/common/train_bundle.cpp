@@ -33,7 +33,8 @@ void read_motion_tower(const std::string& path, BundleParts& parts) {
     if (config == file.metadata().end())
         throw Error(path +
                     ": has no motion_config; name the moclip.safetensors that moclip_train writes");
-    parts.motion = nlohmann::json::parse(config->second, json_depth_limit(), false);
+    parts.motion = to_json(motion_encoder_config(
+        nlohmann::json::parse(config->second, json_depth_limit(), false), path));
     const std::string prefix = "motion.";
     for (const auto& [name, tensor] : file.all())
         if (name.starts_with(prefix)) parts.motion_weights[name.substr(prefix.size())] = tensor;

@@ -7,23 +7,16 @@
 #include <vector>
 
 #include "models/clip/merge_file.h"
-#include "motion/dataset_build.h"
-#include "tests/synthetic_motion.h"
-#include "tests/test_paths.h"
+#include "tests/synthetic_dataset.h"
 #include "train/moclip_stage.h"
 
 namespace mc::testing {
 
 struct MoClipWorkshop {
-    ScratchDir scratch;
+    SyntheticDataset motions{40, 26, false};
+    const ScratchDir& scratch = motions.scratch;
 
     MoClipWorkshop() {
-        write_synthetic_mocap(scratch.path / "mocap", 40, 26);
-        motion::BuildOptions build;
-        build.mocap = scratch.path / "mocap";
-        build.out = data();
-        build.mirror = false;
-        motion::build_dataset(build);
         clip::write_maybe_gzip(vocabulary(), "#version: 0.2\nt h\nth e</w>\na n\nan d</w>\n");
         clip::TextConfig config;
         config.vocab = clip::Tokenizer::from_file(vocabulary()).vocab_size();
@@ -37,7 +30,7 @@ struct MoClipWorkshop {
         const nn::TensorMap state = text.state();
         write_safetensors(tower(), NamedTensors(state.begin(), state.end()), {{"heads", "2"}});
     }
-    std::filesystem::path data() const { return scratch.path / "data"; }
+    std::filesystem::path data() const { return motions.options.root; }
     std::string vocabulary() const { return (scratch.path / "vocab.txt").string(); }
     std::string tower() const { return (scratch.path / "tower.safetensors").string(); }
 

@@ -5,36 +5,14 @@
 
 #include <set>
 
-#include "motion/dataset_build.h"
 #include "motion/mirror_text.h"
-#include "tests/synthetic_motion.h"
-#include "tests/test_paths.h"
+#include "tests/synthetic_dataset.h"
 
 using namespace mc;
 using namespace mc::train;
 
-namespace {
-
-struct Mirrored {
-    testing::ScratchDir scratch;
-    Mirrored() {
-        testing::write_synthetic_mocap(scratch.path / "mocap", 40, 26);
-        motion::BuildOptions build;
-        build.mocap = scratch.path / "mocap";
-        build.out = scratch.path / "data";
-        motion::build_dataset(build);
-    }
-    MotionData data() const {
-        MotionDataOptions options;
-        options.root = (scratch.path / "data").string();
-        return MotionData(options);
-    }
-};
-
-}  // namespace
-
 TEST_CASE("motion data: no clip is drawn twice before all were") {
-    const MotionData data = Mirrored().data();
+    const MotionData data(testing::SyntheticDataset(40, 26, true).options);
     const auto all = static_cast<int64_t>(data.samples().size());
     REQUIRE(all >= 16);
     Generator generator(5);
@@ -53,7 +31,7 @@ TEST_CASE("motion data: no clip is drawn twice before all were") {
 }
 
 TEST_CASE("motion data: a mirrored motion and its original are each other's twins") {
-    const MotionData data = Mirrored().data();
+    const MotionData data(testing::SyntheticDataset(40, 26, true).options);
     const std::vector<size_t> twins = data.mirror_twins();
     for (size_t i = 0; i < twins.size(); ++i) {
         REQUIRE(twins[i] != i);
@@ -64,7 +42,7 @@ TEST_CASE("motion data: a mirrored motion and its original are each other's twin
 }
 
 TEST_CASE("motion data: contrastive batches pair sides and repeat no caption") {
-    const MotionData data = Mirrored().data();
+    const MotionData data(testing::SyntheticDataset(40, 26, true).options);
     const std::vector<size_t> twins = data.mirror_twins();
     const CaptionSource captions("", 0);
     int pairs = 0;
@@ -87,7 +65,7 @@ TEST_CASE("motion data: contrastive batches pair sides and repeat no caption") {
 }
 
 TEST_CASE("motion data: another speed is another sampling of the same motion") {
-    const MotionData data = Mirrored().data();
+    const MotionData data(testing::SyntheticDataset(40, 26, true).options);
     const int64_t d = data.dims(), all = data.samples()[0].frames;
     const Tensor plain = data.normalised(0, 0, all), same = Tensor::empty({1, all, d});
     data.at_speed(0, 0, all, 1, same.data<float>());

@@ -6,28 +6,12 @@
 #include <cmath>
 #include <memory>
 
-#include "motion/dataset_build.h"
-#include "tests/synthetic_motion.h"
-#include "tests/test_paths.h"
+#include "tests/synthetic_dataset.h"
 
 using namespace mc;
 using namespace mc::train;
 
 namespace {
-
-struct Motions {
-    testing::ScratchDir scratch;
-    MotionDataOptions options;
-    Motions() {
-        testing::write_synthetic_mocap(scratch.path / "mocap", 40, 26);
-        motion::BuildOptions build;
-        build.mocap = scratch.path / "mocap";
-        build.out = scratch.path / "data";
-        build.mirror = false;
-        motion::build_dataset(build);
-        options.root = build.out.string();
-    }
-};
 
 std::unique_ptr<vq::RvqVae> tokenizer() {
     vq::RvqConfig config;
@@ -45,7 +29,7 @@ std::unique_ptr<vq::RvqVae> tokenizer() {
 }  // namespace
 
 TEST_CASE("token data: other speeds are further variants, of other lengths") {
-    const Motions motions;
+    const testing::SyntheticDataset motions(40, 26, false);
     const MotionData data(motions.options);
     const auto owned = tokenizer();
     const vq::RvqVae& model = *owned;
@@ -76,7 +60,7 @@ TEST_CASE("token data: other speeds are further variants, of other lengths") {
 }
 
 TEST_CASE("token data: with padding, the variants are those of padded motions") {
-    const Motions motions;
+    const testing::SyntheticDataset motions(40, 26, false);
     const MotionData data(motions.options);
     const auto owned = tokenizer();
     const vq::RvqVae& model = *owned;

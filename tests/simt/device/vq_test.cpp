@@ -1,9 +1,7 @@
 // The motion tokenizer and its training stage.
 #include "models/vq/rvq_vae.h"
-#include "motion/dataset_build.h"
 #include "tests/simt/device/close.h"
-#include "tests/synthetic_motion.h"
-#include "tests/test_paths.h"
+#include "tests/synthetic_dataset.h"
 #include "train/token_data.h"
 #include "train/vq_stage.h"
 
@@ -179,23 +177,8 @@ TEST_CASE("motions are encoded and decoded the same on both devices") {
     CHECK(worst(got.reconstruction.value(), want.reconstruction.value()) < kSums);
 }
 
-// A small data set of made-up motions.
-struct Motions {
-    ScratchDir scratch;
-    train::MotionDataOptions options;
-    Motions() {
-        write_synthetic_mocap(scratch.path / "mocap", 40, 18);
-        motion::BuildOptions build;
-        build.mocap = scratch.path / "mocap";
-        build.out = scratch.path / "data";
-        build.mirror = false;
-        motion::build_dataset(build);
-        options.root = build.out.string();
-    }
-};
-
 TEST_CASE("clips are the same tokens on both devices") {
-    const Motions motions;
+    const SyntheticDataset motions(40, 18, false);
     const train::MotionData data(train::with_split(motions.options, "val"));
     vq::RvqConfig config = tiny();
     config.net.dim_pose = 263;
@@ -225,7 +208,7 @@ TEST_CASE("clips are the same tokens on both devices") {
 }
 
 TEST_CASE("a tokenizer's run that began on one device is resumed on the other") {
-    const Motions motions;
+    const SyntheticDataset motions(40, 18, false);
     train::VqStageOptions options;
     options.model = tiny();
     options.model.net.dim_pose = 263;

@@ -1,7 +1,5 @@
 #include "models/best_of.h"
 
-#include <algorithm>
-
 #include "models/generation.h"
 
 namespace mc {
@@ -32,27 +30,17 @@ std::vector<motion::FeatureSequence> BestOfGenerator::generate(
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);
     std::vector<motion::FeatureSequence> best;
     std::vector<double> best_scores;
-    std::vector<std::pair<std::string, double>> total, scoring;
-    const auto sum_up = [&](const std::vector<std::pair<std::string, double>>& seconds) {
-        for (const auto& [stage, spent] : seconds) {
-            const auto known = std::find_if(total.begin(), total.end(), [&](const auto& entry) {
-                return entry.first == stage;
-            });
-            if (known == total.end())
-                total.emplace_back(stage, spent);
-            else
-                known->second += spent;
-        }
-    };
+    StageSeconds total, scoring;
     for (int64_t candidate = 0; candidate < options.candidates; ++candidate) {
         GenerationOptions how = options;
         how.seed = candidate_seed(options.seed, candidate);
         std::vector<motion::FeatureSequence> made = generator_->generate(requests, how);
-        sum_up(generator_->stage_seconds());
+        for (const auto& [stage, spent] : generator_->stage_seconds())
+            add_seconds(total, stage, spent);
         StageClock clock(scoring);
         std::vector<double> scores = scorer_(prompts, made);
         clock.add("score");
-        sum_up(scoring);
+        add_seconds(total, "score", scoring.front().second);
         if (candidate == 0) {
             best = std::move(made);
             best_scores = std::move(scores);

@@ -19,21 +19,18 @@ class BestOfGenerator : public MotionGenerator {
                                                   const GenerationOptions& options) override;
     const std::vector<double>& scores() const override { return scores_; }
     // The inner generator's stages, summed over the candidates, and "score".
-    const std::vector<std::pair<std::string, double>>& stage_seconds() const override {
-        return seconds_;
-    }
+    const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return generator_->warnings(); }
     double fps() const override { return generator_->fps(); }
     int64_t unit() const override { return generator_->unit(); }
     int64_t max_frames() const override { return generator_->max_frames(); }
     bool can_choose() const override { return true; }
-    const MotionGenerator& inner() const { return *generator_; }
 
   private:
     std::unique_ptr<MotionGenerator> generator_;
     moclip::MotionScorer scorer_;
     std::vector<double> scores_;
-    std::vector<std::pair<std::string, double>> seconds_;
+    StageSeconds seconds_;
 };
 
 }  // namespace mc

@@ -4,18 +4,21 @@
 
 namespace mc {
 
-StageClock::StageClock(std::vector<std::pair<std::string, double>>& seconds) : seconds_(seconds) {
+void add_seconds(StageSeconds& seconds, const std::string& stage, double spent) {
+    const auto found = std::find_if(seconds.begin(), seconds.end(),
+                                    [&](const auto& entry) { return entry.first == stage; });
+    if (found == seconds.end())
+        seconds.emplace_back(stage, spent);
+    else
+        found->second += spent;
+}
+
+StageClock::StageClock(StageSeconds& seconds) : seconds_(seconds) {
     seconds_.clear();
 }
 
 void StageClock::add(const std::string& stage) {
-    const double spent = std::chrono::duration<double>(Clock::now() - begin_).count();
-    auto found = std::find_if(seconds_.begin(), seconds_.end(),
-                              [&](const auto& s) { return s.first == stage; });
-    if (found == seconds_.end())
-        seconds_.emplace_back(stage, spent);
-    else
-        found->second += spent;
+    add_seconds(seconds_, stage, std::chrono::duration<double>(Clock::now() - begin_).count());
     begin_ = Clock::now();
 }
 

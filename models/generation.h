@@ -12,15 +12,18 @@
 
 namespace mc {
 
+// Adds `spent` to a stage's seconds; a new stage comes last.
+void add_seconds(StageSeconds& seconds, const std::string& stage, double spent);
+
 // Adds up the time that each stage takes.
 class StageClock {
   public:
-    explicit StageClock(std::vector<std::pair<std::string, double>>& seconds);
+    explicit StageClock(StageSeconds& seconds);
     void add(const std::string& stage);  // since the last call, or since construction
 
   private:
     using Clock = std::chrono::steady_clock;
-    std::vector<std::pair<std::string, double>>& seconds_;
+    StageSeconds& seconds_;
     Clock::time_point begin_ = Clock::now();
 };
 

@@ -43,6 +43,8 @@ struct GenerationRequest {
         {};  // then the length is the source's; other rows keep their bits
 };
 
+using StageSeconds = std::vector<std::pair<std::string, double>>;  // by stage, in order
+
 class MotionGenerator {
   public:
     virtual ~MotionGenerator() = default;
@@ -52,7 +54,7 @@ class MotionGenerator {
     virtual std::vector<motion::FeatureSequence> generate(
         const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;
     // What the last generate() spent on each stage, in order.
-    virtual const std::vector<std::pair<std::string, double>>& stage_seconds() const = 0;
+    virtual const StageSeconds& stage_seconds() const = 0;
     // What the last generate() had to change in its prompts, a line each: those that are too long.
     virtual const std::vector<std::string>& warnings() const = 0;
     virtual double fps() const = 0;

@@ -16,7 +16,7 @@ namespace mc {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr uint64_t kHeldAnyway = uint64_t{256} << 20;
+constexpr uint64_t kHeldAnyway = uint64_t{256} << 20;  // however little was ever in use
 
 size_t size_class(size_t bytes) {
     if (bytes <= 512) return (bytes + kAlignment - 1) / kAlignment * kAlignment;

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "models/clip/text_cleaning.h"
+#include "models/generation.h"
 #include "models/motion_edit.h"
 #include "motion/features.h"
 #include "motion/foot_lock.h"
@@ -194,7 +195,7 @@ int run(Options& options) {
     if (options.top_k) how.top_k = *options.top_k;
 
     double generate_seconds = 0, write_seconds = 0;
-    std::vector<std::pair<std::string, double>> stages;
+    StageSeconds stages;
     std::vector<std::string> written;
     std::vector<double> fits;
     for (size_t i = 0; i < requests.size(); ++i) {
@@ -206,14 +207,8 @@ int run(Options& options) {
         fits.insert(fits.end(), scores.begin(), scores.end());
         for (const std::string& warning : generator.warnings())
             fmt::print(stderr, "generate: warning: {}\n", warning);
-        for (const auto& [stage, seconds] : generator.stage_seconds()) {
-            auto found = std::find_if(stages.begin(), stages.end(),
-                                      [&](const auto& s) { return s.first == stage; });
-            if (found == stages.end())
-                stages.emplace_back(stage, seconds);
-            else
-                found->second += seconds;
-        }
+        for (const auto& [stage, seconds] : generator.stage_seconds())
+            add_seconds(stages, stage, seconds);
         std::string stem = (fs::path(options.out) / file_stem(requests[i].prompt)).string();
         if (requests.size() > 1)
             stem = (fs::path(options.out) /

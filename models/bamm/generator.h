@@ -32,9 +32,7 @@ class BammGenerator : public MotionGenerator {
     void to(DeviceType device) override;
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
-    const std::vector<std::pair<std::string, double>>& stage_seconds() const override {
-        return seconds_;
-    }
+    const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return parts_.text->warnings(); }
     double fps() const override { return parts_.fps; }
     int64_t unit() const override { return parts_.tokenizer->unit(); }
@@ -42,7 +40,7 @@ class BammGenerator : public MotionGenerator {
 
   private:
     Parts parts_;
-    std::vector<std::pair<std::string, double>> seconds_;
+    StageSeconds seconds_;
 };
 
 }  // namespace mc::bamm

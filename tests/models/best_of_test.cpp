@@ -69,9 +69,7 @@ class Seeded : public MotionGenerator {
         for (size_t i = 0; i < requests.size(); ++i) out.push_back(walk(options.seed + i));
         return out;
     }
-    const std::vector<std::pair<std::string, double>>& stage_seconds() const override {
-        return seconds_;
-    }
+    const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return warnings_; }
     double fps() const override { return 20; }
     int64_t unit() const override { return 4; }
@@ -80,7 +78,7 @@ class Seeded : public MotionGenerator {
     std::vector<uint64_t> seeds;
 
   private:
-    std::vector<std::pair<std::string, double>> seconds_ = {{"tokens", 1.0}, {"decode", 0.5}};
+    StageSeconds seconds_ = {{"tokens", 1.0}, {"decode", 0.5}};
     std::vector<std::string> warnings_ = {"too long"};
 };
 

@@ -85,10 +85,8 @@ TEST_CASE("fact score: a generator is asked for every prompt with seeds that fol
     struct Fake : MotionGenerator {
         void to(DeviceType) override {}
         std::vector<uint64_t> seeds;
-        std::vector<std::pair<std::string, double>> stages;
-        const std::vector<std::pair<std::string, double>>& stage_seconds() const override {
-            return stages;
-        }
+        StageSeconds stages;
+        const StageSeconds& stage_seconds() const override { return stages; }
         const std::vector<std::string> none;
         const std::vector<std::string>& warnings() const override { return none; }
         double fps() const override { return 20; }

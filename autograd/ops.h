@@ -99,6 +99,11 @@ Var layer_norm_residual(const Var& x, const Var& residual, const Var& weight, co
                         double eps);
 Var l2_normalize(const Var& x, double eps = 1e-12);  // rows of the last dimension
 
+// gru.cpp
+// One step of a gated recurrent unit: input and state (B, 3 H) are its products with its weights,
+// gates in the order r, z, n; h (B, H) stays where `on`, bool (B), is false; undefined: all go on.
+Var gru_cell(const Var& input, const Var& state, const Var& h, const Tensor& on = {});
+
 // softmax.cpp
 Var softmax(const Var& x);  // over the last dimension
 Var log_softmax(const Var& x);

@@ -14,13 +14,16 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/error.h"
+#include "kernels/gru.h"
 #include "kernels/matmul.h"
 #include "kernels/memory.h"
 #include "kernels/norm.h"
 #include "kernels/optim.h"
 #include "kernels/random.h"
 #include "kernels/reduce.h"
+#include "kernels/sampling.h"
 #include "kernels/softmax.h"
+#include "kernels/sort.h"
 
 namespace mc {
 
@@ -34,13 +37,16 @@ struct KernelTable : ElementwiseKernels<T>,
                      ConvKernels<T>,
                      EmbeddingKernels<T>,
                      OptimKernels<T>,
-                     RandomKernels<T> {};
+                     RandomKernels<T>,
+                     SortKernels<T>,
+                     GruKernels<T> {};
 
 struct Backend {
     DeviceType device = DeviceType::cpu;
     KernelTable<float> f32;
     KernelTable<double> f64;
     CopyKernels copy;
+    SamplingKernels sampling;
     MemoryKernels memory;
 
     template <class T>

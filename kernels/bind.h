@@ -23,6 +23,8 @@ void bind_table(KernelTable<T>& table, DeviceType device) {
     bind(table.gather_rows, table.scatter_add_rows, table.nearest_code);
     bind(table.adamw);
     bind(table.uniform, table.normal);
+    bind(table.argsort, table.mask_lowest);
+    bind(table.gru_cell, table.gru_cell_backward);
 }
 
 inline void bind_backend(Backend& backend, DeviceType device) {
@@ -32,6 +34,8 @@ inline void bind_backend(Backend& backend, DeviceType device) {
     backend.copy.gather_strided.bind(DType::f32, device);
     backend.copy.scatter_strided.bind(DType::f32, device);
     backend.copy.cast.bind(DType::f32, device);
+    backend.sampling.draw_categorical.bind(DType::f32, device);
+    backend.sampling.draw_gumbel.bind(DType::f32, device);
     MemoryKernels& memory = backend.memory;
     const auto bind = [&](auto&... kernel) { (kernel.bind(DType::f32, device), ...); };
     bind(memory.allocate, memory.release, memory.copy, memory.upload, memory.download, memory.zero);

@@ -25,31 +25,28 @@ Var Gru::run(const Direction& d, const Var& x, const std::vector<int64_t>& lengt
     // Time first: the input's share of a step's gates is a block of rows.
     const Var input =
         reshape(linear(transpose(x, 0, 1), d.weight_ih, d.bias_ih), {steps * batch, 3 * width});
+    Tensor on = Tensor::empty({steps, batch}, DType::boolean);
+    for (int64_t t = 0; t < steps; ++t)
+        for (int64_t b = 0; b < batch; ++b)
+            on.data<bool>()[t * batch + b] = t < lengths[static_cast<size_t>(b)];
+    on = on.to(x.value().device());
     Var h = h0;
     for (int64_t s = 0; s < steps; ++s) {
         const int64_t t = backward ? steps - 1 - s : s;
         int64_t valid = 0;
-        Tensor steps_on = Tensor::empty({batch, width}, DType::boolean);
-        for (int64_t b = 0; b < batch; ++b) {
-            const bool on = t < lengths[static_cast<size_t>(b)];
-            valid += on;
-            std::fill_n(steps_on.data<bool>() + b * width, width, on);
-        }
+        for (int64_t b = 0; b < batch; ++b) valid += t < lengths[static_cast<size_t>(b)];
+        const Tensor steps_on = on.slice(0, t, t + 1).reshape({batch});
         if (valid > 0) {
             const Var from_input = slice(input, 0, t * batch, (t + 1) * batch);  // (B, 3 H)
             const Var from_state = linear(h, d.weight_hh, d.bias_hh);            // (B, 3 H)
-            const Var gates =
-                sigmoid(slice(from_input, 1, 0, 2 * width) + slice(from_state, 1, 0, 2 * width));
-            const Var reset = slice(gates, 1, 0, width), keep = slice(gates, 1, width, 2 * width);
-            const Var fresh = tanh(slice(from_input, 1, 2 * width, 3 * width) +
-                                   reset * slice(from_state, 1, 2 * width, 3 * width));
-            const Var next = affine(keep, -1, 1) * fresh + keep * h;
-            h = valid == batch ? next : select(steps_on, next, h);
+            h = gru_cell(from_input, from_state, h, valid == batch ? Tensor() : steps_on);
         }
         if (!outputs) continue;
         const Var none(Tensor::zeros({batch, width}, x.dtype(), x.value().device()));
-        (*outputs)[static_cast<size_t>(t)] =
-            reshape(valid == batch ? h : select(steps_on, h, none), {batch, 1, width});
+        (*outputs)[static_cast<size_t>(t)] = reshape(
+            valid == batch ? h
+                           : select(steps_on.reshape({batch, 1}).expand({batch, width}), h, none),
+            {batch, 1, width});
     }
     return h;
 }

@@ -7,9 +7,8 @@
 //     nn::Gru gru(512, 1024, &init);
 //     const nn::Gru::States s = gru(x, lengths, h0);      // s.last_forward, s.last_backward (B, H)
 //
-// It is made of the engine's operations, one matrix product and one for the input of all steps
-// together: the recurrence has no kernel of its own, because its only use, scoring motions, spends
-// its time in those products.
+// A step is one matrix product and one kernel for the gates; the input's product is one for all
+// steps together.
 #pragma once
 
 #include "nn/module.h"

@@ -12,14 +12,14 @@ double Generator::normal() {
     return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
 }
 
-Tensor Generator::uniform(const Shape& shape, double low, double high, DType dtype) {
-    Tensor out = Tensor::empty(shape, dtype);
+Tensor Generator::uniform(const Shape& shape, double low, double high, DType dtype,
+                          DeviceType device) {
+    Tensor out = Tensor::empty(shape, dtype, device);
     dispatch_float(dtype, "uniform", [&](auto zero) {
         using T = decltype(zero);
-        backend(DeviceType::cpu)
-            .table<T>()
-            .uniform(default_context(DeviceType::cpu), out.data<T>(), static_cast<T>(low),
-                     static_cast<T>(high), stream(), out.numel());
+        backend(device).table<T>().uniform(default_context(device), out.ptr<T>(),
+                                           static_cast<T>(low), static_cast<T>(high), stream(),
+                                           out.numel());
     });
     return out;
 }

@@ -27,7 +27,9 @@ class Generator {
     }
     double normal();
 
-    Tensor uniform(const Shape& shape, double low = 0, double high = 1, DType dtype = DType::f32);
+    // The same bits on every device.
+    Tensor uniform(const Shape& shape, double low = 0, double high = 1, DType dtype = DType::f32,
+                   DeviceType device = DeviceType::cpu);
     Tensor normal(const Shape& shape, double mean = 0, double std = 1, DType dtype = DType::f32);
     std::vector<int64_t> permutation(int64_t n);  // Fisher-Yates
 

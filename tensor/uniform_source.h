@@ -13,6 +13,11 @@ class UniformSource {
   public:
     virtual ~UniformSource() = default;
     virtual Tensor uniform(const std::string& name, const Shape& shape) = 0;  // f32 in [0, 1)
+    // The same numbers where they are wanted.
+    virtual Tensor uniform_on(DeviceType device, const std::string& name, const Shape& shape) {
+        const Tensor u = uniform(name, shape);
+        return u.defined() ? u.to(device) : u;
+    }
 };
 
 class GeneratorSource : public UniformSource {
@@ -20,6 +25,9 @@ class GeneratorSource : public UniformSource {
     explicit GeneratorSource(Generator& generator) : generator_(generator) {}
     Tensor uniform(const std::string&, const Shape& shape) override {
         return generator_.uniform(shape);
+    }
+    Tensor uniform_on(DeviceType device, const std::string&, const Shape& shape) override {
+        return generator_.uniform(shape, 0, 1, DType::f32, device);
     }
 
   private:

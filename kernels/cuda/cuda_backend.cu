@@ -40,6 +40,9 @@ Backend make_backend() {
     fill_embedding(b);
     fill_optim(b);
     fill_random(b);
+    fill_sampling(b);
+    fill_sort(b);
+    fill_gru(b);
     fill_copy(b);
     fill_memory(b);
     return b;

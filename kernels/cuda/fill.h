@@ -17,6 +17,9 @@ void fill_conv(Backend& backend);
 void fill_embedding(Backend& backend);
 void fill_optim(Backend& backend);
 void fill_random(Backend& backend);
+void fill_sampling(Backend& backend);
+void fill_sort(Backend& backend);
+void fill_gru(Backend& backend);
 void fill_copy(Backend& backend);
 void fill_memory(Backend& backend);
 

@@ -2,11 +2,11 @@
 // them), over a fixed partition: long sums are cut into parts, and a second pass adds the parts.
 #include "kernels/reduce.h"
 
+#include "kernels/cuda/best.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/group.h"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/shared_kernels.h"
-#include "kernels/cuda/team.h"
 
 namespace mc::cuda {
 
@@ -91,55 +91,6 @@ __global__ void sum_of_chunks_kernel(double* dst, const double* partial, ArrayGr
     if (threadIdx.x == 0) dst[at] = sum;
 }
 
-// A maximum and where it is. NaN beats all, then the greater, then the earlier.
-template <class T>
-struct Best {
-    T value;
-    int64_t index;  // -1: none yet
-};
-
-template <class T>
-__device__ bool beats(const Best<T>& a, const Best<T>& b) {
-    if (a.index < 0 || b.index < 0) return b.index < 0;
-    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
-    if (a_nan != b_nan) return a_nan;
-    if (!a_nan && a.value != b.value) return a.value > b.value;
-    return a.index < b.index;
-}
-
-template <class T>
-__device__ Best<T> warp_best(Best<T> best) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const Best<T> other{__shfl_xor_sync(kAllLanes, best.value, distance),
-                            __shfl_xor_sync(kAllLanes, best.index, distance)};
-        if (beats(other, best)) best = other;
-    }
-    return best;
-}
-
-// The team's best, known to all its threads.
-template <int kWarps, class T>
-__device__ Best<T> team_best(Team<kWarps>, Best<T> best) {
-    best = warp_best(best);
-    if constexpr (kWarps > 1) {
-        __shared__ T values[kWarps];
-        __shared__ int64_t indices[kWarps];
-        __syncthreads();  // what an earlier call left has been read
-        if (threadIdx.x % 32 == 0) {
-            values[threadIdx.x / 32] = best.value;
-            indices[threadIdx.x / 32] = best.index;
-        }
-        __syncthreads();
-        best = {values[0], indices[0]};
-        for (int w = 1; w < kWarps; ++w) {
-            const Best<T> other{values[w], indices[w]};
-            if (beats(other, best)) best = other;
-        }
-    }
-    return best;
-}
-
 template <class T, class Team>
 __global__ void max_rows_kernel(T* dst, int64_t* index, const T* src, int64_t rows, int64_t n) {
     const int64_t row = Team::row();
@@ -170,10 +121,6 @@ __global__ void max_columns_kernel(T* dst, int64_t* index, const T* src, int64_t
         if (index) index[i] = best.index;
     }
 }
-
-struct Earlier {
-    __device__ int64_t operator()(int64_t a, int64_t b) const { return a < b ? a : b; }
-};
 
 // partial (blocks) = the first index of src (n) in the block's share that is not finite, or n.
 template <class T>

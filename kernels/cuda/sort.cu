@@ -1,8 +1,11 @@
-// A stable radix sort of positions by a small key (least significant digit first). Blocks own runs
-// of neighbours and threads runs within them, so that a digit's elements keep their order: what
-// comes before an element is counted, never raced for.
+// The order of rows, and a stable radix sort of positions by a small key (least significant digit
+// first). Blocks own runs of neighbours and threads runs within them, so that a digit's elements
+// keep their order: what comes before an element is counted, never raced for.
+#include "kernels/sort.h"
+
 #include <utility>
 
+#include "kernels/cuda/fill.h"
 #include "kernels/cuda/shared_kernels.h"
 
 namespace mc::cuda {
@@ -124,6 +127,75 @@ void sort_positions(const char* op, Context& context, uint32_t* sorted, uint32_t
         std::swap(from_key, to_key);
         std::swap(from_position, to_position);
     }
+}
+
+namespace {
+
+// The place of element i in the ascending order of row (n): how many come before it, ties by
+// position, NaN last. Counted, not sorted: the rows are short (a motion's tokens), every thread of
+// a warp reads the same element at the same time, and nobody waits for anybody.
+template <class T>
+__device__ int64_t rank_in_row(const T* row, int64_t n, int64_t i) {
+    const T own = row[i];
+    const bool nan = own != own;
+    int64_t before = 0;
+    for (int64_t j = 0; j < n; ++j) {
+        const T other = row[j];
+        const bool equal = nan ? other != other : other == own;
+        before += other < own || (nan && other == other) || (equal && j < i);
+    }
+    return before;
+}
+
+template <class T>
+__global__ void argsort_kernel(int64_t* order, int64_t* rank, const T* src, int64_t count,
+                               int64_t n) {
+    for (int64_t at = global_thread(); at < count; at += all_threads()) {
+        const int64_t row = at / n * n, place = rank_in_row(src + row, n, at - row);
+        if (rank) rank[at] = place;
+        if (order) order[row + place] = at - row;
+    }
+}
+
+template <class T>
+__global__ void mask_lowest_kernel(bool* masked, int64_t* id, const T* src, const int64_t* lowest,
+                                   int64_t mask_id, int64_t count, int64_t n) {
+    for (int64_t at = global_thread(); at < count; at += all_threads()) {
+        const int64_t row = at / n;
+        masked[at] = rank_in_row(src + row * n, n, at - row * n) < lowest[row];
+        if (masked[at]) id[at] = mask_id;
+    }
+}
+
+constexpr int kRankThreads = 128;
+
+template <class T>
+void argsort(Context& context, int64_t* order, int64_t* rank, const T* src, int64_t rows,
+             int64_t n) {
+    if (rows <= 0 || n <= 0) return;
+    launch("argsort", context, {walking_blocks(rows * n, kRankThreads), kRankThreads},
+           argsort_kernel<T>, order, rank, src, rows * n, n);
+}
+
+template <class T>
+void mask_lowest(Context& context, bool* masked, int64_t* id, const T* src, const int64_t* count,
+                 int64_t mask_id, int64_t rows, int64_t n) {
+    if (rows <= 0 || n <= 0) return;
+    launch("mask_lowest", context, {walking_blocks(rows * n, kRankThreads), kRankThreads},
+           mask_lowest_kernel<T>, masked, id, src, count, mask_id, rows * n, n);
+}
+
+template <class T>
+void fill_table(SortKernels<T>& table) {
+    table.argsort = argsort<T>;
+    table.mask_lowest = mask_lowest<T>;
+}
+
+}  // namespace
+
+void fill_sort(Backend& backend) {
+    fill_table(backend.f32);
+    fill_table(backend.f64);
 }
 
 }  // namespace mc::cuda

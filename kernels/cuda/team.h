@@ -70,6 +70,27 @@ struct Team {
     __device__ static T max(T value) {
         return reduce(value, Greater());
     }
+    // The sum of what the threads before this one have.
+    template <class T>
+    __device__ static T sum_before(T value) {
+        const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        for (unsigned distance = 1; distance < 32; distance *= 2) {
+            const T other = __shfl_up_sync(kAllLanes, value, distance);
+            if (lane >= distance) value += other;
+        }
+        T before = __shfl_up_sync(kAllLanes, value, 1);
+        if (lane == 0) before = 0;
+        if constexpr (kWarps > 1) {
+            __shared__ T part[kWarps];
+            __syncthreads();  // what an earlier call left has been read
+            if (lane == 31) part[warp] = value;
+            __syncthreads();
+            T warps = 0;
+            for (unsigned w = 0; w < warp; ++w) warps += part[w];
+            before += warps;
+        }
+        return before;
+    }
 };
 
 // f(Team) with a warp a row while a row gives each lane at most 32 elements, else a block a row.

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <numeric>
 
 #include "models/momask/sampling.h"
+#include "tensor/sort.h"
 
 namespace mc::bad {
 namespace {
@@ -13,13 +13,15 @@ namespace {
 constexpr int64_t kScalarWidth = 256;
 constexpr int64_t kConditions = 2;  // [sentence, rate]
 
-// Positions of ascending u - (valid ? 1 : 0), ties to the lower index: of n places the first
-// `length` of the result are a permutation of 0 .. length-1.
-void shuffled(const float* u, int64_t length, int64_t n, int64_t* order) {
-    std::vector<float> key(static_cast<size_t>(n));
-    for (int64_t i = 0; i < n; ++i) key[i] = u[i] - (i < length ? 1.0f : 0.0f);
-    std::iota(order, order + n, int64_t{0});
-    std::stable_sort(order, order + n, [&](int64_t a, int64_t b) { return key[a] < key[b]; });
+// Positions of ascending u - (valid ? 1 : 0) of each row of u (B, n), ties to the lower index: of n
+// places the first `length` of the result are a permutation of 0 .. length-1.
+Tensor shuffled(const Tensor& u, const std::vector<int64_t>& lengths) {
+    const Tensor key = u.clone();
+    const int64_t n = u.size(1);
+    for (size_t b = 0; b < lengths.size(); ++b)
+        for (int64_t i = 0; i < lengths[b]; ++i)
+            key.data<float>()[static_cast<int64_t>(b) * n + i] -= 1.0f;
+    return argsort(key);
 }
 
 }  // namespace
@@ -207,9 +209,9 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
     Step step;
     step.ids = Tensor::empty({batch, wide}, DType::i64);
     step.corruption.masked = Tensor::empty({batch, wide}, DType::boolean);
-    step.corruption.ranks = Tensor::empty({batch, wide}, DType::i64);
+    step.corruption.ranks = shuffled(order2, lengths);
     Tensor labels = Tensor::zeros({batch, wide}, DType::i64);
-    std::vector<int64_t> first(static_cast<size_t>(wide));
+    const Tensor places = shuffled(order1, lengths);
     for (int64_t b = 0; b < batch; ++b) {
         const int64_t length = lengths[b];
         const float share =
@@ -217,9 +219,8 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
         const int64_t count = std::max<int64_t>(
             1, static_cast<int64_t>(std::nearbyint(share * static_cast<float>(length))));
         const float keep_share = 0.6f + 0.4f * keep.data<float>()[b];
-        int64_t* ranks = step.corruption.ranks.data<int64_t>() + b * wide;
-        shuffled(order1.data<float>() + b * wide, length, wide, first.data());
-        shuffled(order2.data<float>() + b * wide, length, wide, ranks);
+        const int64_t* ranks = step.corruption.ranks.data<int64_t>() + b * wide;
+        const int64_t* first = places.data<int64_t>() + b * wide;
         for (int64_t i = 0; i < wide; ++i) {
             const int64_t at = b * wide + i;
             const bool masked = i < length && first[i] < count;
@@ -257,31 +258,35 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
     draws.uniform("draw.uniform0", {batch});  // a masking ratio between 1 and 1
     draws.uniform("draw.rand0", {batch, n});  // and which tokens it masks
     const Tensor order = draws.uniform("draw.rand1", {batch, n});
-    Corruption corruption{Tensor::zeros({batch, n}, DType::boolean),
-                          Tensor::empty({batch, n}, DType::i64)};
+    for (const int64_t length : lengths)
+        if (length < 1 || length >= n)
+            throw Error("[bad] a length of " + std::to_string(length) + " tokens, want 1 to " +
+                        std::to_string(n - 1));
+    Corruption corruption{Tensor::zeros({batch, n}, DType::boolean), shuffled(order, lengths)};
     Tensor ids = Tensor::empty({batch, n}, DType::i64);
     const Tensor keep = keep_in.defined() ? keep_in.contiguous() : Tensor();
     const auto kept = [&](int64_t b, int64_t i) {
         return keep.defined() ? keep.data<int64_t>()[b * keep.size(1) + i] : int64_t{-1};
     };
-    std::vector<float> score(static_cast<size_t>(batch * n), kSettled);
+    const DeviceType where = device();
+    const Shape rows{batch * n};
+    // How sure the model was of each token, as it is on the device, and the same here.
+    const Tensor probability = Tensor::full({batch, n}, kSettled, DType::f32, where),
+                 tokens = Tensor::full({batch, n}, -1, DType::i64, where);
+    Tensor score = Tensor::full({batch, n}, kSettled);
     std::vector<float> span;
     std::vector<std::vector<int64_t>> open(static_cast<size_t>(batch));  // places that are made
     for (int64_t b = 0; b < batch; ++b) {
         const int64_t length = lengths[b];
-        if (length < 1 || length >= n)
-            throw Error("[bad] a length of " + std::to_string(length) + " tokens, want 1 to " +
-                        std::to_string(n - 1));
         span.push_back(step_span(options.steps, length));
         int64_t* rank = corruption.ranks.data<int64_t>() + b * n;
-        shuffled(order.data<float>() + b * n, length, n, rank);
         for (int64_t i = 0; i < n; ++i) {
             const int64_t at = b * n + i, id = i < length ? kept(b, i) : -1;
             const bool made = i < length && id < 0;
             corruption.masked.data<bool>()[at] = made;
             ids.data<int64_t>()[at] = i == length ? end_id() : id >= 0 ? id : pad_id();
             if (!made) continue;
-            score[at] = 0;
+            score.data<float>()[at] = 0;
             open[b].push_back(i);
         }
         // The order of those that are made among themselves: 0 .. their number - 1.
@@ -297,6 +302,10 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         for (int64_t b = 0; b < batch; ++b)
             for (int64_t q = 0; q < s; ++q)
                 hidden.data<bool>()[(b * s + q) * s + lengths[b] + kConditions - 1] = false;
+    const bool random = options.temperature > 0, categorical = options.order_agnostic && random;
+    momask::TokenDraws how{categorical ? momask::top_k_count(options.top_k, classes) : classes,
+                           random ? options.temperature : 1.0, !categorical};
+    how.otherwise = kSettled;
     for (int64_t step = 0; step < options.steps; ++step) {
         bool done = step > 0;
         for (int64_t b = 0; b < batch; ++b) {
@@ -306,14 +315,14 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
             done = done && std::min(before, 1.0f) == t;
         }
         if (done && (batch == 1 || !reference)) break;
+        const Tensor by_score = options.order_agnostic ? Tensor() : mc::ranks(score);
         for (int64_t b = 0; b < batch; ++b) {
             const int64_t all = static_cast<int64_t>(open[b].size()),
                           count = masked_before(step, span[b], all);
-            const std::vector<int64_t> by_score = momask::ranks(score.data() + b * n, n);
             for (int64_t i : open[b]) {
                 const int64_t at = b * n + i;
-                masked[at] =
-                    options.order_agnostic ? ranks[at] >= all - count : by_score[i] < count;
+                masked[at] = options.order_agnostic ? ranks[at] >= all - count
+                                                    : by_score.data<int64_t>()[at] < count;
                 if (masked[at]) ids.data<int64_t>()[at] = mask_id(ranks[at]);
             }
         }
@@ -327,26 +336,20 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         } else {
             hidden = hidden_mask(corruption, lengths);
         }
-        const Tensor all = logits(ids, text, hidden).value().cpu();
-        if (watch) watch({step, ids, hidden, all});
-        const Tensor scores = all.to(DType::f32).reshape({batch * n, classes});
-        const std::string name = "noise.step" + std::to_string(step);
-        const bool random = options.temperature > 0;
-        std::vector<int64_t> drawn;
-        if (options.order_agnostic && random) {
-            drawn = momask::sample_categorical(scores, momask::top_k_count(options.top_k, classes),
-                                               options.temperature,
-                                               draws.uniform(name, {batch, n}).data<float>());
-        } else {
-            const Tensor u = random ? draws.uniform(name, {batch, n, classes}) : Tensor();
-            drawn = momask::sample_gumbel(scores, classes, random ? options.temperature : 1.0,
-                                          u.defined() ? u.data<float>() : nullptr);
-        }
-        const std::vector<float> p = momask::probability_of(scores, drawn);
-        for (int64_t at = 0; at < batch * n; ++at) {
-            if (masked[at]) ids.data<int64_t>()[at] = drawn[at];
-            score[at] = masked[at] ? p[at] : kSettled;
-        }
+        const Tensor all = logits(ids, text, hidden).value();
+        if (watch) watch({step, ids, hidden, all.cpu()});
+        how.drawn = corruption.masked.to(where).reshape(rows);
+        if (random)
+            how.u = draws.uniform_on(where, "noise.step" + std::to_string(step),
+                                     how.gumbel ? Shape{batch, n, classes} : Shape{batch, n});
+        momask::draw_tokens(tokens.reshape(rows),
+                            options.order_agnostic ? Tensor() : probability.reshape(rows),
+                            all.reshape({batch * n, classes}), how);
+        const Tensor drawn = tokens.cpu();
+        for (int64_t at = 0; at < batch * n; ++at)
+            if (masked[at]) ids.data<int64_t>()[at] = drawn.data<int64_t>()[at];
+        momask::check_drawn(ids);
+        if (!options.order_agnostic) score = probability.cpu();
     }
     return ids;
 }

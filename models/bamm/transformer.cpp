@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/momask/sampling.h"
+#include "tensor/sort.h"
 
 namespace mc::bamm {
 
@@ -54,12 +55,9 @@ Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& kno
 
 Tensor Transformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
                                   double scale) const {
-    return momask::with_guidance(cond.to(device()), scale,
-                                 [&](const Tensor& both, int64_t copies) {
-                                     return logits(repeated(ids, copies), both,
-                                                   repeated(known, copies));
-                                 })
-        .cpu();
+    return momask::with_guidance(cond.to(device()), scale, [&](const Tensor& both, int64_t copies) {
+        return logits(repeated(ids, copies), both, repeated(known, copies));
+    });
 }
 
 Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vector<int64_t>& lengths,
@@ -115,23 +113,31 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond_i
     const int64_t batch = ids_in.size(0), n = ids_in.size(1);
     const int64_t classes = config_.num_tokens + (with_end ? 1 : 0);
     const bool reference = own_config_.reference_sampling;
-    const Tensor cond = cond_in.to(device());
-    const int64_t k = reference ? classes : momask::top_k_count(options.top_k, classes);
-    Sweep out{ids_in.contiguous().clone(), Tensor::empty({batch, n - 1})};
-    const auto kept = [&](int64_t b, int64_t at) {
-        return keep && known.item<int64_t>({b, at}) != pad_id();
+    const DeviceType where = device();
+    const Tensor cond = cond_in.to(where);
+    // Place by place: which rows draw there.
+    Tensor drawn = Tensor::full({n, batch}, 1, DType::boolean);
+    std::vector<bool> anew(static_cast<size_t>(n), true);
+    if (keep)
+        for (int64_t at = 0; at < n; ++at) {
+            bool* row = drawn.data<bool>() + at * batch;
+            for (int64_t b = 0; b < batch; ++b) row[b] = known.item<int64_t>({b, at}) == pad_id();
+            anew[at] = std::find(row, row + batch, true) != row + batch;
+        }
+    drawn = drawn.to(where);
+    momask::TokenDraws how{reference ? classes : momask::top_k_count(options.top_k, classes),
+                           reference ? 1.0 : options.temperature};
+    const Tensor ids = ids_in.contiguous().clone().to(where),
+                 probabilities = Tensor::full({batch, n - 1}, 1, DType::f32, where);
+    const auto place = [&](const Tensor& all, int64_t at) {  // (B), a view
+        return all.slice(1, at, at + 1).squeeze(1);
     };
     for (int64_t at = 0; at + 1 < n; ++at) {
-        const Tensor u = draws.uniform("noise.draw" + std::to_string(first + at), {batch});
-        int64_t made = 0;
-        for (int64_t b = 0; b < batch; ++b) {
-            made += !kept(b, at);
-            out.probabilities.data<float>()[b * (n - 1) + at] = 1;
-        }
-        if (made == 0) continue;
+        how.u = draws.uniform_on(where, "noise.draw" + std::to_string(first + at), {batch});
+        if (!anew[at]) continue;
         // Without known tokens nothing looks ahead: what follows need not be computed.
         const int64_t seen = known.defined() ? n : std::max<int64_t>(at, 1);
-        const Tensor fed = out.ids.slice(1, 0, seen).contiguous();
+        const Tensor fed = ids.slice(1, 0, seen).contiguous();
         const Tensor scores = momask::with_guidance(cond, guidance,
                                                     [&](const Tensor& both, int64_t copies) {
                                                         const Var x =
@@ -140,19 +146,13 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond_i
                                                         return head(slice(x, 1, at, at + 1));
                                                     })
                                   .slice(2, 0, classes)
-                                  .cpu()
-                                  .to(DType::f32)
                                   .reshape({batch, classes});
-        const std::vector<int64_t> drawn = momask::sample_categorical(
-            scores, k, reference ? 1.0 : options.temperature, u.data<float>());
-        const std::vector<float> p = momask::probability_of(scores, drawn);
-        for (int64_t b = 0; b < batch; ++b) {
-            if (kept(b, at)) continue;
-            out.probabilities.data<float>()[b * (n - 1) + at] = p[b];
-            out.ids.data<int64_t>()[b * n + at] = drawn[b];
-        }
-        out.ids.bump_version();
+        how.drawn = drawn.slice(0, at, at + 1).reshape({batch});
+        momask::draw_tokens(place(ids, at), place(probabilities, at), scores, how);
+        ids.bump_version();
     }
+    const Sweep out{ids.cpu(), probabilities.cpu()};
+    momask::check_drawn(out.ids);
     return out;
 }
 
@@ -196,10 +196,11 @@ Tensor Transformer::kept_half(const Draft& draft, UniformSource& draws) const {
         const int64_t length = draft.lengths[b];
         const int64_t count = std::max<int64_t>(
             1, static_cast<int64_t>(std::nearbyint(0.5 * static_cast<double>(length))));
-        std::vector<float> score(static_cast<size_t>(n), kNever);
+        const Tensor score = Tensor::full({n}, kNever);
         for (int64_t i = 0; i < length; ++i)
-            score[i] = random.defined() ? random.data<float>()[b * n + i] : 0.0f;
-        const std::vector<int64_t> rank = momask::ranks(score.data(), n);
+            score.data<float>()[i] = random.defined() ? random.data<float>()[b * n + i] : 0.0f;
+        const Tensor ranked = ranks(score);
+        const int64_t* rank = ranked.data<int64_t>();
         int64_t* row = known.data<int64_t>() + b * n;
         for (int64_t i = 0; i < n; ++i)
             if (row[i] != end_id() && (i >= length || rank[i] < count)) row[i] = pad_id();

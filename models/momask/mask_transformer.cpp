@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/momask/sampling.h"
+#include "tensor/sort.h"
 
 namespace mc::momask {
 
@@ -21,11 +22,9 @@ Var MaskTransformer::logits(const Tensor& ids, const Tensor& cond, const Tensor&
 
 Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                                       double scale) const {
-    return with_guidance(cond.to(device()), scale,
-                         [&](const Tensor& both, int64_t copies) {
-                             return logits(repeated(ids, copies), both, repeated(padding, copies));
-                         })
-        .cpu();
+    return with_guidance(cond.to(device()), scale, [&](const Tensor& both, int64_t copies) {
+        return logits(repeated(ids, copies), both, repeated(padding, copies));
+    });
 }
 
 MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
@@ -43,20 +42,16 @@ MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
     Step step;
     step.ids = Tensor::empty({batch, n}, DType::i64);
     step.labels = Tensor::empty({batch, n}, DType::i64);
+    if (!reference_counts)  // positions beyond the length come last
+        for (int64_t b = 0; b < batch; ++b)
+            std::fill(order.data<float>() + b * n + lengths[b], order.data<float>() + (b + 1) * n,
+                      2.0f);
+    // The reference compares the argsort itself, not its inverse; both are uniform permutations.
+    const Tensor permutation = reference_counts ? argsort(order) : ranks(order);
     for (int64_t b = 0; b < batch; ++b) {
         const int64_t count =
             masked_count(time.data<float>()[b], reference_counts ? n : lengths[b]);
-        std::vector<float> score(order.data<float>() + b * n, order.data<float>() + (b + 1) * n);
-        if (!reference_counts)  // positions beyond the length come last
-            for (int64_t i = lengths[b]; i < n; ++i) score[i] = 2;
-        // The reference compares the argsort itself, not its inverse; both are uniform
-        // permutations.
-        std::vector<int64_t> rank(static_cast<size_t>(n));
-        const std::vector<int64_t> inverse = ranks(score.data(), n);
-        if (reference_counts)
-            for (int64_t i = 0; i < n; ++i) rank[inverse[i]] = i;
-        else
-            rank = inverse;
+        const int64_t* rank = permutation.data<int64_t>() + b * n;
         for (int64_t i = 0; i < n; ++i) {
             const int64_t at = b * n + i;
             const bool valid = i < lengths[b], masked = valid && rank[i] < count;
@@ -90,55 +85,50 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
                                  const Tensor& keep, const Watch& watch) const {
     const int64_t batch = static_cast<int64_t>(lengths.size()), classes = config_.num_tokens;
     const int64_t n = *std::max_element(lengths.begin(), lengths.end());
-    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(device());
+    const DeviceType where = device();
+    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(where);
     constexpr float kFixed = 1e5f;
-    Tensor ids = Tensor::empty({batch, n}, DType::i64);
-    std::vector<float> score(static_cast<size_t>(batch * n));
+    Tensor ids = Tensor::empty({batch, n}, DType::i64), score = Tensor::empty({batch, n}),
+           counts = Tensor::empty({options.steps, batch}, DType::i64);  // to be masked
     std::vector<int64_t> open(static_cast<size_t>(batch));  // how many tokens are to be made
     for (int64_t b = 0; b < batch; ++b)
         for (int64_t i = 0; i < n; ++i) {
             const int64_t at = b * n + i, kept = keep.defined() ? keep.item<int64_t>({b, i}) : -1;
             const bool made = i < lengths[b] && kept < 0;
             ids.data<int64_t>()[at] = i >= lengths[b] ? pad_id() : made ? mask_id() : kept;
-            score[at] = made ? 0 : kFixed;
+            score.data<float>()[at] = made ? 0 : kFixed;
             open[b] += made;
         }
-    const int64_t k = top_k_count(options.top_k, classes);
     const std::vector<float> times = time_grid(options.steps);
+    for (int64_t s = 0; s < options.steps; ++s)
+        for (int64_t b = 0; b < batch; ++b)
+            counts.data<int64_t>()[s * batch + b] =
+                open[b] > 0 ? masked_count(times[s], open[b]) : 0;
+    // From here on all is on the model's device until the last token is drawn.
+    ids = ids.to(where);
+    score = score.to(where);
+    counts = counts.to(where);
+    const Tensor masked = Tensor::empty({batch, n}, DType::boolean, where);
+    const Shape rows{batch * n};
+    TokenDraws how{top_k_count(options.top_k, classes), options.temperature, options.gumbel};
+    how.drawn = masked.reshape(rows);
+    how.otherwise = kFixed;
     for (int64_t s = 0; s < options.steps; ++s) {
-        std::vector<uint8_t> masked(static_cast<size_t>(batch * n));
-        for (int64_t b = 0; b < batch; ++b) {
-            if (open[b] == 0) continue;
-            const int64_t count = masked_count(times[s], open[b]);
-            const std::vector<int64_t> rank = ranks(score.data() + b * n, n);
-            for (int64_t i = 0; i < n; ++i) {
-                if (rank[i] >= count) continue;
-                masked[b * n + i] = 1;
-                ids.data<int64_t>()[b * n + i] = mask_id();
-            }
-        }
+        mask_lowest(masked, ids, score, counts.slice(0, s, s + 1), mask_id());
         ids.bump_version();
-        const std::string step = "step" + std::to_string(s), name = "noise." + step;
-        if (watch) watch(step + ".input_ids", ids);
-        const Tensor guided = guided_logits(ids, cond, padding, options.guidance);
-        if (watch) watch(step + ".logits", guided);
-        const Tensor logits = guided.to(DType::f32).reshape({batch * n, classes});
-        std::vector<int64_t> drawn;
-        if (options.gumbel) {
-            const Tensor u = draws.uniform(name, {batch, n, classes});
-            drawn = sample_gumbel(logits, k, options.temperature,
-                                  u.defined() ? u.data<float>() : nullptr);
-        } else {
-            drawn = sample_categorical(logits, k, options.temperature,
-                                       draws.uniform(name, {batch, n}).data<float>());
-        }
-        if (watch) watch(step + ".pred_ids", Tensor::from_ids(drawn, {batch, n}));
-        const std::vector<float> p = probability_of(logits, drawn);
-        for (int64_t at = 0; at < batch * n; ++at) {
-            if (masked[at]) ids.data<int64_t>()[at] = drawn[at];
-            score[at] = masked[at] ? p[at] : kFixed;
-        }
+        const std::string step = "step" + std::to_string(s);
+        if (watch) watch(step + ".input_ids", ids.cpu());
+        const Tensor logits = guided_logits(ids, cond, padding, options.guidance);
+        if (watch) watch(step + ".logits", logits.cpu());
+        how.u = draws.uniform_on(where, "noise." + step,
+                                 options.gumbel ? Shape{batch, n, classes} : Shape{batch, n});
+        draw_tokens(ids.reshape(rows), score.reshape(rows), logits.reshape({batch * n, classes}),
+                    how);
+        ids.bump_version();
+        if (watch) watch(step + ".pred_ids", ids.cpu());
     }
+    ids = ids.cpu();
+    check_drawn(ids);
     for (int64_t at = 0; at < batch * n; ++at)
         if (padding.data<bool>()[at]) ids.data<int64_t>()[at] = -1;
     return ids;

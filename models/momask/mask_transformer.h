@@ -23,7 +23,6 @@ class MaskTransformer : public Trunk {
     Var logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                const nn::Pass& pass = {}) const;
     // Guided: uncond + scale (cond - uncond), both branches in one batch; scale 1 skips the second.
-    // On the CPU, where tokens are drawn.
     Tensor guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                          double scale) const;
 
@@ -44,7 +43,8 @@ class MaskTransformer : public Trunk {
     // Generates ids (B, max length), -1 beyond a row's length. cond (B, clip_dim). Draws
     // "noise.step{k}" (B, n) or, with options.gumbel, (B, n, num_tokens). With `keep` (B, n; -1 =
     // generate) the given ids stay and only the rest is made. `watch` sees of each step k
-    // "step{k}.input_ids" (B, n), "step{k}.logits" (B, n, num_tokens), "step{k}.pred_ids" (B, n).
+    // "step{k}.input_ids" (B, n), "step{k}.logits" (B, n, num_tokens), "step{k}.pred_ids" (B, n),
+    // the ids after the draw. The logits stay on the model's device but for `watch`.
     Tensor generate(const Tensor& cond, const std::vector<int64_t>& lengths,
                     const GenerationOptions& options, UniformSource& draws, const Tensor& keep = {},
                     const Watch& watch = {}) const;

@@ -134,35 +134,48 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond_in,
                                      const GenerationOptions& options, UniformSource& draws,
                                      const Tensor& keep, const Watch& watch) const {
     const int64_t batch = base.size(0), n = base.size(1), q_count = config_.num_quantizers;
-    const int64_t classes = config_.num_tokens + 1, k = top_k_count(options.top_k, classes);
-    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(device());
-    Tensor all = Tensor::empty({batch, n, q_count}, DType::i64), below = base.contiguous().clone();
-    auto settle = [&](int64_t layer) {
-        for (int64_t at = 0; at < batch * n; ++at) {
-            if (padding.data<bool>()[at]) below.data<int64_t>()[at] = pad_id();
-            const int64_t id = below.data<int64_t>()[at];
-            all.data<int64_t>()[at * q_count + layer] = id == pad_id() ? -1 : id;
+    const int64_t classes = config_.num_tokens + 1;
+    const DeviceType where = device();
+    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(where);
+    // Layer by layer what is known, and where a token is drawn.
+    Tensor layers = Tensor::full({q_count, batch * n}, static_cast<double>(pad_id()), DType::i64),
+           drawn = Tensor::zeros({q_count, batch * n}, DType::boolean);
+    const Tensor first = base.contiguous();
+    for (int64_t at = 0; at < batch * n; ++at) {
+        if (padding.data<bool>()[at]) continue;
+        layers.data<int64_t>()[at] = first.data<int64_t>()[at];
+        for (int64_t j = 1; j < q_count; ++j) {
+            const int64_t kept = keep.defined() ? keep.data<int64_t>()[at * q_count + j] : -1;
+            if (kept >= 0) layers.data<int64_t>()[j * batch * n + at] = kept;
+            drawn.data<bool>()[j * batch * n + at] = kept < 0;
         }
-        below.bump_version();
-    };
-    settle(0);
+    }
+    layers = layers.to(where);
+    drawn = drawn.to(where);
+    const Shape rows{batch * n};
+    TokenDraws how{top_k_count(options.top_k, classes), 1.0, true};
     Var h;
     for (int64_t j = 1; j < q_count; ++j) {
+        const Tensor below = layers.slice(0, j - 1, j).reshape({batch, n});
         const Var part = embedding(embedding_table(j - 1), below);
         h = h.defined() ? h + part : part;
-        const Tensor logits = guided(h, j, cond, padding, options.residual_guidance).cpu();
-        if (watch) watch("step" + std::to_string(j) + ".logits", logits);
-        const Tensor scores = logits.to(DType::f32).reshape({batch * n, classes});
-        const Tensor u = draws.uniform("noise.res.step" + std::to_string(j), {batch, n, classes});
-        const std::vector<int64_t> drawn =
-            sample_gumbel(scores, k, 1.0, u.defined() ? u.data<float>() : nullptr);
-        std::copy(drawn.begin(), drawn.end(), below.data<int64_t>());
-        if (keep.defined())
-            for (int64_t at = 0; at < batch * n; ++at)
-                if (const int64_t kept = keep.data<int64_t>()[at * q_count + j]; kept >= 0)
-                    below.data<int64_t>()[at] = kept;
-        settle(j);
+        const std::string step = "step" + std::to_string(j);
+        const Tensor logits = guided(h, j, cond, padding, options.residual_guidance);
+        if (watch) watch(step + ".logits", logits.cpu());
+        how.u = draws.uniform_on(where, "noise.res." + step, {batch, n, classes});
+        how.drawn = drawn.slice(0, j, j + 1).reshape(rows);
+        draw_tokens(layers.slice(0, j, j + 1).reshape(rows), {},
+                    logits.reshape({batch * n, classes}), how);
+        layers.bump_version();
     }
+    layers = layers.cpu();
+    check_drawn(layers.slice(0, 1, q_count));
+    const Tensor all = Tensor::empty({batch, n, q_count}, DType::i64);
+    for (int64_t j = 0; j < q_count; ++j)
+        for (int64_t at = 0; at < batch * n; ++at) {
+            const int64_t id = layers.data<int64_t>()[j * batch * n + at];
+            all.data<int64_t>()[at * q_count + j] = id == pad_id() ? -1 : id;
+        }
     return all;
 }
 

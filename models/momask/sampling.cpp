@@ -3,102 +3,63 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <numeric>
 
 namespace mc::momask {
-namespace {
-
-// Positions of the k largest of a row, ties to the lower index, in ascending order of position.
-void kept_positions(const float* row, int64_t classes, int64_t k, std::vector<int64_t>& kept) {
-    kept.resize(static_cast<size_t>(classes));
-    std::iota(kept.begin(), kept.end(), 0);
-    if (k < classes) {
-        std::nth_element(kept.begin(), kept.begin() + k, kept.end(), [&](int64_t a, int64_t b) {
-            return row[a] > row[b] || (row[a] == row[b] && a < b);
-        });
-        kept.resize(static_cast<size_t>(k));
-        std::sort(kept.begin(), kept.end());
-    }
-}
-
-float guarded_log(float x) {
-    return std::log(std::max(x, 1e-20f));
-}
-
-}  // namespace
-
 int64_t top_k_count(double threshold, int64_t classes) {
     const double kept = std::ceil((1.0 - threshold) * static_cast<double>(classes));
     return std::clamp<int64_t>(static_cast<int64_t>(kept), 1, classes);
 }
 
-std::vector<int64_t> sample_categorical(const Tensor& logits, int64_t k, double temperature,
-                                        const float* u) {
-    const int64_t rows = logits.size(0), classes = logits.size(1);
-    std::vector<int64_t> ids(static_cast<size_t>(rows)), kept;
-    std::vector<float> p;
-    const float tau = static_cast<float>(std::max(temperature, 1e-10));
-    for (int64_t r = 0; r < rows; ++r) {
-        const float* row = logits.data<float>() + r * classes;
-        kept_positions(row, classes, k, kept);
-        float top = -INFINITY;
-        for (int64_t i : kept) top = std::max(top, row[i] / tau);
-        p.resize(kept.size());
-        float sum = 0;
-        for (size_t i = 0; i < kept.size(); ++i) sum += p[i] = std::exp(row[kept[i]] / tau - top);
-        double total = 0;
-        for (float& x : p) total += x /= sum;
-        const double target = static_cast<double>(u[r]) * total;
-        double cumulative = 0;
-        size_t at = 0;
-        while (at + 1 < kept.size() && (cumulative += static_cast<double>(p[at])) <= target) ++at;
-        ids[r] = kept[at];
+void draw_tokens(const Tensor& ids, const Tensor& probability, const Tensor& logits,
+                 const TokenDraws& how) {
+    const Tensor source = logits.to(DType::f32).contiguous();
+    const DeviceType device = source.device();
+    const Shape rows{source.size(0)};
+    const Shape noise = how.gumbel ? source.shape() : rows;
+    if (!how.u.defined() && !how.gumbel)
+        throw Error("[sampling] a categorical draw without random numbers; ask for a Gumbel draw");
+    if (!(ids.shape() == rows) || (how.u.defined() && !(how.u.numel() == noise.numel())))
+        throw Error("[sampling] ids " + ids.shape().str() + " and random numbers " +
+                    (how.u.defined() ? how.u.shape().str() : "none") + " for logits " +
+                    source.shape().str());
+    for (const Tensor* t : {&ids, &probability, &how.u, &how.drawn})
+        if (t->defined() && t->device() != device)
+            throw Error(std::string("[sampling] logits on ") + name_of(device) + ", " +
+                        t->shape().str() + " on " + name_of(t->device()) + "; copy with to()");
+    DrawArgs args{};
+    args.id = ids.ptr<int64_t>();
+    args.id_stride = ids.strides()[0];
+    if (probability.defined()) {
+        args.probability = probability.ptr<float>();
+        args.probability_stride = probability.strides()[0];
     }
-    return ids;
+    if (how.drawn.defined()) args.drawn = how.drawn.ptr<bool>();
+    args.otherwise = how.otherwise;
+    args.logits = source.ptr<float>();
+    if (how.u.defined()) args.u = how.u.ptr<float>();
+    args.rows = source.size(0);
+    args.classes = source.size(1);
+    args.k = how.k;
+    args.temperature = static_cast<float>(std::max(how.temperature, 1e-10));
+    const SamplingKernels& kernels = backend(device).sampling;
+    (how.gumbel ? kernels.draw_gumbel : kernels.draw_categorical)(default_context(device), args);
 }
 
-std::vector<int64_t> sample_gumbel(const Tensor& logits, int64_t k, double temperature,
-                                   const float* u) {
-    const int64_t rows = logits.size(0), classes = logits.size(1);
-    std::vector<int64_t> ids(static_cast<size_t>(rows)), kept;
-    const float tau = static_cast<float>(std::max(temperature, 1e-10));
-    for (int64_t r = 0; r < rows; ++r) {
-        const float* row = logits.data<float>() + r * classes;
-        kept_positions(row, classes, k, kept);
-        float best = -INFINITY;
-        ids[r] = kept[0];
-        for (int64_t i : kept) {
-            float score = row[i] / tau;
-            if (u) score += -guarded_log(-guarded_log(u[r * classes + i]));
-            if (score > best) {
-                best = score;
-                ids[r] = i;
-            }
-        }
-    }
-    return ids;
+void check_drawn(const Tensor& ids) {
+    const std::vector<int64_t> all = ids.to_vector<int64_t>();
+    const auto none = std::find(all.begin(), all.end(), -1);
+    if (none == all.end()) return;
+    throw Error("[sampling] no token can be drawn at place " + std::to_string(none - all.begin()) +
+                " of " + ids.shape().str() +
+                ": its logits are not numbers, or infinite; are the weights damaged?");
 }
 
-std::vector<float> probability_of(const Tensor& logits, const std::vector<int64_t>& ids) {
-    const int64_t rows = logits.size(0), classes = logits.size(1);
-    std::vector<float> p(static_cast<size_t>(rows));
-    for (int64_t r = 0; r < rows; ++r) {
-        const float* row = logits.data<float>() + r * classes;
-        const float top = *std::max_element(row, row + classes);
-        double sum = 0;
-        for (int64_t c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(row[c] - top));
-        p[r] = static_cast<float>(std::exp(static_cast<double>(row[ids[r]] - top)) / sum);
-    }
-    return p;
-}
-
-std::vector<int64_t> ranks(const float* values, int64_t n) {
-    std::vector<int64_t> order(static_cast<size_t>(n)), rank(static_cast<size_t>(n));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return values[a] < values[b]; });
-    for (int64_t i = 0; i < n; ++i) rank[order[i]] = i;
-    return rank;
+void mask_lowest(const Tensor& masked, const Tensor& ids, const Tensor& score, const Tensor& count,
+                 int64_t mask_id) {
+    const DeviceType device = score.device();
+    backend(device).f32.mask_lowest(default_context(device), masked.ptr<bool>(), ids.ptr<int64_t>(),
+                                    score.ptr<float>(), count.ptr<int64_t>(), mask_id,
+                                    score.size(0), score.size(1));
 }
 
 int64_t masked_count(float t, int64_t count) {

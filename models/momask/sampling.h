@@ -11,17 +11,26 @@ namespace mc::momask {
 // least 1.
 int64_t top_k_count(double threshold, int64_t classes);
 
-// Per row of logits (R, C): the k largest stay, softmax of the rest / temperature, one draw by the
-// inverse CDF in double (index = number of i with cumsum_i <= u total). u (R).
-std::vector<int64_t> sample_categorical(const Tensor& logits, int64_t k, double temperature,
-                                        const float* u);
-// Per row: argmax of (kept logits / temperature + Gumbel(u)); u (R, C); null: no noise (greedy).
-std::vector<int64_t> sample_gumbel(const Tensor& logits, int64_t k, double temperature,
-                                   const float* u);
-// softmax(logits)[r, id[r]]
-std::vector<float> probability_of(const Tensor& logits, const std::vector<int64_t>& ids);
-// Position of each element in ascending order, ties to the lower index.
-std::vector<int64_t> ranks(const float* values, int64_t n);
+// How a token is drawn from each row of logits: of the k largest, by kernels/sampling.h's
+// categorical rule or by its Gumbel rule. All tensors are where the logits are.
+struct TokenDraws {
+    int64_t k;
+    double temperature = 1;
+    bool gumbel = false;
+    Tensor u = {};  // uniform draws (R), or (R, C) for Gumbel, where undefined is no noise (greedy)
+    Tensor drawn = {};    // bool (R), false where an id stays; undefined: all are drawn
+    float otherwise = 1;  // the probability of what stays
+};
+// ids (R), i64, and their probability (R), f32, unless undefined, get what is drawn from logits
+// (R, C); both may be views with a stride.
+void draw_tokens(const Tensor& ids, const Tensor& probability, const Tensor& logits,
+                 const TokenDraws& how);
+// An error if a draw found no distribution: ids, read back, hold -1.
+void check_drawn(const Tensor& ids);
+// The count[b] lowest of score (B, n) f32, ties to the lower index, become masked (B, n), and their
+// ids (B, n) mask_id. count (B).
+void mask_lowest(const Tensor& masked, const Tensor& ids, const Tensor& score, const Tensor& count,
+                 int64_t mask_id);
 // cos(pi t / 2) * count rounded half to even, in f32, at least 1.
 int64_t masked_count(float t, int64_t count);
 // torch.linspace(0, 1, steps) in f32.

@@ -7,6 +7,7 @@
 
 #include "autograd/common.h"
 #include "tensor/argmax.h"
+#include "tensor/sort.h"
 
 namespace mc::vq {
 namespace {
@@ -26,13 +27,14 @@ void nearest(const Tensor& ids, const Tensor& rows, const Tensor& codebook, Tens
     });
 }
 
-// (R): argmax over codes of -distance / temperature + Gumbel noise from uniforms u (R, K).
+// (R): argmax over codes of -distance / temperature + Gumbel noise from uniforms u (R, K), all on
+// one device.
 Tensor sampled(const Tensor& distance, const Tensor& u, double temperature) {
     const Var floor(Tensor::full({}, 1e-20, u.dtype(), distance.device()));
     auto guarded_log = [&](const Var& x) {  // log(max(x, 1e-20))
         return log(unary(UnaryOp::relu, x - floor) + floor);
     };
-    const Var gumbel = neg(guarded_log(neg(guarded_log(Var(u.to(distance.device()))))));
+    const Var gumbel = neg(guarded_log(neg(guarded_log(Var(u)))));
     return argmax(
         (scale(Var(distance), -1.0 / temperature) + Var(gumbel.value().to(distance.dtype())))
             .value());
@@ -194,12 +196,7 @@ Tensor ResidualQuantizer::tile_draws(const Tensor& rows, const std::string& name
 
 Tensor ResidualQuantizer::replacements(const Tensor& rows, const Tensor& order) const {
     if (!order.defined()) return rows.slice(0, 0, config_.nb_code);
-    std::vector<int64_t> at(static_cast<size_t>(order.numel()));
-    std::iota(at.begin(), at.end(), int64_t{0});
-    std::stable_sort(at.begin(), at.end(),
-                     [u = order.data<float>()](int64_t a, int64_t b) { return u[a] < u[b]; });
-    at.resize(static_cast<size_t>(config_.nb_code));
-    return gather(rows, Tensor::from_ids(at, {config_.nb_code}));
+    return gather(rows, argsort(order).slice(0, 0, config_.nb_code));
 }
 
 void ResidualQuantizer::update(Layer& layer, const Tensor& rows, const Tensor& ids,
@@ -216,7 +213,7 @@ void ResidualQuantizer::update(Layer& layer, const Tensor& rows, const Tensor& i
     bool reset = true;
     if (config_.periodic_reset) {
         const int64_t candidates = noise.defined() ? noise.size(0) : rows.size(0);
-        order = draws.uniform(name + ".randperm", {candidates});
+        order = draws.uniform_on(rows.device(), name + ".randperm", {candidates});
         const Tensor ones = Tensor::full({shape[0]}, 1, rows.dtype(), rows.device());
         layer.used = select(dead, layer.used.to(rows.device()), ones).value();
         dead = below_one(layer.used);
@@ -254,7 +251,8 @@ Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
             Tensor distance;
             nearest(ids, rows, layer.codebook, sample ? &distance : nullptr);
             if (sample)
-                ids.copy_(sampled(distance, draws.uniform(name(q), distance.shape()),
+                ids.copy_(sampled(distance,
+                                  draws.uniform_on(distance.device(), name(q), distance.shape()),
                                   config_.sample_temperature));
         },
         [&](int64_t q, const Tensor& rows, const Tensor& ids, const Tensor& counts) {

@@ -38,6 +38,15 @@ void optim_kernels(Backend& backend) {
 void random_kernels(Backend& backend) {
     fill_random(backend);
 }
+void sampling_kernels(Backend& backend) {
+    fill_sampling(backend);
+}
+void sort_kernels(Backend& backend) {
+    fill_sort(backend);
+}
+void gru_kernels(Backend& backend) {
+    fill_gru(backend);
+}
 void copy_kernels(Backend& backend) {
     fill_copy(backend);
 }

@@ -29,6 +29,9 @@ void conv_kernels(Backend& backend);
 void embedding_kernels(Backend& backend);
 void optim_kernels(Backend& backend);
 void random_kernels(Backend& backend);
+void sampling_kernels(Backend& backend);
+void sort_kernels(Backend& backend);
+void gru_kernels(Backend& backend);
 void copy_kernels(Backend& backend);
 
 }  // namespace mc::testing

@@ -225,6 +225,50 @@ void random(RandomKernels<T>& table) {
     };
 }
 
+template <class T>
+void sort(SortKernels<T>& table) {
+    table.argsort = [](Context&, int64_t* order, int64_t* rank, const T* src, int64_t rows,
+                       int64_t n) {
+        Staging s;
+        s.write(order, order ? rows * n : 0);
+        s.write(rank, rank ? rows * n : 0);
+        s.read(src, rows * n);
+        s.upload();
+        cuda_table<T>().argsort(context(), s(order), s(rank), s(src), rows, n);
+        s.download();
+    };
+    table.mask_lowest = [](Context&, bool* masked, int64_t* id, const T* src, const int64_t* count,
+                           int64_t mask_id, int64_t rows, int64_t n) {
+        Staging s;
+        s.write(masked, rows * n);
+        s.write(id, rows * n);
+        s.read(src, rows * n);
+        s.read(count, rows);
+        s.upload();
+        cuda_table<T>().mask_lowest(context(), s(masked), s(id), s(src), s(count), mask_id, rows,
+                                    n);
+        s.download();
+    };
+}
+
+// `u_count`: how many uniform draws the entry reads.
+void staged_draw(const Kernel<const DrawArgs&>& kernel, DrawArgs a, int64_t u_count) {
+    Staging s;
+    s.write(a.id, extent(a.rows, 1, a.id_stride));
+    s.write(a.probability, extent(a.rows, 1, a.probability_stride));
+    s.read(a.drawn, a.rows);
+    s.read(a.logits, a.rows * a.classes);
+    s.read(a.u, u_count);
+    s.upload();
+    a.id = s(a.id);
+    a.probability = s(a.probability);
+    a.drawn = s(a.drawn);
+    a.logits = s(a.logits);
+    a.u = s(a.u);
+    kernel(context(), a);
+    s.download();
+}
+
 }  // namespace
 
 void elementwise_kernels(Backend& b) {
@@ -246,6 +290,18 @@ void optim_kernels(Backend& b) {
 void random_kernels(Backend& b) {
     random(b.f32);
     random(b.f64);
+}
+void sampling_kernels(Backend& b) {
+    b.sampling.draw_categorical = [](Context&, const DrawArgs& a) {
+        staged_draw(cuda_backend().sampling.draw_categorical, a, a.rows);
+    };
+    b.sampling.draw_gumbel = [](Context&, const DrawArgs& a) {
+        staged_draw(cuda_backend().sampling.draw_gumbel, a, a.rows * a.classes);
+    };
+}
+void sort_kernels(Backend& b) {
+    sort(b.f32);
+    sort(b.f64);
 }
 void copy_kernels(Backend& b) {
     b.copy.gather_strided = [](Context&, void* dst, const void* src, const StridedLoop& loop,

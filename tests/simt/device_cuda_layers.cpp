@@ -323,6 +323,54 @@ void embedding(EmbeddingKernels<T>& table) {
     };
 }
 
+template <class T>
+void gru(GruKernels<T>& table) {
+    table.gru_cell = [](Context&, const typename GruKernels<T>::CellArgs& host) {
+        auto a = host;
+        const int64_t n = a.rows * a.width;
+        Staging s;
+        s.write(a.next, n);
+        s.write(a.gates, 3 * n);
+        s.read(a.input, 3 * n);
+        s.read(a.state, 3 * n);
+        s.read(a.h, n);
+        s.read(a.on, a.rows);
+        s.upload();
+        a.next = s(a.next);
+        a.gates = s(a.gates);
+        a.input = s(a.input);
+        a.state = s(a.state);
+        a.h = s(a.h);
+        a.on = s(a.on);
+        cuda_table<T>().gru_cell(context(), a);
+        s.download();
+    };
+    table.gru_cell_backward = [](Context&, const typename GruKernels<T>::CellBackwardArgs& host) {
+        auto a = host;
+        const int64_t n = a.rows * a.width;
+        Staging s;
+        s.write(a.dinput, 3 * n);
+        s.write(a.dstate, 3 * n);
+        s.write(a.dh, n);
+        s.read(a.dnext, n);
+        s.read(a.gates, 3 * n);
+        s.read(a.state, 3 * n);
+        s.read(a.h, n);
+        s.read(a.on, a.rows);
+        s.upload();
+        a.dinput = s(a.dinput);
+        a.dstate = s(a.dstate);
+        a.dh = s(a.dh);
+        a.dnext = s(a.dnext);
+        a.gates = s(a.gates);
+        a.state = s(a.state);
+        a.h = s(a.h);
+        a.on = s(a.on);
+        cuda_table<T>().gru_cell_backward(context(), a);
+        s.download();
+    };
+}
+
 }  // namespace
 
 void norm_kernels(Backend& b) {
@@ -344,6 +392,11 @@ void conv_kernels(Backend& b) {
 void embedding_kernels(Backend& b) {
     embedding(b.f32);
     embedding(b.f64);
+}
+
+void gru_kernels(Backend& b) {
+    gru(b.f32);
+    gru(b.f64);
 }
 
 }  // namespace mc::testing

@@ -3,6 +3,8 @@
 #include "autograd/ops.h"
 #include "nn/transformer.h"
 #include "tensor/allocator.h"
+#include "tensor/generator.h"
+#include "tensor/sort.h"
 #include "tests/simt/device/close.h"
 #include "train/adamw.h"
 
@@ -47,6 +49,19 @@ TEST_CASE("what is uploaded may change at once") {
     const Tensor up = on_gpu(large);
     large.fill_(4);
     CHECK(up.item<float>({2'499'999}) == 3);
+}
+
+TEST_CASE("uniform draws and the order of values are the same on both devices") {
+    Generator here(3), there(3);
+    for (const DType dtype : {DType::f32, DType::f64}) {
+        const Tensor want = here.uniform({5, 33}, -1, 2, dtype),
+                     got = there.uniform({5, 33}, -1, 2, dtype, kCuda);
+        CHECK(got.device() == kCuda);
+        CHECK(want.to(DType::f64).to_vector<double>() == got.to(DType::f64).to_vector<double>());
+        CHECK(argsort(got).to_vector<int64_t>() == argsort(want).to_vector<int64_t>());
+        CHECK(ranks(got).to_vector<int64_t>() == ranks(want).to_vector<int64_t>());
+    }
+    CHECK(here.position() == there.position());
 }
 
 TEST_CASE("values on two devices do not meet") {

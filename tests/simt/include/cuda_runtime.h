@@ -3,6 +3,7 @@
 // header where the emulation is built.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,9 @@ inline constexpr int warpSize = simt::kWarpSize;
 
 inline void __syncthreads(std::source_location where = std::source_location::current()) {
     simt::barrier(where);
+}
+inline unsigned __float_as_uint(float x) {
+    return std::bit_cast<unsigned>(x);
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu,
                        std::source_location where = std::source_location::current()) {

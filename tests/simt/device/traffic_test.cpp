@@ -1,0 +1,126 @@
+// What goes between program and GPU while tokens are drawn: the logits, the widest thing that a
+// step makes, and the noise stay there.
+#include "models/bad/transformer.h"
+#include "models/bamm/transformer.h"
+#include "models/momask/mask_transformer.h"
+#include "models/momask/residual_transformer.h"
+#include "tests/simt/device/close.h"
+
+namespace mc::testing {
+namespace {
+
+constexpr int64_t kClasses = 512;
+
+// Counts copies by standing in their place in CUDA's table.
+struct Traffic {
+    static inline int64_t uploads, uploaded, downloads, downloaded;  // how many, bytes
+    static inline MemoryKernels real;
+
+    Traffic() {
+        uploads = uploaded = downloads = downloaded = 0;
+        MemoryKernels& memory = backend(DeviceType::cuda).memory;
+        real = memory;
+        memory.upload = [](Context& context, void* dst, const void* src, size_t bytes) {
+            ++uploads;
+            uploaded += static_cast<int64_t>(bytes);
+            real.upload(context, dst, src, bytes);
+        };
+        memory.download = [](Context& context, void* dst, const void* src, size_t bytes) {
+            ++downloads;
+            downloaded += static_cast<int64_t>(bytes);
+            real.download(context, dst, src, bytes);
+        };
+    }
+    Traffic(const Traffic&) = delete;
+    Traffic& operator=(const Traffic&) = delete;
+    ~Traffic() {
+        backend(DeviceType::cuda).memory = real;
+        MESSAGE(uploads << " uploads, " << uploaded << " bytes; " << downloads << " downloads, "
+                        << downloaded << " bytes");
+    }
+};
+
+template <class C>
+C narrow() {
+    C config;
+    config.num_tokens = kClasses;
+    config.code_dim = config.latent_dim = config.clip_dim = 8;
+    config.heads = config.layers = 2;
+    config.ff_size = 16;
+    return config;
+}
+
+TEST_CASE("MoMask's tokens are drawn on the GPU: only ids come home, once") {
+    auto config = narrow<momask::TransformerConfig>();
+    config.num_quantizers = 6;
+    const Tape::Pause no_tape;
+    Generator init(3), noise(11);
+    momask::MaskTransformer masked(config, &init);
+    momask::ResidualTransformer residual(config, &init);
+    masked.to(DeviceType::cuda);
+    residual.to(DeviceType::cuda);
+    GeneratorSource draws(noise);
+    GenerationOptions options;
+    const Tensor text = Generator(5).normal({2, 8});
+    const std::vector<int64_t> lengths{12, 9};
+    for (const bool gumbel : {false, true}) {
+        options.gumbel = gumbel;
+        Tensor ids;
+        {
+            const Traffic traffic;
+            ids = masked.generate(text, lengths, options, draws);
+            CHECK(traffic.downloads == 1);
+            CHECK(traffic.downloaded == 2 * 12 * 8);
+            CHECK(traffic.uploaded < 2 * 12 * kClasses * 4);  // less than one step's noise
+        }
+        const Traffic traffic;
+        residual.generate(ids, text, lengths, options, draws);
+        CHECK(traffic.downloads == 1);
+        CHECK(traffic.downloaded == 6 * 2 * 12 * 8);
+        CHECK(traffic.uploaded < 2 * 12 * kClasses * 4);
+    }
+}
+
+TEST_CASE("BAMM's tokens are drawn on the GPU: ids and probabilities come home after each pass") {
+    auto config = narrow<bamm::Config>();
+    config.reference_sampling = false;
+    Generator init(3), noise(11);
+    bamm::Transformer model(config, &init);
+    model.to(DeviceType::cuda);
+    const Tape::Pause no_tape;
+    GeneratorSource draws(noise);
+    const Tensor text = Generator(5).normal({2, 8});
+    const Traffic traffic;
+    model.generate(text, {8, 6}, 8, {}, draws);
+    CHECK(traffic.downloads == 2 * 2);
+    CHECK(traffic.downloaded == 2 * 2 * (9 * 8 + 8 * 4));
+}
+
+TEST_CASE("BAD's tokens are drawn on the GPU: a step brings home ids and how sure they are") {
+    bad::Config config;
+    config.nb_code = kClasses;
+    config.block_size = 10;
+    config.code_dim = 4;
+    config.embed_dim = config.clip_dim = config.word_dim = 8;
+    config.heads = 2;
+    config.cross_layers = config.base_layers = config.head_layers = 1;
+    config.reference_sampling = false;
+    Generator init(3), noise(11);
+    bad::Transformer model(config, on_gpu(Generator(2).normal({kClasses, 4})), &init);
+    model.to(DeviceType::cuda);
+    const Tape::Pause no_tape;
+    GeneratorSource draws(noise);
+    const bad::Text words{Generator(5).normal({2, 8}), Generator(6).normal({2, 6, 8})};
+    GenerationOptions options;
+    options.steps = 3;
+    for (const bool order_agnostic : {false, true}) {
+        options.order_agnostic = order_agnostic;
+        const Traffic traffic;
+        model.generate(words, {5, 3}, options, draws);
+        const int64_t tokens = 2 * config.tokens();
+        CHECK(traffic.downloaded <= options.steps * tokens * (order_agnostic ? 8 : 8 + 4));
+    }
+}
+
+}  // namespace
+}  // namespace mc::testing

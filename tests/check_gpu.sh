@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the operator suite, and tensors, training steps and generation on the device, with nvcc, and runs them on this
-# machine's GPU, then generates a motion and times the kernels there: tests/check_gpu.sh PRESET. The report, with the
-# device in its first lines, is check-gpu.txt. Exit status 1 if there is no nvcc, no GPU, or anything that fails.
+# machine's GPU, then the recorded cases, then generates a motion and times the kernels there: tests/check_gpu.sh PRESET.
+# The report, with the device in its first lines, is check-gpu.txt. Exit status 1 if there is no nvcc, no GPU, or
+# anything that fails.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 preset=$1
@@ -10,7 +11,8 @@ fail() { echo "check-gpu: $*" >&2; exit 1; }
 
 cmake --preset "$preset" -DMOCLIP_CUDA=ON | grep -q '^-- CUDA: [0-9]' ||
   fail "no CUDA compiler found; install the CUDA toolkit, or name it with CUDACXX=/path/to/nvcc"
-cmake --build --preset "$preset" --target test_gpu test_gpu_device program_generate program_bench || fail "the CUDA kernels do not build"
+cmake --build --preset "$preset" --target test_gpu test_gpu_device program_reproduce program_generate program_bench ||
+  fail "the CUDA kernels do not build"
 program=build/$preset/gpu/test_gpu
 motions=$(mktemp -d)
 trap 'rm -rf "$motions"' EXIT
@@ -22,6 +24,7 @@ trap 'rm -rf "$motions"' EXIT
   git log -1 --format='commit %H' 2>/dev/null
   "$program" --duration=true && "${program}_device" --duration=true &&
     { echo "our own products, without cuBLASLt:"; MOCLIP_CUBLASLT=off "$program" --test-case='matmul*,conv1d*,nearest_code*'; } &&
+    build/"$preset"/bin/reproduce tests/reference --quiet --device cuda &&
     build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions" &&
     build/"$preset"/bin/bench --device cuda
 } >"$report.part" 2>&1

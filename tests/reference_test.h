@@ -25,8 +25,10 @@ inline std::filesystem::path reference_file(const std::string& name) {
 
 // Runs a case as ./reproduce does. `skipped`: how many recorded tensors are known not to be
 // compared; any other number is a failure, so that nothing drops out unseen.
-inline void check_case_at(const std::filesystem::path& path, int64_t skipped = 0) {
+inline void check_case_at(const std::filesystem::path& path, int64_t skipped = 0,
+                          DeviceType device = DeviceType::cpu) {
     train::ReproduceOptions options;
+    options.device = device;
     const auto vocabulary = shared_dir() / "data/CLIP/bpe_simple_vocab_16e6.txt.gz";
     if (std::filesystem::exists(vocabulary)) options.clip_vocabulary = vocabulary;
     const train::CaseResult result = train::reproduce_case(path, options);
@@ -38,9 +40,10 @@ inline void check_case_at(const std::filesystem::path& path, int64_t skipped = 0
 }
 
 // A recorded case by its file's name.
-inline void check_case(const std::string& file, int64_t skipped = 0) {
+inline void check_case(const std::string& file, int64_t skipped = 0,
+                       DeviceType device = DeviceType::cpu) {
     const auto path = reference_file(file);
-    if (!path.empty()) check_case_at(path, skipped);
+    if (!path.empty()) check_case_at(path, skipped, device);
 }
 
 // Of a recorded case with several modes ("output.MODE.final_ids") these alone: for cases that take

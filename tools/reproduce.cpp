@@ -52,16 +52,15 @@ std::vector<fs::path> chosen_cases(const Options& options) {
 }
 
 int run(const Options& options) {
-    if (apply(options.common) != DeviceType::cpu)
-        throw Error("--device cuda: the cases run on the CPU alone so far; use --device cpu");
+    train::ReproduceOptions reproduce;
+    reproduce.device = apply(options.common);
+    reproduce.clip_vocabulary =
+        options.vocabulary.empty() ? find_clip_vocabulary() : fs::path(options.vocabulary);
     const std::vector<fs::path> cases = chosen_cases(options);
     const bool table = options.json != "-";
     nlohmann::json report = nlohmann::json::array();
     int64_t failed = 0, agree = 0, compared = 0, skipped = 0;
     if (table) fmt::print("{}", train::table_header());
-    train::ReproduceOptions reproduce;
-    reproduce.clip_vocabulary =
-        options.vocabulary.empty() ? find_clip_vocabulary() : fs::path(options.vocabulary);
     for (const fs::path& path : cases) {
         const train::CaseResult result = train::reproduce_case(path, reproduce);
         failed += !result.passed();
@@ -117,6 +116,7 @@ int main(int argc, char** argv) {
         "Examples:\n"
         "  reproduce tests/reference\n"
         "  reproduce tests/reference --filter momask --quiet\n"
+        "  reproduce tests/reference --device cuda --quiet\n"
         "  reproduce tests/reference/clip_text.safetensors --json report.json");
     return run_program(app, argc, argv, [&] { return run(options); });
 }

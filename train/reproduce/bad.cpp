@@ -39,11 +39,11 @@ bad::Config transformer_config(const ReferenceCase& recorded) {
     return config;
 }
 
-std::unique_ptr<bad::Transformer> transformer(const bad::Config& config) {
+std::unique_ptr<bad::Transformer> transformer(const Checks& checks, const bad::Config& config) {
     const Tensor codebook = Tensor::zeros({config.nb_code, config.code_dim});
     fill_from_name(codebook, "vqvae.quantizer.codebook");
     auto model = std::make_unique<bad::Transformer>(config, codebook, nullptr);
-    fill_from_names(*model);
+    checks.fill(*model);
     return model;
 }
 
@@ -113,11 +113,12 @@ void run_bad_vqvae(Checks& checks) {
     config.net.dropout = 0;
     config.quantizer = quantizer_config(recorded);
     vq::RvqVae model(config, nullptr);
-    fill_from_names(model, "vqvae.");
+    checks.fill(model, "vqvae.");
     const Tensor motion =
-        checks.input("input.motion", {recorded.size("B"), recorded.size("T"), config.net.dim_pose});
+        checks.input("input.motion", {recorded.size("B"), recorded.size("T"), config.net.dim_pose})
+            .to(checks.device());
     vq::Encoder encoder(config.net, nullptr);
-    fill_from_names(encoder, "vqvae.encoder.");
+    checks.fill(encoder, "vqvae.encoder.");
     checks.compare("output.encoder", turned(encoder(Var(motion), {}).value()));
     const vq::RvqOutput out = model(Var(motion));
     checks.same("output.code_idx", out.ids);
@@ -131,6 +132,7 @@ void run_bad_quantizer_train(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
     const vq::QuantizerConfig config = quantizer_config(recorded);
     vq::ResidualQuantizer quantizer(config);
+    quantizer.to(checks.device());
     const int64_t batch = recorded.size("N"), n = recorded.size("T"),
                   steps = recorded.size("steps"), c = config.code_dim;
     int64_t step = 0;
@@ -143,7 +145,8 @@ void run_bad_quantizer_train(Checks& checks) {
     std::vector<double> statistics;  // (steps, 2)
     for (; step < steps; ++step) {
         // The case's note: the hash and a tenth of the step modulo 5.
-        const Tensor x = hash_tensor("input.x.step" + std::to_string(step), {batch, c, n});
+        const Tensor x =
+            hash_tensor("input.x.step" + std::to_string(step), {batch, c, n}).to(checks.device());
         const Tensor shifted = affine(Var(x), 1, 0.1 * static_cast<double>(step % 5)).value();
         const vq::Quantized out = quantizer.train(Var(turned(shifted).contiguous()), draws);
         statistics.push_back(static_cast<double>(out.commitment.value().item<float>()));
@@ -166,7 +169,7 @@ void run_bad_quantizer_train(Checks& checks) {
 
 void run_bad_transformer(Checks& checks) {
     const bad::Config config = transformer_config(checks.recorded());
-    const auto model = transformer(config);
+    const auto model = transformer(checks, config);
     const std::vector<int64_t> lengths = checks.lengths("input.m_tokens_len");
     const int64_t batch = static_cast<int64_t>(lengths.size()), n = config.tokens();
     const bad::Text text = text_input(checks, batch, config);
@@ -195,7 +198,7 @@ void run_bad_transformer(Checks& checks) {
 
 void run_bad_generate(Checks& checks) {
     const bad::Config config = transformer_config(checks.recorded());
-    const auto model = transformer(config);
+    const auto model = transformer(checks, config);
     const int64_t batch = static_cast<int64_t>(checks.lengths("input.m_length").size());
     const bad::Text text = text_input(checks, batch, config);
     for (const std::string& mode : checks.modes("final_ids")) run_mode(checks, *model, mode, text);

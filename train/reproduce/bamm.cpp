@@ -87,7 +87,7 @@ void run_mode(Checks& checks, const Transformer& model, const std::string& mode,
 void run_bamm_transformer(Checks& checks) {
     const bamm::Config config = bamm_config(checks);
     Transformer model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
     const int64_t batch = static_cast<int64_t>(lengths.size()), n = checks.recorded().size("N");
     const double guidance = checks.noted("cond_scale=", GenerationOptions().guidance);
@@ -121,7 +121,7 @@ void run_bamm_transformer(Checks& checks) {
 void run_bamm_generate(Checks& checks) {
     const bamm::Config config = bamm_config(checks);
     Transformer model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const int64_t batch = static_cast<int64_t>(checks.lengths("input.m_lens").size());
     const Tensor cond = checks.input("input.cond", {batch, config.clip_dim});
     for (const std::string& mode : checks.modes("ids")) run_mode(checks, model, mode, cond);

@@ -71,6 +71,11 @@ std::vector<int64_t> attended(const Tensor& hidden) {
     return ones;
 }
 
+void Checks::fill(nn::Module& model, const std::string& prefix) const {
+    fill_from_names(model, prefix);
+    model.to(device_);
+}
+
 Tensor Checks::input(const std::string& name, const Shape& shape) const {
     if (recorded_.has(name)) return recorded_.get(name);
     const std::string line = recorded_.metadata("fill:" + name);
@@ -155,7 +160,7 @@ void Checks::compare(const std::string& name, const Tensor& ours, double factor)
     if (!wants(name)) return;
     CheckRow& row = add(name);
     try {
-        const Comparison c = recorded_.compare(name, ours, factor);
+        const Comparison c = recorded_.compare(name, ours.cpu(), factor);
         row.worst = c.worst;
         row.absolute = c.gap;
         row.relative = c.relative;

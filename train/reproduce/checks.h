@@ -1,7 +1,8 @@
-// What the runners of recorded cases share: inputs and draws by the rules of the cases' README, and
-// comparisons, each of which becomes a row of the table that ./reproduce prints.
+// What the runners of recorded cases share: inputs and draws by the rules of the cases' README,
+// weights, and comparisons, each of which becomes a row of the table that ./reproduce prints.
 //
-//     Checks checks(recorded);
+//     Checks checks(recorded, DeviceType::cpu);
+//     checks.fill(model);
 //     checks.compare("output.logits", model.logits(checks.input("input.ids")).value());
 //     checks.same("output.final_ids", ids);
 //     for (const CheckRow& row : checks.rows()) ...
@@ -31,13 +32,18 @@ struct CheckRow {
 
 class Checks {
   public:
-    explicit Checks(const ReferenceCase& recorded) : recorded_(recorded) {}
+    explicit Checks(const ReferenceCase& recorded, DeviceType device = DeviceType::cpu)
+        : recorded_(recorded), device_(device) {}
 
     const ReferenceCase& recorded() const { return recorded_; }
+    DeviceType device() const { return device_; }  // where the models compute
     const std::vector<CheckRow>& rows() const { return rows_; }
     bool wants(const std::string& name) const { return recorded_.recorded(name); }
 
-    // An input: the stored tensor, else made by its "fill:" line ("hash:KEY;s*1.5",
+    // The weights of a model that was just made, from their names (reference_weights.h); then it
+    // goes to the device.
+    void fill(nn::Module& model, const std::string& prefix = "") const;
+    // An input, on the CPU: the stored tensor, else made by its "fill:" line ("hash:KEY;s*1.5",
     // "hash:KEY;floor(u*N)+lo") in the given shape.
     Tensor input(const std::string& name, const Shape& shape = {}) const;
     std::vector<int64_t> lengths(const std::string& name) const;  // each at least 1
@@ -50,8 +56,8 @@ class Checks {
     // The number that the case's note gives after `key` ("cond_drop_prob "), else `otherwise`.
     double noted(const std::string& key, double otherwise) const;
 
-    // Numbers. A shape that does not fit, or a tensor that cannot be read, is a failed row.
-    // Nothing happens where the case has no such tensor.
+    // Numbers, on any device. A shape that does not fit, or a tensor that cannot be read, is a
+    // failed row. Nothing happens where the case has no such tensor.
     void compare(const std::string& name, const Tensor& ours, double factor = kReferenceFactor);
     void compare(const std::string& name, double ours);
     // Values against values, under a name of its own; `names` counts as compared.
@@ -81,6 +87,7 @@ class Checks {
     std::string prefix() const;
 
     const ReferenceCase& recorded_;
+    const DeviceType device_;
     std::vector<CheckRow> rows_;
     std::vector<std::string> compared_;
 };

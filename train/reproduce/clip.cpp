@@ -35,12 +35,12 @@ void check_inside(Checks& checks, const clip::TextConfig& config, const nn::Tens
     for (int64_t l = 0; l < config.layers; ++l) {
         nn::PreNormBlock block(config.width, config.heads, 4 * config.width,
                                nn::PreNormBlock::kClipNames, nullptr);
-        fill_from_names(block, "transformer.resblocks." + std::to_string(l) + ".");
+        checks.fill(block, "transformer.resblocks." + std::to_string(l) + ".");
         x = block(x, options, {});
         if (l == 0) checks.compare(first, x.value().reshape({prompt.size(1), config.width}));
     }
     nn::LayerNorm norm(config.width);
-    fill_from_names(norm, "ln_final.");
+    checks.fill(norm, "ln_final.");
     checks.compare(last, norm(x).value().reshape({prompt.size(1), config.width}));
 }
 
@@ -63,14 +63,14 @@ void check_loss(Checks& checks, const Tensor& seed, const Tensor& loss) {
 void run_clip_text(Checks& checks) {
     const clip::TextConfig config = text_config(checks.recorded());
     clip::TextTransformer model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const Tensor ids = checks.input("input.ids");
     Tape tape;
     {
         const Tape::Recording recording(tape);
         const Var features = model(ids);
         checks.compare("output.features", features.value());
-        const Tensor seed = checks.input("input.grad_seed", features.shape());
+        const Tensor seed = checks.input("input.grad_seed", features.shape()).to(checks.device());
         const Var loss = sum(features * Var(seed));
         check_loss(checks, seed, loss.value());
         tape.backward(loss);

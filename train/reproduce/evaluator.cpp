@@ -76,7 +76,7 @@ void run_t2m_evaluator(Checks& checks) {
     config.embed_dim = recorded.size("/motion/out");
     config.unit = recorded.size("unit_length");
     Evaluator model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const Tensor motions = checks.input("input.motions");
     const std::vector<int64_t> frames = checks.lengths("input.m_lens"),
                                words = checks.lengths("input.cap_lens");
@@ -87,7 +87,8 @@ void run_t2m_evaluator(Checks& checks) {
                      [&](int64_t a, int64_t b) { return frames[a] < frames[b]; });
     std::reverse(order.begin(), order.end());
     checks.same("output.align_idx", order);
-    checks.compare("output.movements", model.movement_encoder()(Var(motions)).value());
+    checks.compare("output.movements",
+                   model.movement_encoder()(Var(motions.to(checks.device()))).value());
     checks.compare("output.text_embedding",
                    rows_of(model.text_embeddings(checks.input("input.word_embs"),
                                                  checks.input("input.pos_ohot"), words),

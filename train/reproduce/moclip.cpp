@@ -19,7 +19,7 @@ void run_moclip_motion(Checks& checks) {
     config.output_dim = recorded.size("output_dim");
     config.hidden_dim = recorded.size("hidden_dim");
     moclip::MotionEncoder model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const Tensor joints = checks.input(
         "input.joints",
         {recorded.size("B"), recorded.size("T"), moclip::joints_of_table(config.part_table), 3});
@@ -37,17 +37,19 @@ void run_moclip_motion(Checks& checks) {
     checks.compare("output.features", features.value());
     checks.compare("output.features_normalized", l2_normalize(features).value());
     if (!gradients) return;
-    tape.backward(sum(features * Var(checks.input("input.grad_seed", features.shape()))));
+    const Tensor seed = checks.input("input.grad_seed", features.shape()).to(checks.device());
+    tape.backward(sum(features * Var(seed)));
     checks.gradients("grad.", model);
     checks.skip("grad.input.joints", "the engine takes joints as data, not as a variable");
 }
 
 void run_moclip_losses(Checks& checks) {
     using namespace moclip;
-    const Var raw_m(checks.input("input.z_motion").clone(), requires_grad);
-    const Var raw_s(checks.input("input.z_text_student").clone(), requires_grad);
-    const Var log_scale(checks.input("input.logit_scale").clone(), requires_grad);
-    const Tensor zt = l2_normalize(Var(checks.input("input.z_text_teacher"))).value();
+    const auto given = [&](const char* name) { return checks.input(name).to(checks.device()); };
+    const Var raw_m(given("input.z_motion").clone(), requires_grad);
+    const Var raw_s(given("input.z_text_student").clone(), requires_grad);
+    const Var log_scale(given("input.logit_scale").clone(), requires_grad);
+    const Tensor zt = l2_normalize(Var(given("input.z_text_teacher"))).value();
     const double lambda = checks.recorded().config("lambda_");
     const auto check = [&](const std::string& term,
                            const std::function<Var(const Var&, const Var&)>& loss) {

@@ -88,9 +88,9 @@ void run_moclip_train(Checks& checks) {
     config.motion.dropout = 0;
     const bool released = recorded.size("phase") == 2;
     moclip::MoClip student(config, nullptr);
-    fill_from_names(student);
+    checks.fill(student);
     clip::TextTransformer teacher(text, nullptr);
-    fill_from_names(teacher, "teacher.");
+    checks.fill(teacher, "teacher.");
     teacher.set_requires_grad(false);
     if (!released) {
         student.text.set_requires_grad(false);

@@ -33,7 +33,7 @@ void run_momask_mask_transformer(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
     const TransformerConfig config = transformer_config(checks);
     MaskTransformer model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
     const int64_t batch = static_cast<int64_t>(lengths.size()), n = recorded.size("N");
     const Tensor cond = checks.input("input.cond", {batch, config.clip_dim});
@@ -63,7 +63,7 @@ void run_momask_generate(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
     const TransformerConfig config = transformer_config(checks);
     MaskTransformer model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
     const Tensor cond =
         checks.input("input.cond", {static_cast<int64_t>(lengths.size()), config.clip_dim});
@@ -99,12 +99,12 @@ void run_momask_residual_transformer(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
     const TransformerConfig config = transformer_config(checks);
     ResidualTransformer model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
     const int64_t batch = static_cast<int64_t>(lengths.size()), n = recorded.size("N");
     const Tensor cond = checks.input("input.cond", {batch, config.clip_dim});
     const Tensor padding = padding_mask(lengths, n), none = Tensor::zeros(cond.shape());
-    const Var codes(checks.input("input.codes", {batch, n, config.code_dim}));
+    const Var codes(checks.input("input.codes", {batch, n, config.code_dim}).to(checks.device()));
     for (int64_t q = 1; q < config.num_quantizers; ++q) {
         const std::string suffix = ".q" + std::to_string(q);
         const bool plain = checks.wants("output.logits" + suffix),
@@ -139,7 +139,7 @@ void run_momask_residual_generate(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
     const TransformerConfig config = transformer_config(checks);
     ResidualTransformer model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     const std::vector<int64_t> lengths = checks.lengths("input.m_lens");
     const Tensor base = checks.input("input.motion_ids");
     const Tensor cond = checks.input("input.cond", {base.size(0), config.clip_dim});
@@ -162,7 +162,7 @@ void run_momask_residual_generate(Checks& checks) {
 void run_momask_length_estimator(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
     LengthEstimator model(recorded.size("input"), recorded.size("output"), nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     Tape tape;
     const Tape::Recording recording(tape);
     const Var logits = model.logits(checks.input("input.text_embedding"));

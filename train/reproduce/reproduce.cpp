@@ -57,7 +57,7 @@ bool is_json_lines(const std::filesystem::path& path) {
     return in.get() == '{';
 }
 
-void run_recorded(const std::filesystem::path& path, CaseResult& result) {
+void run_recorded(const std::filesystem::path& path, DeviceType device, CaseResult& result) {
     const ReferenceCase recorded(path);
     result.name = recorded.name();
     const CaseKind* kind = kind_of(result.name);
@@ -65,7 +65,7 @@ void run_recorded(const std::filesystem::path& path, CaseResult& result) {
         return add_failure(result, fmt::format("no runner for kind {}; there are: {}", result.name,
                                                known_kinds()));
     result.kind = kind->name;
-    Checks checks(recorded);
+    Checks checks(recorded, device);
     std::string failure;
     try {
         checks.check_fills();
@@ -118,7 +118,7 @@ CaseResult reproduce_case(const std::filesystem::path& path, const ReproduceOpti
         if (is_json_lines(path))
             result = run_tokenizer(path, options);
         else
-            run_recorded(path, result);
+            run_recorded(path, options.device, result);
     } catch (const std::exception& error) {
         add_failure(result, error.what());
     }

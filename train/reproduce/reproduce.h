@@ -1,6 +1,6 @@
 // Recorded runs of the original programs against ours: one runner a kind of case, chosen by the
 // case's metadata. A runner builds the model that the case names at its full size, fills the
-// weights from their names, runs, and compares everything that is recorded.
+// weights from their names, runs on the device asked for, and compares everything that is recorded.
 //
 //     const CaseResult result = reproduce_case("reference/momask_rvq.safetensors", {});
 //     for (const CheckRow& row : result.rows) ...          // never throws for a broken case
@@ -16,6 +16,7 @@
 namespace mc::train {
 
 struct ReproduceOptions {
+    DeviceType device = DeviceType::cpu;    // where models compute; what has none is the CPU's
     std::filesystem::path clip_vocabulary;  // bpe_simple_vocab_16e6.txt.gz; empty: look for it
 };
 

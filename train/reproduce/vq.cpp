@@ -32,6 +32,13 @@ RvqConfig rvq_config(const ReferenceCase& recorded) {
     return config;
 }
 
+// (B, T, dim_pose) on the device
+Tensor input_motion(const Checks& checks, const std::string& name, const RvqConfig& config) {
+    const ReferenceCase& recorded = checks.recorded();
+    return checks.input(name, {recorded.size("B"), recorded.size("T"), config.net.dim_pose})
+        .to(checks.device());
+}
+
 double value(const Var& x) {
     return static_cast<double>(x.value().item<float>());
 }
@@ -52,13 +59,11 @@ void add_losses(std::vector<double>& losses, const vq::RvqVae& model, const vq::
 
 void run_momask_rvq(Checks& checks) {
     const RvqConfig config = rvq_config(checks.recorded());
-    const Tensor motion = checks.input(
-        "input.motion",
-        {checks.recorded().size("B"), checks.recorded().size("T"), config.net.dim_pose});
+    const Tensor motion = input_motion(checks, "input.motion", config);
     vq::RvqVae model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     vq::Encoder encoder(config.net, nullptr);
-    fill_from_names(encoder, "encoder.");
+    checks.fill(encoder, "encoder.");
     checks.compare("output.encoder", turned(encoder(Var(motion), {}).value()));
     const vq::RvqOutput out = model(Var(motion));
     checks.same("output.code_idx", out.ids);
@@ -76,7 +81,7 @@ void run_momask_rvq_train(Checks& checks) {
     const ReferenceCase& recorded = checks.recorded();
     const RvqConfig config = rvq_config(recorded);
     vq::RvqVae model(config, nullptr);
-    fill_from_names(model);
+    checks.fill(model);
     // "codebooks pre-initialised from the hash fill (init=True, ...)": the first batch replaces
     // nothing.
     if (recorded.text("note").find("init=True") != std::string::npos)
@@ -101,8 +106,7 @@ void run_momask_rvq_train(Checks& checks) {
         const std::string number = ".step" + std::to_string(step);
         const std::string name =
             recorded.has("input.motion") ? "input.motion" : "input.motion" + number;
-        const Tensor motion =
-            checks.input(name, {recorded.size("B"), recorded.size("T"), config.net.dim_pose});
+        const Tensor motion = input_motion(checks, name, config);
         Tape tape;
         const Tape::Recording recording(tape);
         const vq::RvqOutput out = model.train(Var(motion), {.training = true}, draws);

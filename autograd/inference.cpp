@@ -7,6 +7,7 @@ namespace mc {
 namespace {
 
 thread_local const Inference* current = nullptr;
+thread_local bool in_full = false;  // an InFull lives
 
 }  // namespace
 
@@ -21,10 +22,18 @@ Inference::~Inference() {
     current = previous_;
 }
 
+Inference::InFull::InFull() : previous_(in_full) {
+    in_full = true;
+}
+
+Inference::InFull::~InFull() {
+    in_full = previous_;
+}
+
 PackedMatrix Inference::packed(const Tensor& w) {
     if (!current || w.device() != DeviceType::cpu || w.dtype() != DType::f32 || !w.is_contiguous())
         return {};
-    return packed_weight(w, current->products_);
+    return packed_weight(w, in_full ? DType::f32 : current->products_);
 }
 
 }  // namespace mc

@@ -21,6 +21,19 @@ class Inference {
     Inference(const Inference&) = delete;
     Inference& operator=(const Inference&) = delete;
 
+    // While one lives, products are in f32 whatever the Inference around asks for: where rounding
+    // costs more than it saves. Nothing outside an Inference.
+    class InFull {
+      public:
+        InFull();
+        ~InFull();
+        InFull(const InFull&) = delete;
+        InFull& operator=(const InFull&) = delete;
+
+      private:
+        bool previous_;
+    };
+
     // What `linear` hands to its product for w (N, K): nothing where no Inference lives, or w is
     // not f32 on the CPU.
     static PackedMatrix packed(const Tensor& w);

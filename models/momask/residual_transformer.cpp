@@ -5,6 +5,7 @@
 #include <functional>
 #include <numbers>
 
+#include "autograd/inference.h"
 #include "models/momask/sampling.h"
 
 namespace mc::momask {
@@ -67,6 +68,7 @@ Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer,
     };
     const Var sorted = reordered(reshape(x, {tokens, config_.code_dim}), from);
     std::vector<Var> parts;
+    const Inference::InFull in_full;  // as in head()
     for (int64_t j = 1; j < q_count; ++j)
         if (end[j] > end[j - 1])
             parts.push_back(

@@ -1,5 +1,7 @@
 #include "models/momask/trunk.h"
 
+#include "autograd/inference.h"
+
 namespace mc::momask {
 namespace {
 
@@ -55,6 +57,7 @@ Var Trunk::condition(const Tensor& cond) const {
 }
 
 Var Trunk::project(const Var& h) const {
+    const Inference::InFull in_full;
     return input_process_.pose_embedding(h);
 }
 
@@ -78,6 +81,7 @@ Var Trunk::stack(const Var& x_in, AttentionOptions options, const nn::Pass& pass
 }
 
 Var Trunk::head(const Var& x) const {
+    const Inference::InFull in_full;
     return output_process_.pose_final(
         output_process_.layer_norm(output_process_.dense(x, UnaryOp::gelu)));
 }

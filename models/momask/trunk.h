@@ -26,6 +26,9 @@ class Trunk : public nn::Module {
     Var condition(const Tensor& cond) const;  // (B, clip_dim) on any device -> (B, 1, D)
 
     // The steps of run(), for those that put them together otherwise.
+    // In a bf16 Inference, project and head are in f32, as the residual projection is: under a
+    // tenth of the work, and rounding then changes 0.7 % of the default bundle's residual choices,
+    // not 1.4.
     Var project(const Var& h) const;                               // (B, n, code_dim) -> (B, n, D)
     Var with_positions(const Var& x, const nn::Pass& pass) const;  // (B, n, D): + pe, dropout
     Var stack(const Var& x, AttentionOptions options, const nn::Pass& pass) const;

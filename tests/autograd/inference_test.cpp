@@ -48,6 +48,10 @@ TEST_CASE("inference in bf16 is within 1 % of f32, for its scope alone") {
             const Inference inner;
             CHECK(same_bits(linear(x, w, b).value(), plain));
         }
+        {
+            const Inference::InFull in_full;
+            CHECK(same_bits(linear(x, w, b).value(), plain));
+        }
         CHECK(!same_bits(linear(x, w, b).value(), plain));
     }
     CHECK(same_bits(linear(x, w, b).value(), plain));

@@ -286,6 +286,7 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
     const auto add_moclip = [&](const std::string& size, const clip::TextConfig& with) {
         Json config = settings(train::moclip_presets(), size);
         config["mode"] = "paper";
+        config["motion"]["part_table"] = moclip::MotionEncoderConfig::paper().part_table;
         if (size != "small" && device == DeviceType::cpu && sizes.batch == 0) config["batch"] = 8;
         const auto options = train::moclip_stage_options(config, "");
         add(fmt::format("train moclip {} {}x{} frames", size, options.batch, kFrames),

@@ -24,6 +24,13 @@ size_t size_class(size_t bytes) {
     return (bytes + step - 1) / step * step;
 }
 
+// The largest block that may serve a request of this class: where little is asked for, waste costs
+// little, and sizes that depend on the data (how many codes are dead, ...) find a block.
+size_t largest_for(size_t size) {
+    constexpr size_t kSmall = size_t{64} << 10;
+    return std::max(size + size / 4, std::min(4 * size, kSmall));
+}
+
 class Cache {
   public:
     explicit Cache(DeviceType device) : limit_(~uint64_t{0}), device_(device) {}
@@ -33,7 +40,7 @@ class Cache {
         std::lock_guard lock(mutex_);
         ++stats_.requests;
         const auto found = free_.lower_bound(size);
-        const bool cached = found != free_.end() && found->first <= size + size / 4;
+        const bool cached = found != free_.end() && found->first <= largest_for(size);
         const size_t block = cached ? found->first : size;
         void* data = nullptr;
         if (cached) {

@@ -2,11 +2,12 @@
 // steady-state step asks the system for nothing.
 //
 // Sizes are rounded up to classes (eight a power of two), and a request takes the smallest cached
-// block that is at most a quarter too large. On the CPU a request that the cache cannot serve makes
-// the blocks freed longest ago go back to the system first, as far as what is held (in use and
-// cached) would exceed the most that ever was in use by more than a quarter: steps of ever other
-// shapes do not pile blocks up. A block of the GPU's is handed out again while work on it may still
-// be in the stream: all work of a process is on one stream, so what its next owner does comes
+// block that is at most a quarter too large (below 64 KB: four times as large, as sizes that depend
+// on the data vary there and waste costs little). On the CPU a request that the cache cannot serve
+// makes the blocks freed longest ago go back to the system first, as far as what is held (in use
+// and cached) would exceed the most that ever was in use by more than a quarter: steps of ever
+// other shapes do not pile blocks up. A block of the GPU's is handed out again while work on it may
+// still be in the stream: all work of a process is on one stream, so what its next owner does comes
 // after.
 #pragma once
 

@@ -15,6 +15,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cpp"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/philox-inl.h"
@@ -211,9 +212,17 @@ void dropout_range(T* dst, const T* src, double p, const RandomStream& random, i
     // u < p for u = k / 2^24 is k < ceil(p 2^24), a comparison of integers.
     const int32_t threshold = static_cast<int32_t>(std::ceil(p * 16777216.0));
     const T scale = static_cast<T>(1 / (1 - p));
+    // So few at a time that the lines of the next ones, fetched while these are drawn, fit the
+    // buffers of the processor.
+    constexpr int64_t kPiece = 256, kLine = 64 / sizeof(T);
+    static_assert(PhiloxWords::kWords % kPiece == 0);
     PhiloxWords words;
-    for (int64_t i = begin; i < end; i += PhiloxWords::kWords) {
-        const int64_t n = std::min(end - i, PhiloxWords::kWords);
+    for (int64_t i = begin; i < end; i += kPiece) {
+        const int64_t n = std::min(end - i, kPiece);
+        for (int64_t j = i + kPiece; j < std::min(end, i + 2 * kPiece); j += kLine) {
+            hwy::Prefetch(src + j);
+            hwy::Prefetch(dst + j);
+        }
         philox_words(words, random, static_cast<uint64_t>(i / 4), ceil_div(n, 4));
         int64_t j = 0;
         if constexpr (sizeof(T) == 4) {

@@ -28,8 +28,8 @@ struct PhiloxWords {
 //
 // A counter word sits in the low half of a 64-bit lane and what is above it is never read: the
 // 32 x 32 -> 64 bit product ignores it, so a round is 2 products, 2 shifts and 4 xors.
-inline void philox_words(PhiloxWords& out, const RandomStream& random, uint64_t first_block,
-                         int64_t blocks) {
+HWY_NOINLINE inline void philox_words(PhiloxWords& out, const RandomStream& random,
+                                      uint64_t first_block, int64_t blocks) {
 #if HWY_TARGET == HWY_SCALAR
     for (int64_t b = 0; b < blocks; ++b) {
         const PhiloxBlock block =
@@ -41,8 +41,9 @@ inline void philox_words(PhiloxWords& out, const RandomStream& random, uint64_t 
     const hn::RepartitionToNarrow<decltype(d)> d32;
     using V = hn::Vec<decltype(d)>;
     constexpr int64_t N = static_cast<int64_t>(hn::MaxLanes(d));
-    // Vectors worked on together: a round is a chain of some 7 cycles, another runs beside it.
-    constexpr int kWays = 2;
+    // Vectors worked on together: a round is a chain of some 7 cycles, others run beside it, as
+    // many as there are registers for.
+    constexpr int kWays = HWY_TARGET == HWY_AVX3 ? 4 : 2;
     static_assert(4 * kWays * N <= PhiloxWords::kSlack);
     HWY_ALIGN uint64_t key[20 * N];  // a vector a word and round
     uint32_t k0 = static_cast<uint32_t>(random.seed);
@@ -75,8 +76,8 @@ inline void philox_words(PhiloxWords& out, const RandomStream& random, uint64_t 
             for (int w = 0; w < kWays; ++w) {
                 const V p0 = hn::MulEven(m0, hn::BitCast(d32, c0[w]));
                 const V p1 = hn::MulEven(m1, hn::BitCast(d32, c2[w]));
-                c0[w] = hn::Xor(hn::ShiftRight<32>(p1), hn::Xor(c1[w], key0));
-                c2[w] = hn::Xor(hn::ShiftRight<32>(p0), hn::Xor(c3[w], key1));
+                c0[w] = hn::Xor3(hn::ShiftRight<32>(p1), c1[w], key0);
+                c2[w] = hn::Xor3(hn::ShiftRight<32>(p0), c3[w], key1);
                 c1[w] = p1;
                 c3[w] = p0;
             }

@@ -39,8 +39,11 @@ TEST_CASE("bench: operations are counted by shape, between a counter's birth and
 }
 
 TEST_CASE("a training step in its steady state asks the system for no memory") {
+    // Not the others: what they draw or read changes their shapes from step to step.
     for (const EndToEndCase& one : end_to_end_cases({"small", 4}, DeviceType::cpu)) {
-        if (!one.name.starts_with("train")) continue;
+        const auto is = [&](const char* stage) { return one.name.starts_with(stage); };
+        if (!is("train vq") && !is("train masked") && !is("train length") && !is("train moclip"))
+            continue;
         CAPTURE(one.name);
         const EndToEndCase::Ready ready = one.make();
         // The tokenizer drops layers at random: it takes a few steps until all shapes were there.

@@ -135,6 +135,21 @@ EndToEndCase::Ready masked_step(const train::TokenStageOptions& o, DeviceType de
         });
 }
 
+// One layer of the masked transformer.
+EndToEndCase::Ready layer_step(const train::TokenStageOptions& o, DeviceType device) {
+    Generator init(1), data(2);
+    const Var x(data.normal({o.batch, kTokens, o.model.latent_dim}, 0, 1).to(device),
+                requires_grad);
+    return training(std::make_unique<nn::PostNormBlock>(o.model.latent_dim, o.model.heads,
+                                                        o.model.ff_size, o.model.dropout, &init),
+                    device, [=](nn::PostNormBlock& layer, const nn::Pass& pass, UniformSource&) {
+                        x.clear_grad();
+                        AttentionOptions options;
+                        options.heads = o.model.heads;
+                        return mean(square(layer(x, options, pass)));
+                    });
+}
+
 EndToEndCase::Ready residual_step(const train::TokenStageOptions& o, DeviceType device) {
     Generator init(1), data(2);
     const Tensor ids = random_ids(data, {o.batch, kTokens, o.model.num_quantizers},
@@ -279,6 +294,8 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
         [=] { return vq_step(vq, device); });
     add(fmt::format("train masked {}x{} tokens", masked.batch, kTokens),
         [=] { return masked_step(masked, device); });
+    add(fmt::format("train layer {} {}x{} tokens", masked.model.latent_dim, masked.batch, kTokens),
+        [=] { return layer_step(masked, device); });
     add(fmt::format("train residual {}x{} tokens", residual.batch, kTokens),
         [=] { return residual_step(residual, device); });
     add(fmt::format("train length {} texts", masked.batch),

@@ -1,16 +1,15 @@
 #include "kernels/cuda/blaslt.h"
 
 #include <cublasLt.h>
-#include <dlfcn.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/library.h"
 
 namespace mc::cuda {
 
@@ -55,28 +54,21 @@ struct Functions {
     decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
     decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
 
-    // The first name that the library lacks, or null.
-    const char* bind(void* library) {
-        const char* missing = nullptr;
-        const auto find = [&](auto& function, const char* name) {
-            function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(library, name));
-            if (!function && !missing) missing = name;
-        };
-        find(version, "cublasLtGetVersion");
-        find(status_string, "cublasLtGetStatusString");
-        find(create, "cublasLtCreate");
-        find(matmul, "cublasLtMatmul");
-        find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
-        find(desc_create, "cublasLtMatmulDescCreate");
-        find(desc_destroy, "cublasLtMatmulDescDestroy");
-        find(desc_set, "cublasLtMatmulDescSetAttribute");
-        find(layout_create, "cublasLtMatrixLayoutCreate");
-        find(layout_destroy, "cublasLtMatrixLayoutDestroy");
-        find(layout_set, "cublasLtMatrixLayoutSetAttribute");
-        find(preference_create, "cublasLtMatmulPreferenceCreate");
-        find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
-        find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
-        return missing;
+    void find_in(Library& library) {
+        library.find(version, "cublasLtGetVersion");
+        library.find(status_string, "cublasLtGetStatusString");
+        library.find(create, "cublasLtCreate");
+        library.find(matmul, "cublasLtMatmul");
+        library.find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+        library.find(desc_create, "cublasLtMatmulDescCreate");
+        library.find(desc_destroy, "cublasLtMatmulDescDestroy");
+        library.find(desc_set, "cublasLtMatmulDescSetAttribute");
+        library.find(layout_create, "cublasLtMatrixLayoutCreate");
+        library.find(layout_destroy, "cublasLtMatrixLayoutDestroy");
+        library.find(layout_set, "cublasLtMatrixLayoutSetAttribute");
+        library.find(preference_create, "cublasLtMatmulPreferenceCreate");
+        library.find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
+        library.find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
     }
 };
 
@@ -93,16 +85,21 @@ struct Plan {
     bool usable = false;
 };
 
-class Library {
+class BlasLt {
   public:
     // The one of the process; never given back: the driver may be gone before statics.
-    static Library& get() {
-        static auto* library = new Library;
-        return *library;
+    static BlasLt& get() {
+        static auto* one = new BlasLt;
+        return *one;
     }
 
-    bool available() const { return available_; }
-    const std::string& report() const { return report_; }
+    bool available() const { return static_cast<bool>(library_); }
+    std::string report() const {
+        const size_t version = available() ? call_.version() : 0;  // 130100 is 13.1.0
+        return library_.report(std::to_string(version / 10000) + "." +
+                               std::to_string(version / 100 % 100) + "." +
+                               std::to_string(version % 100));
+    }
 
     bool product(const Context& context, const Problem& problem, const Operands& x) {
         const std::lock_guard lock(mutex_);
@@ -122,51 +119,12 @@ class Library {
     }
 
   private:
-    Library() {
-        const char* named = std::getenv("MOCLIP_CUBLASLT");
-        void* library = nullptr;
-        if (named && std::string(named) == "off") {
-            report_ = "no cuBLASLt: MOCLIP_CUBLASLT is off";
-            return;
-        }
-#ifdef MC_SIMT
-        library =
-            dlopen(nullptr, RTLD_LAZY);  // the program itself: tests/simt/cublaslt.cpp or none
-        report_ = "the program";
-#else
-        const std::string base = "libcublasLt.so", toolkit = "/usr/local/cuda/lib";
-        std::vector<std::string> names;
-        if (named)
-            names = {named};
-        else
-            for (const std::string& folder : {std::string(), toolkit + "64/", toolkit + "/"})
-                for (const char* version : {".13", ".12", ""})
-                    names.push_back(folder + base + version);
-        for (const std::string& name : names) {
-            report_ = name;
-            if ((library = dlopen(name.c_str(), RTLD_LAZY | RTLD_LOCAL))) break;
-        }
-        if (!library) {
-            report_ = named ? std::string("no cuBLASLt: MOCLIP_CUBLASLT: ") + dlerror()
-                            : "no cuBLASLt: no " + base + " found; MOCLIP_CUBLASLT can name it";
-            return;
-        }
-#endif
-        if (const char* missing = call_.bind(library)) {
-            report_ = "no cuBLASLt: " + report_ + " has no " + missing;
-            return;
-        }
+    BlasLt() {
+        call_.find_in(library_);
+        if (!library_) return;
         const cublasStatus_t status = call_.create(&handle_);
-        if (status != CUBLAS_STATUS_SUCCESS) {
-            report_ =
-                "no cuBLASLt: " + report_ + ": cublasLtCreate: " + call_.status_string(status);
-            return;
-        }
-        const size_t version = call_.version();  // 130100 is 13.1.0
-        report_ = "cuBLASLt " + std::to_string(version / 10000) + "." +
-                  std::to_string(version / 100 % 100) + "." + std::to_string(version % 100) + " (" +
-                  report_ + ")";
-        available_ = true;
+        if (status != CUBLAS_STATUS_SUCCESS)
+            library_.refuse(std::string("cublasLtCreate: ") + call_.status_string(status));
     }
 
     void check(const char* statement, cublasStatus_t status) const {
@@ -255,10 +213,9 @@ class Library {
         return layout;
     }
 
+    Library library_{"cuBLASLt", "MOCLIP_CUBLASLT", "cublasLt", {"13", "12", ""}};
     Functions call_{};
     cublasLtHandle_t handle_ = nullptr;
-    bool available_ = false;
-    std::string report_;
     std::mutex mutex_;
     std::map<Problem, Plan> plans_;
 };
@@ -277,11 +234,11 @@ int64_t row_stride(int64_t rows, int64_t cols, int64_t ld) {
 }  // namespace
 
 bool blaslt_available() {
-    return Library::get().available();
+    return BlasLt::get().available();
 }
 
 std::string blaslt_report() {
-    return Library::get().report();
+    return BlasLt::get().report();
 }
 
 template <class T>
@@ -289,7 +246,7 @@ bool blaslt_product(Context& context, const MatmulArgs<T>& args, T* out) {
     constexpr int64_t kMost = (int64_t{1} << 31) - 1;
     const int64_t m = args.m, n = args.n, k = args.k;
     if (k <= 0 || m > kMost || n > kMost || k > kMost || args.batch > kMost) return false;
-    Library& library = Library::get();
+    BlasLt& library = BlasLt::get();
     if (!library.available()) return false;
     Problem p;
     p.f64 = sizeof(T) == 8;

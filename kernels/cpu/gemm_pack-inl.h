@@ -29,12 +29,17 @@ HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRIC
     int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
     constexpr int kLanes = 16 / sizeof(T);
+    constexpr int64_t kAhead = 16;
     const hn::CappedTag<T, kLanes> d;
     for (; i + kLanes <= count; i += kLanes) {
         const T* row = src + i * ld;
+        // A strip is too short for the processor to see that one row follows another.
+        const T* ahead =
+            i + kAhead < count ? row + kAhead * ld : src + depth + (i + kAhead - count) * ld;
         T* to = panel + i;
         int64_t k = 0;
         for (; k + kLanes <= depth; k += kLanes) {
+            hwy::Prefetch(ahead + k / kLanes % kLanes * ld + k);
             if constexpr (kLanes == 4) {
                 const auto r0 = hn::LoadU(d, row + k), r1 = hn::LoadU(d, row + ld + k);
                 const auto r2 = hn::LoadU(d, row + 2 * ld + k), r3 = hn::LoadU(d, row + 3 * ld + k);

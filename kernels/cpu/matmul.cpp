@@ -6,8 +6,9 @@
 // panels. k is walked in blocks of kDepth, one after another and never split between threads: each
 // element of C is the same sum in the same order for any number of threads.
 //
-// Four ways: dot products along k where C has few rows or columns; register blocks that read B in
-// place where C has few rows and B's rows are contiguous; else everything packed, or A alone where
+// Five ways: dot products along k where C has few rows or columns; register blocks that read B in
+// place where its rows are contiguous and C has few rows or B is small; B packed by columns in each
+// thread's own cache where there are some rows; else everything packed for all, or A alone where
 // the caller holds B packed.
 #include "kernels/cpu/simd_targets.h"
 
@@ -38,6 +39,12 @@ inline constexpr int64_t kMaxRowBlock = 72;
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 21;
 inline constexpr int64_t kMaxPackedA = int64_t{1} << 20;
 inline constexpr int64_t kMaxCols = 4096;
+// B that stays in the first-level cache: 16 KiB of f32.
+inline constexpr int64_t kMaxInPlace = 4096;
+// B that a thread packs for itself, kDepth steps of it: 256 KiB of f32, a part of the second-level
+// cache.
+inline constexpr int64_t kMaxInCache = int64_t{1} << 16;
+inline constexpr int64_t kMaxRowsInCache = 256;
 // Multiply-adds worth waking another thread for (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
 
@@ -82,7 +89,8 @@ void with_dots(Context& context, const MatmulArgs<T>& args) {
     });
 }
 
-// Few rows, B's rows contiguous: each element of B is used too seldom to be worth a copy.
+// B's rows contiguous, and used too seldom to be worth a copy or few enough to be read from the
+// first-level cache as they are.
 template <class T>
 void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
     constexpr int64_t kCols = kBlockCols<T>;
@@ -109,6 +117,52 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
                 tile<PlainOperands<T>>(args, 0, args.m, whole, rest, a.data() + k * kBlockRows,
                                        a_panel, edge.data() + k * kCols, 0, kCols, depth, first,
                                        last);
+        }
+    });
+}
+
+// pack(first, count, step, steps) on all threads, about 64 K elements a chunk: cut along the
+// operand's long side in multiples of `width`, or along k where that is how it lies in memory.
+template <class Pack>
+void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t count,
+                    int64_t steps, const Pack& pack) {
+    constexpr int64_t kElements = int64_t{1} << 16;
+    if (k_contiguous) {
+        const int64_t grain = round_up(ceil_div(kElements, steps), width);
+        context.pool->for_ranges(
+            count, grain, [&](int64_t begin, int64_t end) { pack(begin, end - begin, 0, steps); });
+    } else {
+        const int64_t grain = HWY_MAX(kElements / count, int64_t{16});
+        context.pool->for_ranges(
+            steps, grain, [&](int64_t begin, int64_t end) { pack(0, count, begin, end - begin); });
+    }
+}
+
+// Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
+// steps at a time, and finds them in the second-level cache.
+template <class T>
+void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
+    using Operands = PlainOperands<T>;
+    constexpr int64_t kA = Operands::kA, kB = Operands::kB;
+    const int64_t a_panel = args.k * kA;
+    Loan<T> a(*context.workspace, ceil_div(args.m, kA) * a_panel);
+    pack_in_chunks(context, !args.trans_a, kA, args.m, args.k,
+                   [&](int64_t first, int64_t count, int64_t at, int64_t some) {
+                       Operands::pack_a(a.data() + first / kA * a_panel + at * kA, a_panel, args,
+                                        first, count, at, some);
+                   });
+    const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
+    const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxInCache / kDepth);
+    context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
+        const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
+        Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
+        for (int64_t k = 0; k < args.k; k += kDepth) {
+            const int64_t depth = HWY_MIN(kDepth, args.k - k), b_panel = depth * kB;
+            Operands::pack_b(b.data(), b_panel, args, col, cols, k, depth);
+            for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
+                tile<Operands>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
+                               a.data() + row / kA * a_panel + k * kA, a_panel, b.data(), b_panel,
+                               kB, depth, k == 0, k + depth == args.k);
         }
     });
 }
@@ -149,23 +203,6 @@ struct Partition {
     int64_t group_cols;  // columns of a tile
     bool pack_a_first;
 };
-
-// pack(first, count, step, steps) on all threads, about 64 K elements a chunk: cut along the
-// operand's long side in multiples of `width`, or along k where that is how it lies in memory.
-template <class Pack>
-void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t count,
-                    int64_t steps, const Pack& pack) {
-    constexpr int64_t kElements = int64_t{1} << 16;
-    if (k_contiguous) {
-        const int64_t grain = round_up(ceil_div(kElements, steps), width);
-        context.pool->for_ranges(
-            count, grain, [&](int64_t begin, int64_t end) { pack(begin, end - begin, 0, steps); });
-    } else {
-        const int64_t grain = HWY_MAX(kElements / count, int64_t{16});
-        context.pool->for_ranges(
-            steps, grain, [&](int64_t begin, int64_t end) { pack(0, count, begin, end - begin); });
-    }
-}
 
 // Panels = columns [col, col + cols) of B, steps [step, step + steps).
 template <class Operands, class T = typename Operands::Out>
@@ -251,7 +288,10 @@ void one_product(Context& context, const MatmulArgs<T>& args) {
                                  static_cast<const typename Operands::B*>(args.packed_b.data));
             });
     if (args.n <= 4 || (args.m <= 8 && args.trans_b)) return with_dots(context, args);
-    if (args.m <= 12 && !args.trans_b) return with_b_in_place(context, args);
+    if (!args.trans_b && (args.m <= 12 || args.n * args.k <= kMaxInPlace))
+        return with_b_in_place(context, args);
+    if (!args.packed_b.data && args.m <= kMaxRowsInCache && args.m * args.k <= kMaxPackedA)
+        return with_b_in_cache(context, args);
     packed<PlainOperands<T>>(context, args, static_cast<const T*>(args.packed_b.data));
 }
 

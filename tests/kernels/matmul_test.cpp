@@ -181,6 +181,7 @@ TEST_CASE_TEMPLATE("matmul: larger shapes, block edges, threads", T, float, doub
                                    .shift = 1,
                                    .accumulate = true,
                                    .alpha = -0.5});
+            both_thread_counts<T>({.m = 280, .n = 129, .k = 300, .trans_a = ta, .trans_b = tb});
             both_thread_counts<T>({.m = 5, .n = 700, .k = 600, .trans_a = ta, .trans_b = tb});
             both_thread_counts<T>({.m = 1, .n = 1500, .k = 384, .trans_a = ta, .trans_b = tb});
             both_thread_counts<T>({.m = 11, .n = 505, .k = 384, .trans_a = ta, .trans_b = tb});
@@ -192,6 +193,8 @@ TEST_CASE_TEMPLATE("matmul: larger shapes, block edges, threads", T, float, doub
 TEST_CASE("matmul: more than one block of packed B along n and k") {
     both_thread_counts<float>({.m = 13, .n = 4200, .k = 600, .trans_b = true});
     both_thread_counts<float>({.m = 14, .n = 4100, .k = 530, .trans_a = true});
+    both_thread_counts<float>({.m = 257, .n = 4100, .k = 270, .trans_b = true});
+    both_thread_counts<float>({.m = 257, .n = 4100, .k = 270, .trans_a = true});
 }
 
 TEST_CASE_TEMPLATE("matmul: epilogues", T, float, double) {

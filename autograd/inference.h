@@ -4,8 +4,9 @@
 //     Var y = linear(x, w, b);       // no tape; w is packed once, by the first product with it
 //
 // While an Inference lives, this thread records nothing, and `linear` in f32 on the CPU reads a
-// copy of its weight that is packed once and kept with the weight (tensor/packed_weight.h): at the
-// few rows of a generation, packing it every time costs a third of the product. In f32 the results
+// copy of its weight that is packed once, if it is used again, and kept with the weight
+// (tensor/packed_weight.h): at the few rows of a generation, packing it every time costs a third of
+// the product. In f32 the results
 // have the same bits as without. In bf16 both operands of `linear` are rounded to bf16 and summed
 // in f32 (8 bits of mantissa: a relative error of 2^-9 an operand); all else stays f32.
 #pragma once
@@ -34,8 +35,8 @@ class Inference {
         bool previous_;
     };
 
-    // What `linear` hands to its product for w (N, K): nothing where no Inference lives, or w is
-    // not f32 on the CPU.
+    // What `linear` hands to its product for w (N, K): nothing where no Inference lives, w is not
+    // f32 on the CPU, or is as good as it is.
     static PackedMatrix packed(const Tensor& w);
 
   private:

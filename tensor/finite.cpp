@@ -18,8 +18,9 @@ int64_t first_not_finite(const std::byte* data, int64_t n, Bits mask) {
     };
     for (int64_t begin = 0; begin < n; begin += kBlock) {
         const int64_t end = std::min(n, begin + kBlock);
-        unsigned bad = 0;
-        for (int64_t i = begin; i < end; ++i) bad |= (bits(i) & mask) == mask;
+        Bits bad = 0;  // no wider than an element, so that a vector holds as many
+        for (int64_t i = begin; i < end; ++i)
+            bad = static_cast<Bits>(bad | static_cast<Bits>((bits(i) & mask) == mask));
         if (!bad) continue;
         for (int64_t i = begin; i < end; ++i)
             if ((bits(i) & mask) == mask) return i;

@@ -9,6 +9,7 @@ namespace mc {
 struct PackedWeights {
     struct Copy {
         int64_t n, k;
+        DType dtype;
         const std::byte* source;
         uint32_t version;  // of the storage when it was packed
         Tensor packed;
@@ -26,10 +27,11 @@ PackedMatrix packed_weight(const Tensor& w, DType dtype) {
     std::vector<PackedWeights::Copy>& copies = storage.packed->copies;
     const int64_t n = w.size(0), k = w.size(1);
     auto found = std::find_if(copies.begin(), copies.end(), [&](const auto& copy) {
-        return copy.source == w.raw() && copy.n == n && copy.k == k && copy.packed.dtype() == dtype;
+        return copy.source == w.raw() && copy.n == n && copy.k == k && copy.dtype == dtype;
     });
     if (found == copies.end()) {
-        copies.push_back({n, k, w.raw(), 0, Tensor()});
+        copies.push_back({n, k, dtype, w.raw(), 0, Tensor()});
+        if (dtype == DType::f32) return {};
         found = copies.end() - 1;
     }
     if (!found->packed.defined() || found->version != w.version()) {

@@ -12,8 +12,8 @@ using namespace mc;
 
 TEST_CASE("bench: operations are counted by shape, between a counter's birth and death") {
     constexpr int64_t m = 5, n = 7, k = 3;
-    const Tensor a = random_bench_tensor(DeviceType::cpu, m * k),
-                 b = random_bench_tensor(DeviceType::cpu, k * n), c = Tensor::zeros({m, n});
+    const Tensor a = bench_values<float>(DeviceType::cpu, m * k, 1),
+                 b = bench_values<float>(DeviceType::cpu, k * n, 2), c = Tensor::zeros({m, n});
     MatmulArgs<float> args;
     args.c = c.data<float>();
     args.a = a.data<float>();
@@ -36,6 +36,31 @@ TEST_CASE("bench: operations are counted by shape, between a counter's birth and
     matmul(context, args);
     CHECK(c.to_vector<float>() == counted);
     CHECK(FlopCounter(DeviceType::cpu).flop() == 0);
+}
+
+TEST_CASE("bench: what the problems compute is what f64 says") {
+    std::vector<BenchProblem> problems;
+    add_product_problems(problems, DeviceType::cpu);
+    add_memory_problems(problems, 200);
+    int64_t checked = 0;
+    for (const BenchProblem& problem : problems) {
+        if (problem.flop > 2e9) continue;  // `bench --check` takes the large ones too
+        CAPTURE(problem.name);
+        CHECK(bench_error(problem, DeviceType::cpu) <= 1);
+        ++checked;
+    }
+    CHECK(checked > 80);
+    // What is wrong is said to be.
+    BenchProblem wrong = problems.front();
+    wrong.in_f32 = [make = wrong.in_f32](DeviceType device) {
+        const BenchProblem::Ready ready = make(device);
+        return BenchProblem::Ready{[ready](Context& context) {
+                                       ready.run(context);
+                                       ready.outputs[0].data<float>()[7] *= 1.001f;
+                                   },
+                                   ready.outputs};
+    };
+    CHECK(bench_error(wrong, DeviceType::cpu) > 1);
 }
 
 TEST_CASE("a training step in its steady state asks the system for no memory") {

@@ -1,0 +1,275 @@
+// Shapes: rows of 49 tokens (a motion of 196 frames), 98 (with guidance) and 3,136 (a batch of 64);
+// widths 384 (MoMask, BAMM), 512 (CLIP), 768 (BAMM's and CLIP's larger ones), 1032 (MoCLIP's motion
+// tower) with their feed-forward widths; prompts of 12 and 77 tokens; convolutions of 256 and 512
+// channels; books of 512 codes.
+#include <fmt/format.h>
+
+#include <optional>
+#include <utility>
+
+#include "kernels/backend.h"
+#include "tools/common/bench_openblas.h"
+#include "tools/common/bench_problem.h"
+
+namespace mc {
+namespace {
+
+using Ready = BenchProblem::Ready;
+
+struct Product {
+    int64_t m, n, k;
+    bool trans_a = false, trans_b = true, gelu = false;
+    int64_t batch = 1;
+    std::optional<DType> packed = {};
+    const OpenBlas* peer = nullptr;
+
+    std::string name() const {
+        std::string s =
+            fmt::format("matmul {}{} {}x{}x{}", trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k);
+        if (batch > 1) s += fmt::format(" batch {}", batch);
+        if (gelu) s += " bias gelu";
+        if (packed) s += fmt::format(" packed {}", name_of(*packed));
+        return s;
+    }
+
+    template <class T>
+    Ready make(DeviceType device) const {
+        Tensor a = bench_values<T>(device, batch * m * k, 1),
+               b = bench_values<T>(device, batch * k * n, 2), packed_b;
+        const Tensor c = Tensor::zeros({batch * m * n}, DTypeOf<T>::value, device),
+                     bias = bench_values<T>(device, n, 3);
+        if (packed &&
+            DTypeOf<T>::value == DType::f64) {  // the operands as the packed product rounds them
+            a = a.to(*packed).to(DType::f64);
+            b = b.to(*packed).to(DType::f64);
+        }
+        MatmulArgs<T> args;
+        args.c = c.ptr<T>();
+        args.a = a.ptr<T>();
+        args.b = b.ptr<T>();
+        args.m = m;
+        args.n = args.ldc = n;
+        args.k = k;
+        args.lda = trans_a ? m : k;
+        args.ldb = trans_b ? k : n;
+        args.trans_a = trans_a;
+        args.trans_b = trans_b;
+        args.batch = batch;
+        args.stride_a = m * k;
+        args.stride_b = k * n;
+        args.stride_c = m * n;
+        if (gelu) {
+            args.epilogue.bias = bias.ptr<T>();
+            args.epilogue.activate = true;
+            args.epilogue.op = UnaryOp::gelu;
+        }
+        Tensor packed_b_values;
+        Ready ready;
+        if constexpr (std::is_same_v<T, float>) {
+            if (packed) {
+                packed_b_values = Tensor::empty({packed_elements(k, n)}, *packed, device);
+                backend(device).f32.pack_b(default_context(device), packed_b_values.raw_ptr(),
+                                           *packed, args.b, args.ldb, trans_b, k, n);
+                args.packed_b = {packed_b_values.raw_ptr(), *packed};
+            }
+            if (peer && !packed) ready.peer = [=, peer = peer] { peer->matmul(args); };
+        }
+        ready.run = [=, keep = std::vector<Tensor>{a, b, bias, packed_b_values}](Context& context) {
+            backend(device).table<T>().matmul(context, args);
+        };
+        ready.outputs = {c};
+        return ready;
+    }
+
+    BenchProblem problem() const {
+        const auto elements = [](int64_t n) { return static_cast<double>(n); };
+        const double width = packed == DType::bf16 ? 2 : 4;
+        BenchProblem made = bench_problem(
+            name(), 2 * elements(batch * m * n * k),
+            4 * elements(batch * (m * k + m * n)) + width * elements(batch * k * n), elements(k),
+            [self = *this](auto t, DeviceType device) { return self.make<decltype(t)>(device); });
+        made.bf16 = packed == DType::bf16;
+        return made;
+    }
+};
+
+void add_conv(std::vector<BenchProblem>& list, const ConvShape& s) {
+    const int64_t rows = s.batch * s.t_out(), width = s.kernel * s.c_in,
+                  in = s.batch * s.t_in * s.c_in, weights = s.c_out * width, out = rows * s.c_out;
+    const std::string shape = fmt::format("{}x{} {}->{} k{} s{} d{}", s.batch, s.t_in, s.c_in,
+                                          s.c_out, s.kernel, s.stride, s.dilation);
+    const double flop = 2.0 * static_cast<double>(rows * width * s.c_out),
+                 bytes = 4.0 * static_cast<double>(in + weights + out);
+    list.push_back(bench_problem(
+        "conv1d " + shape, flop, bytes, static_cast<double>(width),
+        [=](auto t, DeviceType device) -> Ready {
+            using T = decltype(t);
+            const Tensor x = bench_values<T>(device, in, 1),
+                         w = bench_values<T>(device, weights, 2),
+                         bias = bench_values<T>(device, s.c_out, 3),
+                         y = Tensor::zeros({out}, DTypeOf<T>::value, device);
+            return {[=](Context& context) {
+                        backend(device).table<T>().conv1d(context, y.ptr<T>(), x.ptr<T>(),
+                                                          w.ptr<T>(), bias.ptr<T>(), true, s);
+                    },
+                    {y}};
+        }));
+    list.push_back(bench_problem(
+        "conv1d_backward " + shape, 2 * flop, 2 * bytes, static_cast<double>(std::max(rows, width)),
+        [=](auto t, DeviceType device) -> Ready {
+            using T = decltype(t);
+            const Tensor x = bench_values<T>(device, in, 1),
+                         w = bench_values<T>(device, weights, 2),
+                         dy = bench_values<T>(device, out, 3),
+                         dx = Tensor::zeros({in}, DTypeOf<T>::value, device),
+                         dw = Tensor::zeros({weights}, DTypeOf<T>::value, device),
+                         dbias = Tensor::zeros({s.c_out}, DTypeOf<T>::value, device);
+            return {[=](Context& context) {
+                        backend(device).table<T>().conv1d_backward(
+                            context, dx.ptr<T>(), dw.ptr<T>(), dbias.ptr<T>(), dy.ptr<T>(),
+                            x.ptr<T>(), w.ptr<T>(), s);
+                    },
+                    {dx, dw, dbias}};
+        }));
+}
+
+struct Attention {
+    int64_t batch, heads, length, head_dim;
+    double dropout;
+
+    // Forward; or backward, after one run forward.
+    template <class T>
+    Ready make(DeviceType device, bool backward) const {
+        const int64_t width = heads * head_dim, rows = batch * length;
+        const auto zeros = [&](int64_t n) { return Tensor::zeros({n}, DTypeOf<T>::value, device); };
+        const Tensor qkv = bench_values<T>(device, 3 * rows * width, 1),
+                     dout = bench_values<T>(device, rows * width, 2), out = zeros(rows * width),
+                     lse = zeros(rows * heads), dqkv = zeros(3 * rows * width);
+        AttentionBackwardArgs<T> args;
+        AttentionArgs<T>& a = args.forward;
+        a.out = out.ptr<T>();
+        a.lse = lse.ptr<T>();
+        a.q = qkv.ptr<T>();
+        a.k = a.q + width;
+        a.v = a.q + 2 * width;
+        a.batch = batch;
+        a.heads = heads;
+        a.head_dim = head_dim;
+        a.lq = a.lk = length;
+        a.q_row = a.k_row = a.v_row = 3 * width;
+        a.q_batch = a.k_batch = a.v_batch = length * 3 * width;
+        a.out_row = width;
+        a.out_batch = length * width;
+        a.scale = 0.125;
+        a.dropout = dropout;
+        args.dout = dout.ptr<T>();
+        args.dq = dqkv.ptr<T>();
+        args.dk = args.dq + width;
+        args.dv = args.dq + 2 * width;
+        const std::vector<Tensor> keep = {qkv, dout, out, lse, dqkv};
+        const auto forward = [=](Context& context) {
+            (void)keep;
+            backend(device).table<T>().attention(context, args.forward);
+        };
+        if (!backward) return {forward, {out, lse}};
+        forward(default_context(device));
+        return {[=](Context& context) {
+                    (void)keep;
+                    backend(device).table<T>().attention_backward(context, args);
+                },
+                {dqkv}};
+    }
+};
+
+void add_attention(std::vector<BenchProblem>& list, const Attention& a) {
+    const auto rows = static_cast<double>(a.batch * a.length),
+               width = static_cast<double>(a.heads * a.head_dim),
+               length = static_cast<double>(a.length);
+    const double flop = 4 * rows * length * width, bytes = 16 * rows * width;
+    const std::string shape = fmt::format("{}x{} L{} D{}{}", a.batch, a.heads, a.length, a.head_dim,
+                                          a.dropout > 0 ? " dropout" : "");
+    const auto add = [&](const char* name, double times, bool backward) {
+        list.push_back(bench_problem(
+            name + shape, (backward ? 2.5 : 1) * flop, times * bytes,
+            static_cast<double>(a.length * a.head_dim),
+            [=](auto t, DeviceType device) { return a.make<decltype(t)>(device, backward); }));
+    };
+    add("attention ", 1, false);
+    add("attention_backward ", 2, true);
+}
+
+void add_nearest_code(std::vector<BenchProblem>& list, int64_t rows, int64_t codes, int64_t width) {
+    const auto n = [](int64_t count) { return static_cast<double>(count); };
+    list.push_back(bench_problem(
+        fmt::format("nearest_code {} of {}x{}", rows, codes, width), 2 * n(rows * codes * width),
+        4 * n(rows * width + codes * width + rows * codes), n(width),
+        [=](auto t, DeviceType device) -> Ready {
+            using T = decltype(t);
+            const Tensor x = bench_values<T>(device, rows * width, 1),
+                         book = bench_values<T>(device, codes * width, 2),
+                         distance = Tensor::zeros({rows * codes}, DTypeOf<T>::value, device),
+                         id = Tensor::zeros({rows}, DType::i64, device);
+            return {[=](Context& context) {
+                        backend(device).table<T>().nearest_code(context, id.ptr<int64_t>(),
+                                                                distance.ptr<T>(), x.ptr<T>(),
+                                                                book.ptr<T>(), rows, codes, width);
+                    },
+                    {distance}};
+        }));
+}
+
+}  // namespace
+
+BenchProblem large_product() {
+    return Product{8192, 8192, 8192}.problem();
+}
+
+void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
+                          const OpenBlas* peer) {
+    const auto add = [&](Product product) {
+        product.peer = peer;
+        list.push_back(product.problem());
+    };
+    const auto layer = [&](int64_t m, int64_t width, int64_t hidden,
+                           std::optional<DType> packed = {}) {
+        add({m, width, width, false, true, false, 1, packed});
+        add({m, hidden, width, false, true, true, 1, packed});
+        add({m, width, hidden, false, true, false, 1, packed});
+    };
+    constexpr std::pair<int64_t, int64_t> kLayers[] = {
+        {384, 1024}, {512, 2048}, {768, 3072}, {1032, 4128}};  // width, feed-forward
+    for (const int64_t m : {1, 8, 392}) layer(m, 384, 1024);
+    for (const int64_t m : {12, 77}) layer(m, 512, 2048);
+    for (const int64_t m : {49, 98, 3136})
+        for (const auto& [width, hidden] : kLayers) layer(m, width, hidden);
+    add({3136, 1024, 384, false, false});
+    add({3136, 384, 1024, false, false});
+    add({384, 1024, 3136, true, false});
+    add({1024, 384, 3136, true, false});
+    add({1024, 1024, 1024, false, false});
+    if (backend(device).f32.pack_b)  // a weight packed once, as in generation
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+            for (const int64_t m : {1, 49, 98, 392}) layer(m, 384, 1024, dtype);
+            add({1024, 1024, 1024, false, true, false, 1, dtype});
+        }
+    add({49, 49, 64, false, true, false, 384});
+    add({49, 64, 49, false, false, false, 384});
+    for (const int64_t c : {256, 512}) {
+        add_conv(list, {64, 64, c, c, 3, 1, 9, 9});
+        add_conv(list, {64, 64, c, c, 3, 1, 1, 1});
+        add_conv(list, {64, 64, c, c, 4, 2, 1, 1});
+        add_conv(list, {64, 64, c, c, 1, 1, 0, 1});
+        add_conv(list, {64, 64, 263, c, 3, 1, 1, 1});
+        add_conv(list, {64, 64, c, 263, 3, 1, 1, 1});
+        add_conv(list, {1, 49, c, c, 3, 1, 1, 1});
+        add_conv(list, {1, 196, c, c, 3, 1, 1, 1});
+    }
+    add_attention(list, {64, 6, 49, 64, 0});
+    add_attention(list, {64, 6, 49, 64, 0.1});
+    add_attention(list, {1, 6, 49, 64, 0});
+    add_attention(list, {16, 8, 77, 64, 0});
+    add_attention(list, {8, 6, 196, 64, 0.1});
+    for (const int64_t rows : {49, 4096}) add_nearest_code(list, rows, 512, 512);
+}
+
+}  // namespace mc

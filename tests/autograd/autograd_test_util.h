@@ -13,6 +13,7 @@
 
 #include "autograd/gradcheck.h"
 #include "autograd/ops.h"
+#include "tests/error_of.h"
 
 namespace mc::testing {
 
@@ -202,21 +203,6 @@ inline void check_op(const char* name, const std::vector<Tensor>& inputs, const 
     for (size_t i = 0; i < inputs.size(); ++i)
         check_near(g32[i], Array(g64[i]), 4 * f32_tolerance,
                    std::string(name) + ", f32 gradient of input " + std::to_string(i));
-}
-
-// The text of the mc::Error that f throws; empty if it throws none.
-template <class F>
-std::string error_of(F&& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "";
-}
-
-inline bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
 }
 
 // The error names all the parts (operation, shapes).

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "kernels/error.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -22,16 +23,6 @@ constexpr const char* kOptions =
     "vq_name: rvq_nq6\n"
     "vq_norm: None\n"
     "-------------- End ----------------\n";
-
-template <class Run>
-std::string message_of(const Run& run) {
-    try {
-        run();
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "no error";
-}
 
 }  // namespace
 
@@ -56,18 +47,22 @@ TEST_CASE("opt.txt: Windows line ends and blank lines do no harm") {
 
 TEST_CASE("opt.txt: what is wrong is named with file and key") {
     const OptFile opt = parse_opt_file(kOptions, "x/opt.txt");
-    CHECK(message_of([&] { opt.integer("n_layers"); }) == "x/opt.txt: n_layers: is missing");
-    CHECK(message_of([&] { opt.integer("vq_name"); }).find("whole number") != std::string::npos);
-    CHECK(message_of([&] { opt.integer("lr"); }).find("whole number") != std::string::npos);
-    CHECK(message_of([&] { opt.number("vq_name"); }).find("want a number") != std::string::npos);
-    CHECK(message_of([&] { opt.flag("vq_norm"); }).find("True or False") != std::string::npos);
-    CHECK(message_of([] { parse_opt_file("a: 1\nnonsense\n", "f"); }).find("f:2") == 0);
-    CHECK(message_of([] { parse_opt_file("a: 1\na: 2\n", "f"); }).find("twice") !=
+    CHECK(testing::error_of([&] { opt.integer("n_layers"); }) == "x/opt.txt: n_layers: is missing");
+    CHECK(testing::error_of([&] { opt.integer("vq_name"); }).find("whole number") !=
+          std::string::npos);
+    CHECK(testing::error_of([&] { opt.integer("lr"); }).find("whole number") != std::string::npos);
+    CHECK(testing::error_of([&] { opt.number("vq_name"); }).find("want a number") !=
+          std::string::npos);
+    CHECK(testing::error_of([&] { opt.flag("vq_norm"); }).find("True or False") !=
+          std::string::npos);
+    CHECK(testing::error_of([] { parse_opt_file("a: 1\nnonsense\n", "f"); }).find("f:2") == 0);
+    CHECK(testing::error_of([] { parse_opt_file("a: 1\na: 2\n", "f"); }).find("twice") !=
           std::string::npos);
     testing::ScratchDir scratch;
-    CHECK(message_of([&] { read_opt_file(scratch.path / "none"); }).find("cannot be opened") !=
-          std::string::npos);
+    CHECK(testing::error_of([&] {
+              read_opt_file(scratch.path / "none");
+          }).find("cannot be opened") != std::string::npos);
     std::ofstream(scratch.path / "big") << std::string((size_t{1} << 20) + 10, 'x');
-    CHECK(message_of([&] { read_opt_file(scratch.path / "big"); }).find("too large") !=
+    CHECK(testing::error_of([&] { read_opt_file(scratch.path / "big"); }).find("too large") !=
           std::string::npos);
 }

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "kernels/error.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc::motion;
@@ -35,12 +36,7 @@ const char* const kTwoBones =
     "0 10 0 90 0 0 0 0 90\n";
 
 std::string message_of(const std::string& text) {
-    try {
-        parse_bvh(text, "file.bvh");
-    } catch (const mc::Error& error) {
-        return error.what();
-    }
-    return "no error";
+    return mc::testing::error_of([&] { parse_bvh(text, "file.bvh"); });
 }
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {

@@ -15,6 +15,7 @@
 #include "motion/dataset.h"
 #include "motion/features.h"
 #include "motion/motion_file.h"
+#include "tests/error_of.h"
 #include "tests/synthetic_motion.h"
 #include "tests/test_paths.h"
 
@@ -47,12 +48,7 @@ struct Workshop {
         std::ofstream(options.mocap / "LICENSE-MADE.txt") << "free\n";
     }
     std::string error() const {
-        try {
-            build_dataset(options);
-        } catch (const mc::Error& e) {
-            return e.what();
-        }
-        return "";
+        return mc::testing::error_of([&] { build_dataset(options); });
     }
     void captions(const std::string& text) {
         std::ofstream(options.mocap / "captions.jsonl") << text;

@@ -10,6 +10,7 @@
 
 #include "kernels/error.h"
 #include "motion/motion_file.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc::motion;
@@ -53,12 +54,7 @@ std::vector<std::string> names(const Dataset& data) {
 }
 
 std::string caption_error(const std::string& line) {
-    try {
-        parse_caption(line, "x.txt:3");
-    } catch (const mc::Error& e) {
-        return e.what();
-    }
-    return "";
+    return mc::testing::error_of([&] { parse_caption(line, "x.txt:3"); });
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "kernels/error.h"
 #include "tensor/formats/npy.h"
+#include "tests/error_of.h"
 #include "tests/reference_test.h"
 #include "tests/synthetic_motion.h"
 
@@ -53,12 +54,7 @@ double column_gap(const FeatureSequence& a, const FeatureSequence& b, int64_t fr
 }
 
 std::string error_of(const JointSequence& joints) {
-    try {
-        motion_features(joints);
-    } catch (const mc::Error& e) {
-        return e.what();
-    }
-    return "";
+    return mc::testing::error_of([&] { motion_features(joints); });
 }
 
 JointSequence sample_joints() {

@@ -6,24 +6,11 @@
 
 #include "kernels/error.h"
 #include "motion/features.h"
+#include "tests/error_of.h"
 #include "tests/synthetic_motion.h"
 #include "tests/test_paths.h"
 
 using namespace mc::motion;
-
-namespace {
-
-template <typename Read>
-std::string error_of(Read read) {
-    try {
-        read();
-    } catch (const mc::Error& e) {
-        return e.what();
-    }
-    return "";
-}
-
-}  // namespace
 
 TEST_CASE("motion files: joints and features come back, float64 too") {
     mc::testing::ScratchDir scratch;
@@ -46,8 +33,8 @@ TEST_CASE("motion files: wrong shapes, types and numbers are refused with the fi
     mc::testing::ScratchDir scratch;
     const auto path = scratch.path / "x.npy";
     const std::vector<float> ones(10 * 263, 1.f);
-    auto joints = [&] { return error_of([&] { read_joints(path); }); };
-    auto features = [&] { return error_of([&] { read_features(path); }); };
+    auto joints = [&] { return mc::testing::error_of([&] { read_joints(path); }); };
+    auto features = [&] { return mc::testing::error_of([&] { read_features(path); }); };
     mc::write_npy(path, {10, 263}, ones.data());
     CHECK(joints().find("x.npy: got shape (10, 263), want (frames, 22, 3)") != std::string::npos);
     mc::write_npy(path, {10, 100}, ones.data());

@@ -7,11 +7,14 @@
 #include <string>
 
 #include "tensor/formats/safetensors.h"
+#include "tests/error_of.h"
 #include "tests/run_program.h"
 #include "tests/test_paths.h"
 
 namespace fs = std::filesystem;
 using namespace mc;
+
+using mc::testing::contains;
 
 namespace {
 
@@ -29,11 +32,6 @@ bool built() {
 
 fs::path cases() {
     return testing::source_dir() / "tests/reference";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-    INFO(text);
-    return text.find(part) != std::string::npos;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 
+#include "tests/error_of.h"
 #include "tests/moclip_workshop.h"
 #include "tests/reference_test.h"
 
@@ -139,12 +140,7 @@ TEST_CASE("moclip stage: reference mode, naive mode, and the scale that a whole 
 TEST_CASE("moclip stage: settings that make no sense are errors") {
     const Workshop shop;
     const auto error = [&](const std::vector<std::string>& settings) -> std::string {
-        try {
-            shop.stage(shop.config(settings));
-        } catch (const Error& e) {
-            return e.what();
-        }
-        return "no error";
+        return mc::testing::error_of([&] { shop.stage(shop.config(settings)); });
     };
     CHECK(error({"mode=poem"}).find("want paper or reference") != std::string::npos);
     CHECK(error({"motion.heads=5"}).find("motion.heads") != std::string::npos);

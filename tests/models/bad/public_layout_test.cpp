@@ -6,6 +6,7 @@
 #include "models/bundle.h"
 #include "models/motion_edit.h"
 #include "tensor/formats/load_tensors.h"
+#include "tests/error_of.h"
 #include "tests/public_checkpoints.h"
 #include "tests/test_paths.h"
 
@@ -17,17 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string refusal(const PublicLayout& layout) {
-    try {
-        load_public_bad(layout);
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
-}
-
-bool says(const std::string& text, const std::string& words) {
-    INFO(text);
-    return text.find(words) != std::string::npos && text.find('\n') == std::string::npos;
+    return mc::testing::error_of([&] { load_public_bad(layout); });
 }
 
 }  // namespace
@@ -53,20 +44,20 @@ TEST_CASE("public BAD: what is missing or belongs elsewhere is one line") {
     const testing::ScratchDir scratch;
     testing::write_public_bad(scratch.path);
     const PublicLayout layout{scratch.path, "", ""};
-    CHECK(says(refusal({scratch.path, "run", ""}), "--masked-name"));
+    CHECK(testing::says(refusal({scratch.path, "run", ""}), "--masked-name"));
     const fs::path transformer = scratch.path / "output/t2m/trans_best_fid.pth",
                    kept = scratch.path / "kept";
     fs::rename(transformer, kept);
-    CHECK(says(refusal(layout), "output/t2m/trans_best_fid.pth: is not there"));
+    CHECK(testing::says(refusal(layout), "output/t2m/trans_best_fid.pth: is not there"));
     write_pytorch(
         transformer,
         {{"trans", NamedTensors{{"trans_base.learn_tok_emb.weight", Tensor::zeros({3, 32})}}}});
-    CHECK(says(refusal(layout), "is of MMM's transformer, not of BAD's"));
+    CHECK(testing::says(refusal(layout), "is of MMM's transformer, not of BAD's"));
     NamedTensors weights = load_tensors(kept, {.below = "trans"}).tensors;
     for (auto& [name, tensor] : weights)
         if (name.ends_with("vqvae.quantizer.codebook")) tensor = Tensor::zeros(tensor.shape());
     write_pytorch(transformer, {{"trans", weights}});
-    CHECK(says(refusal(layout), "another tokenizer"));
+    CHECK(testing::says(refusal(layout), "another tokenizer"));
 }
 
 TEST_CASE("public BAD: an edit keeps every other row, by both samplers") {

@@ -5,6 +5,7 @@
 
 #include "models/bundle.h"
 #include "models/motion_edit.h"
+#include "tests/error_of.h"
 #include "tests/public_checkpoints.h"
 #include "tests/test_paths.h"
 
@@ -16,17 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string refusal(const PublicLayout& layout) {
-    try {
-        load_public_bamm(layout);
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
-}
-
-bool says(const std::string& text, const std::string& words) {
-    INFO(text);
-    return text.find(words) != std::string::npos && text.find('\n') == std::string::npos;
+    return mc::testing::error_of([&] { load_public_bamm(layout); });
 }
 
 }  // namespace
@@ -54,16 +45,16 @@ TEST_CASE("public BAMM: what is missing or belongs elsewhere is one line") {
     testing::write_public_bamm(scratch.path / "bamm");
     testing::write_public_momask(scratch.path / "momask");
     const PublicLayout layout{scratch.path / "bamm", "", ""};
-    CHECK(says(refusal({scratch.path / "momask", "", ""}), "log/t2m"));
-    CHECK(says(refusal({layout.checkpoints, "other", ""}), "called other"));
+    CHECK(testing::says(refusal({scratch.path / "momask", "", ""}), "log/t2m"));
+    CHECK(testing::says(refusal({layout.checkpoints, "other", ""}), "called other"));
     const fs::path base = layout.checkpoints / "log/t2m/t2m/2024_tiny/model/latest.tar";
     fs::remove(base);
-    CHECK(says(refusal(layout), "latest.tar or net_best_fid.tar"));
+    CHECK(testing::says(refusal(layout), "latest.tar or net_best_fid.tar"));
     fs::copy(scratch.path / "momask/t2m/mask_tiny/model/latest.tar", base);
-    CHECK(says(refusal(layout), "is of MoMask's masked transformer, not of BAMM's"));
-    CHECK(says(refusal(layout), "--generator momask"));
+    CHECK(testing::says(refusal(layout), "is of MoMask's masked transformer, not of BAMM's"));
+    CHECK(testing::says(refusal(layout), "--generator momask"));
     fs::remove_all(layout.checkpoints / "checkpoints");
-    CHECK(says(refusal(layout), "checkpoints/t2m"));
+    CHECK(testing::says(refusal(layout), "checkpoints/t2m"));
 }
 
 TEST_CASE("public BAMM: an edit keeps every other row and every other token") {

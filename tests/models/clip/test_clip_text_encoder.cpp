@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tensor/formats/safetensors.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -53,12 +54,7 @@ struct TinyFiles {
         throw Error("no " + wanted);
     }
     std::string error() const {
-        try {
-            ClipTextEncoder encoder(weights, vocabulary);
-        } catch (const Error& e) {
-            return e.what();
-        }
-        return "no error";
+        return mc::testing::error_of([&] { ClipTextEncoder encoder(weights, vocabulary); });
     }
 };
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tensor/formats/load_tensors.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -83,12 +84,7 @@ void check_same(const TextTowerFile& tower, const nn::TensorMap& state) {
 }
 
 std::string refusal(const NamedTensors& tensors) {
-    try {
-        text_tower_of(tensors, "file");
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
+    return mc::testing::error_of([&] { text_tower_of(tensors, "file"); });
 }
 
 }  // namespace

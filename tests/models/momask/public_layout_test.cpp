@@ -7,6 +7,7 @@
 
 #include "models/bundle.h"
 #include "tensor/formats/load_tensors.h"
+#include "tests/error_of.h"
 #include "tests/public_checkpoints.h"
 #include "tests/test_paths.h"
 
@@ -22,19 +23,9 @@ struct PublicFolder {
     fs::path t2m = scratch.path / "t2m";
     PublicFolder() { testing::write_public_momask(scratch.path); }
     std::string refusal(const PublicLayout& layout) const {
-        try {
-            load_public_momask(layout);
-        } catch (const Error& e) {
-            return e.what();
-        }
-        return "";
+        return mc::testing::error_of([&] { load_public_momask(layout); });
     }
 };
-
-bool says(const std::string& text, const std::string& words) {
-    INFO(text);
-    return text.find(words) != std::string::npos && text.find('\n') == std::string::npos;
-}
 
 }  // namespace
 
@@ -61,12 +52,12 @@ TEST_CASE("public MoMask: every run of the folder, by what its opt.txt says") {
 TEST_CASE("public MoMask: what is missing or belongs elsewhere is one line") {
     const PublicFolder folder;
     const PublicLayout layout{folder.scratch.path, "", ""};
-    CHECK(says(folder.refusal({folder.scratch.path / "none", "", ""}), "is no folder"));
-    CHECK(says(folder.refusal({folder.scratch.path, "other", ""}), "called other"));
+    CHECK(testing::says(folder.refusal({folder.scratch.path / "none", "", ""}), "is no folder"));
+    CHECK(testing::says(folder.refusal({folder.scratch.path, "other", ""}), "called other"));
 
     // Two masked transformers: one must be chosen.
     fs::copy(folder.t2m / "mask_tiny", folder.t2m / "mask_again", fs::copy_options::recursive);
-    CHECK(says(folder.refusal(layout), "--masked-name"));
+    CHECK(testing::says(folder.refusal(layout), "--masked-name"));
     CHECK(folder.refusal({folder.scratch.path, "mask_tiny", ""}).empty());
     fs::remove_all(folder.t2m / "mask_again");
 
@@ -75,17 +66,18 @@ TEST_CASE("public MoMask: what is missing or belongs elsewhere is one line") {
                    residual = folder.t2m / "res_tiny/model/net_best_fid.tar";
     fs::rename(masked, folder.scratch.path / "kept");
     fs::copy(residual, masked);
-    CHECK(says(folder.refusal(layout), "is no checkpoint of MoMask's masked transformer"));
-    CHECK(says(folder.refusal(layout), "res_transformer"));
-    CHECK(says(folder.refusal(layout), "MoMask's residual transformer"));
+    CHECK(testing::says(folder.refusal(layout), "is no checkpoint of MoMask's masked transformer"));
+    CHECK(testing::says(folder.refusal(layout), "res_transformer"));
+    CHECK(testing::says(folder.refusal(layout), "MoMask's residual transformer"));
     fs::remove(masked);
     testing::write_public_bamm(folder.scratch.path / "bamm");
     fs::copy(folder.scratch.path / "bamm/log/t2m/t2m/2024_tiny/model/latest.tar", masked);
-    CHECK(says(folder.refusal(layout), "is of BAMM's transformer, not of MoMask's"));
-    CHECK(says(folder.refusal(layout), "--generator bamm"));
-    CHECK(says(folder.refusal({folder.scratch.path / "bamm", "", ""}), "--generator bamm"));
+    CHECK(testing::says(folder.refusal(layout), "is of BAMM's transformer, not of MoMask's"));
+    CHECK(testing::says(folder.refusal(layout), "--generator bamm"));
+    CHECK(
+        testing::says(folder.refusal({folder.scratch.path / "bamm", "", ""}), "--generator bamm"));
     fs::remove(masked);
-    CHECK(says(folder.refusal(layout), "latest.tar or net_best_fid.tar"));
+    CHECK(testing::says(folder.refusal(layout), "latest.tar or net_best_fid.tar"));
 
     // Mis-shaped and missing tensors, all in one line; then a NaN.
     TensorFile file = load_tensors(folder.scratch.path / "kept", {.below = "t2m_transformer"});
@@ -94,8 +86,8 @@ TEST_CASE("public MoMask: what is missing or belongs elsewhere is one line") {
     for (auto& [name, tensor] : weights)
         if (name == "cond_emb.weight") tensor = Tensor::zeros({3, 3});
     write_pytorch(masked, {{"t2m_transformer", weights}});
-    CHECK(says(folder.refusal(layout), "cond_emb.bias"));
-    CHECK(says(folder.refusal(layout), "cond_emb.weight"));
+    CHECK(testing::says(folder.refusal(layout), "cond_emb.bias"));
+    CHECK(testing::says(folder.refusal(layout), "cond_emb.weight"));
     weights = file.tensors;
     for (auto& [name, tensor] : weights)
         if (name == "cond_emb.bias") {
@@ -103,7 +95,7 @@ TEST_CASE("public MoMask: what is missing or belongs elsewhere is one line") {
             tensor.data<float>()[3] = std::nanf("");
         }
     write_pytorch(masked, {{"t2m_transformer", weights}});
-    CHECK(says(folder.refusal(layout), "cond_emb.bias"));
+    CHECK(testing::says(folder.refusal(layout), "cond_emb.bias"));
 }
 
 TEST_CASE("public MoMask: with a text encoder of its width it generates") {

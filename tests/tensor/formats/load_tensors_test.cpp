@@ -5,12 +5,15 @@
 #include "kernels/error.h"
 #include "tensor/formats/element_type.h"
 #include "tensor/formats/npy.h"
+#include "tests/error_of.h"
 #include "tests/tensor/formats/pickle_bytes.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
 using namespace mc::testing;
 using namespace std::string_literals;
+
+using mc::testing::contains;
 
 namespace {
 
@@ -24,11 +27,6 @@ std::string error_of(const std::filesystem::path& path, const LoadOptions& optio
         return what;
     }
     return "";
-}
-
-bool contains(const std::string& what, const std::string& part) {
-    INFO(what);
-    return what.find(part) != std::string::npos;
 }
 
 }  // namespace

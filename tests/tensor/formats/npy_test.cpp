@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "kernels/error.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -47,12 +48,7 @@ NpyArray parse(const std::string& s) {
 }
 
 std::string error_of(const std::string& s) {
-    try {
-        parse(s);
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
+    return mc::testing::error_of([&] { parse(s); });
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "kernels/error.h"
 #include "tensor/formats/load_tensors.h"
 #include "tensor/formats/pytorch.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -16,17 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string refusal(const PyTorchFile& file, const fs::path& out, const NamedTensors& fresh) {
-    try {
-        file.write_with(out, fresh);
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
-}
-
-bool says(const std::string& text, const std::string& words) {
-    INFO(text);
-    return text.find(words) != std::string::npos;
+    return mc::testing::error_of([&] { file.write_with(out, fresh); });
 }
 
 }  // namespace
@@ -51,9 +42,10 @@ TEST_CASE("pytorch rewriter: named tensors change, in their own types, and nothi
     CHECK(again.tensors[2].second.to_vector<float>() == w.to_vector<float>());
 
     fs::remove(out);
-    CHECK(says(refusal(file, out, {{"net.x", w}}), "has no tensor net.x"));
-    CHECK(says(refusal(file, out, {{"net.w", half}}), "net.w is (2, 3), the new one (2)"));
-    CHECK(says(refusal(file, out, {{"net.half", Tensor::full({2}, 1e6)}}), "net.half as float16"));
+    CHECK(testing::says(refusal(file, out, {{"net.x", w}}), "has no tensor net.x"));
+    CHECK(testing::says(refusal(file, out, {{"net.w", half}}), "net.w is (2, 3), the new one (2)"));
+    CHECK(testing::says(refusal(file, out, {{"net.half", Tensor::full({2}, 1e6)}}),
+                        "net.half as float16"));
     CHECK_FALSE(fs::exists(out));
 }
 
@@ -78,7 +70,8 @@ TEST_CASE("pytorch rewriter: views, and TorchScript's code, of recorded files") 
             const fs::path out = scratch.path / "out.pt";
             const std::string refused = refusal(file, out, {{path, fresh}});
             if (!refused.empty()) {
-                CHECK((says(refused, "is expanded") || says(refused, "cannot be written")));
+                CHECK((testing::says(refused, "is expanded") ||
+                       testing::says(refused, "cannot be written")));
                 continue;
             }
             const PyTorchFile again(out);
@@ -101,5 +94,5 @@ TEST_CASE("pytorch rewriter: views, and TorchScript's code, of recorded files") 
         }
     }
     const PyTorchFile legacy(folder / "zoo_legacy.pt");
-    CHECK(says(refusal(legacy, scratch.path / "x.pt", {}), "only a little-endian zip"));
+    CHECK(testing::says(refusal(legacy, scratch.path / "x.pt", {}), "only a little-endian zip"));
 }

@@ -5,12 +5,15 @@
 #include <cmath>
 
 #include "kernels/error.h"
+#include "tests/error_of.h"
 #include "tests/tensor/formats/pickle_bytes.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
 using namespace mc::testing;
 using namespace std::string_literals;
+
+using mc::testing::contains;
 
 namespace {
 
@@ -40,11 +43,6 @@ std::string legacy_error(const std::string& bytes) {
     ScratchDir scratch;
     write_file_bytes(scratch.path / "x.tar", bytes);
     return error_of(scratch.path / "x.tar");
-}
-
-bool contains(const std::string& what, const std::string& part) {
-    INFO(what);
-    return what.find(part) != std::string::npos;
 }
 
 const std::string kOneStorage = py::storage("FloatStorage", "0", 6);

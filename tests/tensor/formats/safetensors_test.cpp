@@ -10,9 +10,11 @@
 #include <nlohmann/json.hpp>
 
 #include "tensor/finite.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
+using mc::testing::contains;
 using mc::testing::ScratchDir;
 using mc::testing::write_file_bytes;
 
@@ -38,11 +40,6 @@ std::string complaint(const std::string& bytes, const std::string& tensor = "") 
         CHECK(what.find('\n') == std::string::npos);
         return what;
     }
-}
-
-bool contains(const std::string& text, const std::string& part) {
-    INFO(text);
-    return text.find(part) != std::string::npos;
 }
 
 std::string entry(const std::string& dtype, const std::string& shape, const std::string& offsets) {

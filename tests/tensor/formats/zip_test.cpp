@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/error.h"
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -19,13 +20,10 @@ std::string text(const std::vector<std::byte>& bytes) {
 
 // The whole archive read; returns the error, or "" if there is none.
 std::string error_of(const std::filesystem::path& path) {
-    try {
+    return mc::testing::error_of([&] {
         const ZipReader zip(path);
         for (const ZipEntry& e : zip.entries()) zip.read(e);
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
+    });
 }
 
 const std::string kRepeated(5000, 'x');

@@ -12,9 +12,9 @@ thread_local bool in_full = false;  // an InFull lives
 }  // namespace
 
 Inference::Inference(DType products) : products_(products), previous_(current) {
-    if (products != DType::f32 && products != DType::bf16)
+    if (products != DType::f32 && products != DType::bf16 && products != DType::f16)
         throw Error(std::string("[inference] products in ") + name_of(products) +
-                    ", want f32 or bf16");
+                    ", want f32, bf16 or f16");
     current = this;
 }
 
@@ -31,9 +31,10 @@ Inference::InFull::~InFull() {
 }
 
 PackedMatrix Inference::packed(const Tensor& w) {
-    if (!current || w.device() != DeviceType::cpu || w.dtype() != DType::f32 || !w.is_contiguous())
-        return {};
-    return packed_weight(w, in_full ? DType::f32 : current->products_);
+    if (!current || w.dtype() != DType::f32 || !w.is_contiguous()) return {};
+    const DType products = in_full ? DType::f32 : current->products_;
+    if (products == DType::f32 && !backend(w.device()).f32.pack_b_f32) return {};
+    return packed_weight(w, products);
 }
 
 }  // namespace mc

@@ -3,12 +3,13 @@
 //     Inference scope(DType::bf16);
 //     Var y = linear(x, w, b);       // no tape; w is packed once, by the first product with it
 //
-// While an Inference lives, this thread records nothing, and `linear` in f32 on the CPU reads a
-// copy of its weight that is packed once, if it is used again, and kept with the weight
+// While an Inference lives, this thread records nothing, and `linear` in f32 reads a copy of its
+// weight that is packed once, if it is used again, and kept with the weight
 // (tensor/packed_weight.h): at the few rows of a generation, packing it every time costs a third of
-// the product. In f32 the results
-// have the same bits as without. In bf16 both operands of `linear` are rounded to bf16 and summed
-// in f32 (8 bits of mantissa: a relative error of 2^-9 an operand); all else stays f32.
+// the CPU's product. In f32 the results have the same bits as without (a GPU's product reads the
+// weight itself). In bf16 both operands of `linear` are rounded to bf16 and summed in f32 (8 bits
+// of mantissa: a relative error of 2^-9 an operand); so in f16, on a GPU alone (2^-12, and beyond
+// 65504 infinite). All else stays f32.
 #pragma once
 
 #include "autograd/tape.h"
@@ -17,7 +18,7 @@ namespace mc {
 
 class Inference {
   public:
-    explicit Inference(DType products = DType::f32);  // or bf16
+    explicit Inference(DType products = DType::f32);  // or bf16, f16
     ~Inference();
     Inference(const Inference&) = delete;
     Inference& operator=(const Inference&) = delete;
@@ -36,7 +37,7 @@ class Inference {
     };
 
     // What `linear` hands to its product for w (N, K): nothing where no Inference lives, w is not
-    // f32 on the CPU, or is as good as it is.
+    // f32, or is as good as it is.
     static PackedMatrix packed(const Tensor& w);
 
   private:

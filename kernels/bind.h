@@ -12,7 +12,7 @@ void bind_table(KernelTable<T>& table, DeviceType device) {
     bind(table.binary, table.unary, table.unary_backward, table.affine, table.axpy, table.fill,
          table.select, table.dropout, table.bias_act);
     bind(table.sum, table.max, table.sum_of_squares, table.find_non_finite, table.top_k);
-    bind(table.matmul, table.pack_b);
+    bind(table.matmul, table.pack_b_f32, table.pack_b_bf16, table.pack_b_f16);
     bind(table.layer_norm, table.layer_norm_backward, table.l2_normalize,
          table.l2_normalize_backward);
     bind(table.softmax, table.softmax_backward, table.log_softmax, table.log_softmax_backward,

@@ -1,14 +1,19 @@
-// Matrix products: one packed, register-blocked design for f32 and f64, and for f32 operands that
-// are rounded to bf16.
+// Matrix products in f32 and f64, and of f32 operands that are rounded to bf16 or f16.
 //
 // NOTE [ Packed right operands ]
-// A weight takes part in many products. `pack_b` lays op(B) out once as the processor's product
-// reads it, and MatmulArgs::packed_b then stands for b. It may be packed as bf16: then A is rounded
-// too (to nearest even, NaN stays NaN), and every element of C is the chain over pairs of k
+// A weight takes part in many products. `pack_b_*` lays op(B) out once as the device's product
+// reads it, and MatmulArgs::packed_b then stands for b. Packed as bf16 or f16, it makes A be
+// rounded too (to nearest even, NaN stays NaN, what is beyond the type is infinite); their products
+// are exact in f32, in which they are added. In which order is the device's matter.
+//
+// The CPU has f32, with the same bits as unpacked, and bf16. There every element of C is the chain
 //     c = fma(a[k], b[k], fma(a[k + 1], b[k + 1], c))
-// of f32 fused multiply-adds, on products of bf16 that are exact. That is the instruction vdpbf16ps
-// of AVX512-BF16, used where the processor has it; elsewhere it is computed so, with the same bits
-// but for one thing: the instruction takes denormal numbers for 0 and flushes such sums.
+// over pairs of k. That is the instruction vdpbf16ps of AVX512-BF16, used where the processor has
+// it; elsewhere it is computed so, with the same bits but for one thing: the instruction takes
+// denormal numbers for 0 and flushes such sums.
+//
+// CUDA has bf16 and f16, for the tensor cores by way of cuBLASLt. Its f32 products read b as it is:
+// packing would gain nothing.
 #pragma once
 
 #include "kernels/elementwise.h"
@@ -27,14 +32,15 @@ struct Epilogue {
                                      // backward needs); null: not
 };
 
-// op(B) (K, N) as pack_b left it for this processor. See NOTE [ Packed right operands ].
+// op(B) (K, N) as pack_b_* left it for this device. See NOTE [ Packed right operands ].
 struct PackedMatrix {
     const void* data = nullptr;
-    DType dtype = DType::f32;  // or bf16
+    DType dtype = DType::f32;  // or bf16, f16
 };
-// The elements of `dtype` that pack_b writes for (K, N): for every instruction set's panels.
+// The elements that pack_b_* writes for (K, N): room for every instruction set's panels of the CPU,
+// and for CUDA's rows of whole 16 bytes.
 constexpr int64_t packed_elements(int64_t k, int64_t n) {
-    return (k + k % 2) * ((n + 63) / 64 * 64);
+    return (k + 7) / 8 * 8 * ((n + 63) / 64 * 64);
 }
 
 // C (M, N) = alpha * op(A) (M, K) * op(B) (K, N) + (accumulate ? C : 0), then the epilogue.
@@ -58,9 +64,14 @@ struct MatmulArgs {
 template <class T>
 struct MatmulKernels {
     Kernel<const MatmulArgs<T>&> matmul{"matmul"};
-    // dst (packed_elements(k, n) of `dtype`, f32 or bf16) = op(B) (K, N). (optional; f32)
-    Kernel<void*, DType, const T*, int64_t, bool, int64_t, int64_t> pack_b{
-        "pack_b"};  // dst, dtype, b, ldb, trans_b, k, n
+    // dst (packed_elements(k, n) of the name's type) = op(B) (K, N): (dst, b, ldb, trans_b, k, n).
+    // (optional; T float)
+    using PackB = Kernel<void*, const T*, int64_t, bool, int64_t, int64_t>;
+    PackB pack_b_f32{"pack_b_f32"}, pack_b_bf16{"pack_b_bf16"}, pack_b_f16{"pack_b_f16"};
+
+    const PackB& pack_b(DType dtype) const {
+        return dtype == DType::bf16 ? pack_b_bf16 : dtype == DType::f16 ? pack_b_f16 : pack_b_f32;
+    }
 };
 
 }  // namespace mc

@@ -27,21 +27,21 @@ PackedMatrix packed_weight(const Tensor& w, DType dtype) {
     std::vector<PackedWeights::Copy>& copies = storage.packed->copies;
     const int64_t n = w.size(0), k = w.size(1);
     auto found = std::find_if(copies.begin(), copies.end(), [&](const auto& copy) {
-        return copy.source == w.raw() && copy.n == n && copy.k == k && copy.dtype == dtype;
+        return copy.source == w.raw_ptr() && copy.n == n && copy.k == k && copy.dtype == dtype;
     });
     if (found == copies.end()) {
-        copies.push_back({n, k, dtype, w.raw(), 0, Tensor()});
+        copies.push_back({n, k, dtype, w.raw_ptr(), 0, Tensor()});
         if (dtype == DType::f32) return {};
         found = copies.end() - 1;
     }
     if (!found->packed.defined() || found->version != w.version()) {
-        found->packed = Tensor::empty({packed_elements(k, n)}, dtype);
-        backend(DeviceType::cpu)
-            .f32.pack_b(default_context(DeviceType::cpu), found->packed.raw(), dtype,
-                        w.data<float>(), k, true, k, n);
+        found->packed = Tensor::empty({packed_elements(k, n)}, dtype, w.device());
+        backend(w.device())
+            .f32.pack_b(dtype)(default_context(w.device()), found->packed.raw_ptr(), w.ptr<float>(),
+                               k, true, k, n);
         found->version = w.version();
     }
-    return {found->packed.raw(), dtype};
+    return {found->packed.raw_ptr(), dtype};
 }
 
 }  // namespace mc

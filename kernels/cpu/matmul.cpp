@@ -376,8 +376,9 @@ void gemm(Context& context, const MatmulArgs<double>& args) {
 
 namespace {
 
-void pack_b(Context& context, void* dst, DType dtype, const float* b, int64_t ldb, bool trans_b,
-            int64_t k, int64_t n) {
+template <DType dtype>
+void pack_b(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
+            int64_t n) {
     HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, dtype, b, ldb, trans_b, k, n);
 }
 
@@ -385,7 +386,8 @@ void pack_b(Context& context, void* dst, DType dtype, const float* b, int64_t ld
 
 void fill_matmul(Backend& backend) {
     backend.f32.matmul = static_cast<void (*)(Context&, const MatmulArgs<float>&)>(gemm);
-    backend.f32.pack_b = pack_b;
+    backend.f32.pack_b_f32 = pack_b<DType::f32>;
+    backend.f32.pack_b_bf16 = pack_b<DType::bf16>;
     backend.f64.matmul = static_cast<void (*)(Context&, const MatmulArgs<double>&)>(gemm);
 }
 

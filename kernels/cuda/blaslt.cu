@@ -25,7 +25,8 @@ constexpr size_t kMaxPlans = 4096;
 
 // All that the choice of an algorithm may depend on. Row-major, as in MatmulArgs.
 struct Problem {
-    bool f64 = false, trans_a = false, trans_b = false, accumulate = false;
+    DType operands = DType::f32;  // f64: the result too; else that is f32
+    bool trans_a = false, trans_b = false, accumulate = false;
     int64_t m = 0, n = 0, k = 0, lda = 0, ldb = 0, ldc = 0;
     int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
     uint64_t align_a = 0, align_b = 0, align_c = 0, align_bias = 0;  // bytes; 0: no bias
@@ -71,6 +72,19 @@ struct Functions {
         library.find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
     }
 };
+
+cudaDataType_t data_type(DType dtype) {
+    switch (dtype) {
+        case DType::f64:
+            return CUDA_R_64F;
+        case DType::bf16:
+            return CUDA_R_16BF;
+        case DType::f16:
+            return CUDA_R_16F;
+        default:
+            return CUDA_R_32F;
+    }
+}
 
 template <class T>
 using Owned = std::unique_ptr<T, cublasStatus_t (*)(T*)>;
@@ -141,13 +155,14 @@ class BlasLt {
     }
 
     Plan make_plan(const Problem& p) const {
-        const cudaDataType_t type = p.f64 ? CUDA_R_64F : CUDA_R_32F;
-        Plan plan{make_desc(p, type),
+        const cudaDataType_t type = data_type(p.operands);
+        const cudaDataType_t result = p.operands == DType::f64 ? CUDA_R_64F : CUDA_R_32F;
+        Plan plan{make_desc(p, result),
                   p.trans_b ? make_layout(p, type, p.n, p.k, p.ldb, p.stride_b)
                             : make_layout(p, type, p.k, p.n, p.ldb, p.stride_b),
                   p.trans_a ? make_layout(p, type, p.k, p.m, p.lda, p.stride_a)
                             : make_layout(p, type, p.m, p.k, p.lda, p.stride_a),
-                  make_layout(p, type, p.m, p.n, p.ldc, p.stride_c)};
+                  make_layout(p, result, p.m, p.n, p.ldc, p.stride_c)};
         if (p.align_bias > 0) {
             const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
             set(call_.desc_set, plan.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
@@ -188,7 +203,8 @@ class BlasLt {
     Desc make_desc(const Problem& p, cudaDataType_t type) const {
         cublasLtMatmulDesc_t raw = nullptr;
         check("cublasLtMatmulDescCreate",
-              call_.desc_create(&raw, p.f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, type));
+              call_.desc_create(&raw, type == CUDA_R_64F ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                                type));
         Desc desc(raw, call_.desc_destroy);
         set(call_.desc_set, desc, CUBLASLT_MATMUL_DESC_TRANSA,
             p.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -242,14 +258,15 @@ std::string blaslt_report() {
 }
 
 template <class T>
-bool blaslt_product(Context& context, const MatmulArgs<T>& args, T* out) {
+bool blaslt_product(Context& context, const MatmulArgs<T>& args, const ProductOperands& operands,
+                    T* out) {
     constexpr int64_t kMost = (int64_t{1} << 31) - 1;
     const int64_t m = args.m, n = args.n, k = args.k;
     if (k <= 0 || m > kMost || n > kMost || k > kMost || args.batch > kMost) return false;
     BlasLt& library = BlasLt::get();
     if (!library.available()) return false;
     Problem p;
-    p.f64 = sizeof(T) == 8;
+    p.operands = operands.dtype;
     p.trans_a = args.trans_a;
     p.trans_b = args.trans_b;
     p.accumulate = args.accumulate;
@@ -266,15 +283,15 @@ bool blaslt_product(Context& context, const MatmulArgs<T>& args, T* out) {
         p.stride_b = args.stride_b;
         p.stride_c = args.stride_c;
     }
-    p.align_a = alignment_of(args.a);
-    p.align_b = alignment_of(args.b);
+    p.align_a = alignment_of(operands.a);
+    p.align_b = alignment_of(operands.b);
     p.align_c = alignment_of(out);
     p.align_bias = alignment_of(args.epilogue.bias);
     const T beta = args.accumulate ? T{1} : T{0};
     return library.product(context, p,
-                           {&args.alpha, &beta, args.a, args.b, args.epilogue.bias, out});
+                           {&args.alpha, &beta, operands.a, operands.b, args.epilogue.bias, out});
 }
-template bool blaslt_product(Context&, const MatmulArgs<float>&, float*);
-template bool blaslt_product(Context&, const MatmulArgs<double>&, double*);
+template bool blaslt_product(Context&, const MatmulArgs<float>&, const ProductOperands&, float*);
+template bool blaslt_product(Context&, const MatmulArgs<double>&, const ProductOperands&, double*);
 
 }  // namespace mc::cuda

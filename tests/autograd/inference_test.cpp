@@ -89,6 +89,8 @@ TEST_CASE("inference records nothing and leaves f64 and other layouts as they ar
     const Tensor xf = x.to(DType::f32), wf = w.to(DType::f32);
     const Tensor turned = wf.transpose(0, 1).contiguous().transpose(0, 1);
     CHECK(same_bits(linear(xf, turned, Var()).value(), matmul(xf, wf, false, true).value()));
-    CHECK_THROWS_WITH_AS(Inference(DType::f16), "[inference] products in f16, want f32 or bf16",
-                         Error);
+    CHECK_THROWS_WITH_AS(Inference(DType::f64),
+                         "[inference] products in f64, want f32, bf16 or f16", Error);
+    const Inference in_f16(DType::f16);
+    CHECK_THROWS_WITH_AS(linear(xf, wf, Var()), doctest::Contains("pack_b_f16"), Error);
 }

@@ -1,11 +1,11 @@
-// Products with a packed right operand: f32 has the same bits as without, bf16 against double loops
-// and against its own definition (NOTE [ Packed right operands ]).
+// Products with a packed right operand: f32 has the same bits as without, bf16 and f16 against
+// double loops, and the CPU's bf16 against its own definition (NOTE [ Packed right operands ]).
 #include <doctest/doctest.h>
 
-#include <array>
 #include <bit>
 #include <optional>
 
+#include "kernels/convert.h"
 #include "kernels/cpu/gemm_block.h"
 #include "tests/kernels/kernel_test_util.h"
 
@@ -23,14 +23,17 @@ const KernelTable<float>& table() {
     return backend.f32;
 }
 
-// Packing is optional: nothing to test where a device has none.
-bool has_packing() {
-    return static_cast<bool>(table().pack_b);
+// Those of the two that the device under test has.
+std::vector<DType> half_types() {
+    std::vector<DType> types;
+    for (DType dtype : {DType::bf16, DType::f16})
+        if (table().pack_b(dtype)) types.push_back(dtype);
+    return types;
 }
 
-float to_bf16(float x) {
-    const uint32_t bits = std::bit_cast<uint32_t>(x);
-    return std::bit_cast<float>((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u);
+// x rounded to the dtype (tests/kernels/copy_test.cpp checks the conversions).
+float rounded(float x, DType dtype) {
+    return dtype == DType::bf16 ? widen(to_bf16(x)) : dtype == DType::f16 ? widen(to_f16(x)) : x;
 }
 
 struct Case {
@@ -81,26 +84,27 @@ std::vector<float> run(const Case& c, testing::TestContext& context, std::option
     Problem p(c);
     GuardedBuffer<float> packed(packed_elements(c.k, c.n));  // of either dtype
     if (dtype) {
-        table().pack_b(context, packed.data(), *dtype, p.args.b, p.args.ldb, c.trans_b, c.k, c.n);
+        table().pack_b (*dtype)(context, packed.data(), p.args.b, p.args.ldb, c.trans_b, c.k, c.n);
         p.args.packed_b = {packed.data(), *dtype};
     }
     table().matmul(context, p.args);
     return p.out.copy();
 }
 
-double rounded(float x, bool bf16) {
-    return static_cast<double>(bf16 ? to_bf16(x) : x);
-}
-
-// `bf16`: against the exact product of rounded operands, within f32's rounding. Else against the
-// product of the operands as they are, within bf16's.
-void check_against_loops(const Case& c, testing::TestContext& context, bool bf16) {
+// `out` is C packed as `dtype`. `same`: against the exact product of rounded operands, within f32's
+// rounding. Else against the product of the operands as they are, within the dtype's.
+void check_against_loops(const Case& c, const std::vector<float>& out, DType dtype, bool same) {
+    CAPTURE(name_of(dtype));
     CAPTURE(c.m);
     CAPTURE(c.n);
     CAPTURE(c.k);
     CAPTURE(c.trans_a);
     CAPTURE(c.trans_b);
-    const std::vector<float> out = run(c, context, DType::bf16);
+    const DType as = same ? dtype : DType::f32;
+    // Each operand is off by at most half a unit of its 8 or 11 bits, 2^-9 or 2^-12: a product by
+    // twice that and a bit. (f16 has fewer bits for numbers below 2^-14, which are too few here and
+    // too small to count.)
+    const double operands = (dtype == DType::bf16 ? 1.0 / 256 : 1.0 / 2048) + 1.0 / 200000;
     Problem p(c);
     const std::vector<float> c0 = p.out.copy();
     std::vector<double> want, bound;
@@ -109,10 +113,10 @@ void check_against_loops(const Case& c, testing::TestContext& context, bool bf16
         for (int64_t j = 0; j < c.n; ++j) {
             double sum = 0, size = 0;
             for (int64_t q = 0; q < c.k; ++q) {
-                const double x =
-                    rounded(p.a[c.trans_a ? q * p.args.lda + i : i * p.args.lda + q], bf16);
-                const double y =
-                    rounded(p.b[c.trans_b ? j * p.args.ldb + q : q * p.args.ldb + j], bf16);
+                const double x = static_cast<double>(
+                    rounded(p.a[c.trans_a ? q * p.args.lda + i : i * p.args.lda + q], as));
+                const double y = static_cast<double>(
+                    rounded(p.b[c.trans_b ? j * p.args.ldb + q : q * p.args.ldb + j], as));
                 sum += x * y;
                 size += std::fabs(x * y);
             }
@@ -127,12 +131,11 @@ void check_against_loops(const Case& c, testing::TestContext& context, bool bf16
             if (c.bias) sum += static_cast<double>(p.bias[j]);
             if (c.gelu) sum = 0.5 * sum * (1 + std::erf(sum * std::sqrt(0.5)));
             want.push_back(sum);
-            // Each operand is off by at most half a unit of 8 bits, 2^-9: a product by 2^-8 and a
-            // bit. f32: k roundings, of a random walk; 6 is far out in its tail. GELU's slope is
-            // below 1.13.
+            // f32: k roundings, of a random walk; 6 is far out in its tail. GELU's slope is below
+            // 1.13.
             const double f32 = testing::epsilon<float>() *
                                (6 * std::sqrt(static_cast<double>(c.k)) + 6) * (size + outside);
-            bound.push_back(1.13 * (f32 + (bf16 ? 0 : (1.0 / 256 + 1.0 / 200000) * size)));
+            bound.push_back(1.13 * (f32 + (same ? 0 : operands * size)));
             got.push_back(out[static_cast<size_t>(at)]);
         }
         for (int64_t j = c.n; j < p.args.ldc; ++j)  // between the rows
@@ -166,7 +169,7 @@ const std::vector<Case>& cases() {
 }  // namespace
 
 TEST_CASE("matmul, packed as f32: the same bits as without") {
-    if (!has_packing()) return;
+    if (!table().pack_b_f32) return;
     testing::for_each_target([] {
         testing::TestContext one(1), two(2);
         for (const Case& c : cases()) {
@@ -179,47 +182,53 @@ TEST_CASE("matmul, packed as f32: the same bits as without") {
     });
 }
 
-TEST_CASE("matmul, packed as bf16: every small size") {
-    if (!has_packing()) return;
+TEST_CASE("matmul, packed as a half type: every small size") {
     testing::for_each_target([] {
         testing::TestContext context(1);
-        for (int64_t m : {0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 15, 25})
-            for (int64_t n : {0, 1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 47})
-                for (int64_t k : {0, 1, 2, 3, 8, 17, 33})
-                    check_against_loops({.m = m,
-                                         .n = n,
-                                         .k = k,
-                                         .trans_a = ((m + n) & 1) != 0,
-                                         .trans_b = ((m + n / 2) & 1) != 0,
-                                         .pad = (m + k) % 3,
-                                         .accumulate = k == 3},
-                                        context, true);
+        for (const DType dtype : half_types())
+            for (int64_t m : {0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 15, 25})
+                for (int64_t n : {0, 1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 47})
+                    for (int64_t k : {0, 1, 2, 3, 8, 17, 33}) {
+                        const Case c{.m = m,
+                                     .n = n,
+                                     .k = k,
+                                     .trans_a = ((m + n) & 1) != 0,
+                                     .trans_b = ((m + n / 2) & 1) != 0,
+                                     .pad = (m + k) % 3,
+                                     .accumulate = k == 3};
+                        check_against_loops(c, run(c, context, dtype), dtype, true);
+                    }
     });
 }
 
-TEST_CASE("matmul, packed as bf16: block edges, epilogues, the rounding itself, threads") {
-    if (!has_packing()) return;
+TEST_CASE("matmul, packed as a half type: block edges, epilogues, the rounding itself, threads") {
     testing::for_each_target([] {
         testing::TestContext one(1), two(2), three(3);
-        for (const Case& c : cases()) {
-            check_against_loops(c, one, true);
-            check_against_loops(c, one, false);
-            const std::vector<float> want = run(c, one, DType::bf16);
-            CHECK(same_bits(want, run(c, two, DType::bf16)));
-            CHECK(same_bits(want, run(c, three, DType::bf16)));
-        }
+        for (const DType dtype : half_types())
+            for (const Case& c : cases()) {
+                const std::vector<float> out = run(c, one, dtype);
+                check_against_loops(c, out, dtype, true);
+                check_against_loops(c, out, dtype, false);
+                if (testing::device_under_test().type != DeviceType::cpu) continue;
+                CHECK(same_bits(out, run(c, two, dtype)));
+                CHECK(same_bits(out, run(c, three, dtype)));
+            }
     });
 }
 
 TEST_CASE("matmul, packed as bf16: a chain of fused multiply-adds, high half of a pair first") {
-    if (!has_packing()) return;
+    if (testing::device_under_test().type != DeviceType::cpu) return;  // its promise alone
     const Case c{.m = 14, .n = 50, .k = 101};
     Problem p(c);
     std::vector<float> want(static_cast<size_t>(c.m * c.n));
     for (int64_t i = 0; i < c.m; ++i)
         for (int64_t j = 0; j < c.n; ++j) {
-            const auto x = [&](int64_t k) { return k < c.k ? to_bf16(p.a[i * c.k + k]) : 0.0f; };
-            const auto y = [&](int64_t k) { return k < c.k ? to_bf16(p.b[j * c.k + k]) : 0.0f; };
+            const auto x = [&](int64_t k) {
+                return k < c.k ? rounded(p.a[i * c.k + k], DType::bf16) : 0.0f;
+            };
+            const auto y = [&](int64_t k) {
+                return k < c.k ? rounded(p.b[j * c.k + k], DType::bf16) : 0.0f;
+            };
             float sum = 0;
             for (int64_t k = 0; k < c.k; k += 2)
                 sum = std::fma(x(k), y(k), std::fma(x(k + 1), y(k + 1), sum));
@@ -236,7 +245,7 @@ TEST_CASE("matmul, packed as bf16: a chain of fused multiply-adds, high half of 
 }
 
 TEST_CASE("matmul, packed as bf16: the instruction and the portable block agree on every shape") {
-    if (!has_packing() || !has_bf16_instructions()) return;
+    if (testing::device_under_test().type != DeviceType::cpu || !has_bf16_instructions()) return;
     testing::TestContext context(2);
     for (const Case& c : cases()) {
         CAPTURE(c.m);
@@ -248,36 +257,49 @@ TEST_CASE("matmul, packed as bf16: the instruction and the portable block agree 
     }
 }
 
-TEST_CASE("matmul, packed as bf16: ties go to even, infinities and NaN stay") {
-    if (!has_packing()) return;
-    // Half-way between bf16 neighbours: 1 + 2^-8 goes down to 1, 1 + 3 2^-8 up to 1 + 2^-6.
+namespace {
+
+// from[i] as one operand, 1 as the other: to[i].
+void check_rounding(DType dtype, const std::vector<float>& from, const std::vector<float>& to) {
+    CAPTURE(name_of(dtype));
+    testing::TestContext context(1);
+    for (size_t i = 0; i < from.size(); ++i)
+        for (bool left : {true, false})
+            for (int64_t k : {1, 80}) {  // rounded one by one, and a vector at a time
+                std::vector<float> a(static_cast<size_t>(k)), b(static_cast<size_t>(k));
+                for (size_t q = 0; q < a.size(); ++q) a[q] = b[q] = q ? 0.0f : 1.0f;
+                (left ? a : b)[0] = from[i];
+                std::vector<float> packed(static_cast<size_t>(packed_elements(k, 1)));
+                table().pack_b(dtype)(context, packed.data(), b.data(), k, true, k, 1);
+                float c = 0;
+                MatmulArgs<float> args;
+                args.c = &c;
+                args.a = a.data();
+                args.m = args.n = args.ldc = 1;
+                args.k = args.lda = k;
+                args.trans_b = true;
+                args.packed_b = {packed.data(), dtype};
+                table().matmul(context, args);
+                CAPTURE(from[i]);
+                CHECK((std::isnan(to[i]) ? std::isnan(c) : c == to[i]));
+            }
+}
+
+}  // namespace
+
+TEST_CASE("matmul, packed as a half type: ties go to even, infinities and NaN stay") {
     const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
     const float hidden_nan = std::bit_cast<float>(0x7f800001u);  // its upper half is infinity's
-    const std::array<float, 7> from = {1.00390625f, 1.01171875f, -1.00390625f, 3.4e38f,
-                                       -inf,        nan,         hidden_nan};
-    const std::array<float, 7> to = {1.0f, 1.015625f, -1.0f, inf, -inf, nan, nan};
     testing::for_each_target([&] {
-        testing::TestContext context(1);
-        for (size_t i = 0; i < from.size(); ++i)
-            for (bool left : {true, false})
-                for (int64_t k : {1, 80}) {  // rounded one by one, and a vector at a time
-                    std::vector<float> a(static_cast<size_t>(k)), b(static_cast<size_t>(k));
-                    for (size_t q = 0; q < a.size(); ++q) a[q] = b[q] = q ? 0.0f : 1.0f;
-                    (left ? a : b)[0] = from[i];
-                    std::vector<float> packed(static_cast<size_t>(packed_elements(k, 1)));
-                    table().pack_b(context, packed.data(), DType::bf16, b.data(), k, true, k, 1);
-                    float c = 0;
-                    MatmulArgs<float> args;
-                    args.c = &c;
-                    args.a = a.data();
-                    args.m = args.n = args.ldc = 1;
-                    args.k = args.lda = k;
-                    args.trans_b = true;
-                    args.packed_b = {packed.data(), DType::bf16};
-                    table().matmul(context, args);
-                    CHECK((std::isnan(to[i]) ? std::isnan(c) : c == to[i]));
-                }
+        // Half-way between bf16 neighbours: 1 + 2^-8 goes down to 1, 1 + 3 2^-8 up to 1 + 2^-6.
+        check_rounding(DType::bf16,
+                       {1.00390625f, 1.01171875f, -1.00390625f, 3.4e38f, -inf, nan, hidden_nan},
+                       {1.0f, 1.015625f, -1.0f, inf, -inf, nan, nan});
     });
+    if (!table().pack_b_f16) return;
+    // 11 bits, at most 65504, and numbers below 2^-14 in steps of 2^-24.
+    check_rounding(DType::f16, {0x1.002p0f, 0x1.006p0f, 65519, 65520, 0x1.8p-24f, -inf, hidden_nan},
+                   {1, 0x1.008p0f, 65504, inf, 0x1p-23f, -inf, nan});
 }
 
 }  // namespace mc

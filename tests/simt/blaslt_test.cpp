@@ -69,6 +69,36 @@ TEST_CASE_TEMPLATE("products go to cuBLASLt", T, float, double) {
     }
 }
 
+TEST_CASE("products of operands rounded to bf16 and f16 go to cuBLASLt") {
+    Backend b;
+    matmul_kernels(b);
+    TestContext context(1);
+    constexpr int64_t n = 8, k = 21;
+    for (const DType dtype : {DType::bf16, DType::f16}) {
+        CAPTURE(name_of(dtype));
+        // 1 + 2^-13 is 1 in both, and 1.5 in both what it is.
+        GuardedBuffer<float> x(n * k, 1), y(n * k, 3), c(n * n, 2), bias(n, 2);
+        GuardedBuffer<uint16_t> packed(packed_elements(k, n));
+        x.fill(1 + 0x1p-13f);
+        y.fill(1.5f);
+        bias.fill(0.25f);
+        b.f32.pack_b(dtype)(context, packed.data(), y.data(), k, true, k, n);
+        MatmulArgs<float> args;
+        args.c = c.data();
+        args.a = x.data();
+        args.m = args.n = args.ldc = n;
+        args.k = args.lda = k;
+        args.epilogue.bias = bias.data();
+        args.epilogue.activate = true;
+        args.epilogue.op = UnaryOp::square;
+        args.packed_b = {packed.data(), dtype};
+        const size_t done = simt::library_products();
+        b.f32.matmul(context, args);
+        CHECK(simt::library_products() == done + 1);
+        for (int64_t i = 0; i < n * n; ++i) CHECK(c[i] == 31.75f * 31.75f);
+    }
+}
+
 TEST_CASE_TEMPLATE("what cuBLASLt cannot do is left to our own kernel", T, float, double) {
     const auto biased = [](auto& args, T& want, const T* bias, auto) {
         args.epilogue.bias = bias;

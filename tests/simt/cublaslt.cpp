@@ -7,6 +7,8 @@
 #include <cstring>
 #include <functional>
 
+#include "kernels/convert.h"
+
 struct cublasLtContext {};
 struct cublasLtMatmulDescOpaque_t {
     cudaDataType_t scale;
@@ -68,18 +70,34 @@ uint64_t problem_of(const cublasLtMatmulDescOpaque_t& desc, cublasLtMatrixLayout
     return hash;
 }
 
+bool is_half(cudaDataType_t type) {
+    return type == CUDA_R_16F || type == CUDA_R_16BF;
+}
+
+// The library's table of types, as far as it goes here: f32 and f64 throughout, or operands of one
+// half type with all else in f32.
+bool types_fit(const cublasLtMatmulDescOpaque_t& desc, cublasLtMatrixLayout_t a,
+               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c) {
+    return a->type == b->type && c->type == desc.scale &&
+           (a->type == desc.scale || (is_half(a->type) && desc.scale == CUDA_R_32F));
+}
+
+// Half operands come in rows of whole 16 bytes; anything else would be slow, which is an error
+// here.
+bool aligned_for_tensor_cores(const cublasLtMatrixLayoutOpaque_t& l, uint32_t promised) {
+    return !is_half(l.type) || (promised >= 16 && l.ld % 8 == 0 && l.stride % 8 == 0);
+}
+
 bool shapes_fit(const cublasLtMatmulDescOpaque_t& desc, cublasLtMatrixLayout_t a,
                 cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c) {
     const int64_t m = desc.trans_a ? a->cols : a->rows, k = desc.trans_a ? a->rows : a->cols;
     const int64_t n = desc.trans_b ? b->rows : b->cols, k_b = desc.trans_b ? b->cols : b->rows;
     for (const auto* l : {a, b, c})
-        if (l->type != desc.scale || l->rows < 1 || l->cols < 1 || l->ld < l->rows ||
-            l->batch != c->batch)
-            return false;
+        if (l->rows < 1 || l->cols < 1 || l->ld < l->rows || l->batch != c->batch) return false;
     return k == k_b && c->rows == m && c->cols == n;
 }
 
-template <class T>
+template <class In, class T>
 std::function<void()> product(cublasLtMatmulDescOpaque_t desc, T alpha, const void* a_data,
                               cublasLtMatrixLayoutOpaque_t a, const void* b_data,
                               cublasLtMatrixLayoutOpaque_t b, T beta, const void* c_data,
@@ -87,16 +105,16 @@ std::function<void()> product(cublasLtMatmulDescOpaque_t desc, T alpha, const vo
     return [=] {
         const int64_t k = desc.trans_a ? a.rows : a.cols;
         for (int64_t z = 0; z < d.batch; ++z) {
-            const T* pa = static_cast<const T*>(a_data) + z * a.stride;
-            const T* pb = static_cast<const T*>(b_data) + z * b.stride;
+            const In* pa = static_cast<const In*>(a_data) + z * a.stride;
+            const In* pb = static_cast<const In*>(b_data) + z * b.stride;
             const T* pc = static_cast<const T*>(c_data) + z * d.stride;
             T* pd = static_cast<T*>(d_data) + z * d.stride;
             for (int64_t j = 0; j < d.cols; ++j)
                 for (int64_t i = 0; i < d.rows; ++i) {
                     T sum = 0;
                     for (int64_t p = 0; p < k; ++p)
-                        sum += pa[desc.trans_a ? i * a.ld + p : p * a.ld + i] *
-                               pb[desc.trans_b ? p * b.ld + j : j * b.ld + p];
+                        sum += mc::convert<T>(pa[desc.trans_a ? i * a.ld + p : p * a.ld + i]) *
+                               mc::convert<T>(pb[desc.trans_b ? p * b.ld + j : j * b.ld + p]);
                     T v = alpha * sum;
                     if (beta != 0) v += beta * pc[j * d.ld + i];
                     if (desc.epilogue == CUBLASLT_EPILOGUE_BIAS)
@@ -203,7 +221,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return CUBLAS_STATUS_INVALID_VALUE;
 }
 
-// An f64 product with a bias is what this library has nothing for.
+// An f64 product with a bias, and half operands out of line, are what this library has nothing for.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
@@ -211,7 +229,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t* results,
                                               int* found) {
     *found = 0;
-    if (requested < 1 || !simt::shapes_fit(*desc, a, b, c)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (requested < 1 || !simt::types_fit(*desc, a, b, c) || !simt::shapes_fit(*desc, a, b, c))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if (!simt::aligned_for_tensor_cores(*a, preference->align_a) ||
+        !simt::aligned_for_tensor_cores(*b, preference->align_b))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     const bool biased = desc->epilogue == CUBLASLT_EPILOGUE_BIAS;
     if (biased && desc->scale == CUDA_R_64F) return CUBLAS_STATUS_NOT_SUPPORTED;
     simt::Choice choice{};
@@ -251,16 +273,20 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (choice.workspace > 0 &&
         cudaMemsetAsync(workspace, 0xff, choice.workspace, stream) != cudaSuccess)
         return CUBLAS_STATUS_INVALID_VALUE;
-    const auto work = [&]<class T>(T) {
+    const auto work = [&]<class In, class T>(In, T) {
         T factor_alpha, factor_beta;
         std::memcpy(&factor_alpha, alpha, sizeof(T));
         std::memcpy(&factor_beta, beta, sizeof(T));
-        return simt::product<T>(*desc, factor_alpha, a, *layout_a, b, *layout_b, factor_beta, c, d,
-                                *layout_d);
+        return simt::product<In, T>(*desc, factor_alpha, a, *layout_a, b, *layout_b, factor_beta, c,
+                                    d, *layout_d);
     };
     ++simt::products;
+    const cudaDataType_t type = layout_a->type;
     cudaLaunchHostFunc(
         stream, simt::run_once,
-        new std::function<void()>(desc->scale == CUDA_R_64F ? work(double{}) : work(float{})));
+        new std::function<void()>(type == CUDA_R_64F    ? work(double{}, double{})
+                                  : type == CUDA_R_16BF ? work(mc::bf16_bits{}, float{})
+                                  : type == CUDA_R_16F  ? work(mc::f16_bits{}, float{})
+                                                        : work(float{}, float{})));
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -165,6 +165,7 @@ void matmul(MatmulKernels<T>& table) {
         s.write(a.c, c);
         s.write(a.epilogue.before_activation, c);
         s.read(a.epilogue.bias, a.n);
+        s.read(static_cast<const uint16_t*>(a.packed_b.data), packed_elements(a.k, a.n));
         s.read(a.a, a.trans_a ? matrix(a.stride_a, a.k, a.m, a.lda)
                               : matrix(a.stride_a, a.m, a.k, a.lda));
         s.read(a.b, a.trans_b ? matrix(a.stride_b, a.n, a.k, a.ldb)
@@ -173,11 +174,26 @@ void matmul(MatmulKernels<T>& table) {
         a.c = s(a.c);
         a.a = s(a.a);
         a.b = s(a.b);
+        a.packed_b.data = s(a.packed_b.data);
         a.epilogue.bias = s(a.epilogue.bias);
         a.epilogue.before_activation = s(a.epilogue.before_activation);
         cuda_table<T>().matmul(context(), a);
         s.download();
     };
+    const auto pack = [&]<DType dtype>(std::integral_constant<DType, dtype>, auto& kernel) {
+        if (!cuda_table<T>().pack_b(dtype)) return;
+        kernel = [](Context&, void* dst, const T* b, int64_t ldb, bool trans_b, int64_t k,
+                    int64_t n) {
+            Staging s;
+            s.write(static_cast<uint16_t*>(dst), packed_elements(k, n));
+            s.read(b, trans_b ? extent(n, k, ldb) : extent(k, n, ldb));
+            s.upload();
+            cuda_table<T>().pack_b(dtype)(context(), s(dst), s(b), ldb, trans_b, k, n);
+            s.download();
+        };
+    };
+    pack(std::integral_constant<DType, DType::bf16>{}, table.pack_b_bf16);
+    pack(std::integral_constant<DType, DType::f16>{}, table.pack_b_f16);
 }
 
 template <class T>

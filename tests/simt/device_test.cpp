@@ -105,11 +105,40 @@ TEST_CASE_TEMPLATE("cuBLASLt, where it is there, has something for every transpo
             args.trans_b = trans_b;
             const std::vector<T> want = product(args, cuda::Tile::of_64);
             const std::vector<T> got = product(args, [&](const MatmulArgs<T>& on_device) {
-                CHECK(cuda::blaslt_product(cuda_default_context(), on_device, on_device.c));
+                CHECK(cuda::blaslt_product(cuda_default_context(), on_device,
+                                           {DTypeOf<T>::value, on_device.a, on_device.b},
+                                           on_device.c));
             });
             // Two orders of a sum of n terms in [-1, 1].
             CHECK_NEAR(got.data(), std::vector<double>(want.begin(), want.end()),
                        std::vector<double>{n * epsilon<T>()});
+        }
+}
+
+TEST_CASE("cuBLASLt, where it is there, multiplies bf16 and f16, with a bias and without") {
+    if (!cuda::blaslt_available()) return;
+    constexpr int64_t n = 64;
+    for (const DType dtype : {DType::bf16, DType::f16})
+        for (bool biased : {false, true}) {
+            CAPTURE(name_of(dtype));
+            CAPTURE(biased);
+            const uint16_t half = dtype == DType::bf16 ? 0x3f00 : 0x3800;  // 0.5
+            std::vector<uint16_t> a(n * n, half), b(n * n, half);
+            std::vector<float> c(n * n), bias(n, 3);
+            Staging s;
+            s.write(c.data(), n * n);
+            s.read(a.data(), n * n);
+            s.read(b.data(), n * n);
+            s.read(bias.data(), n);
+            s.upload();
+            MatmulArgs<float> args;
+            args.m = args.n = args.k = args.lda = args.ldb = args.ldc = n;
+            args.trans_b = true;
+            if (biased) args.epilogue.bias = s(bias.data());
+            CHECK(cuda::blaslt_product(cuda_default_context(), args,
+                                       {dtype, s(a.data()), s(b.data())}, s(c.data())));
+            s.download();
+            CHECK(c == std::vector<float>(n * n, biased ? 19.0f : 16.0f));
         }
 }
 

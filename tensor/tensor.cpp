@@ -1,5 +1,6 @@
 #include "tensor/tensor.h"
 
+#include "kernels/convert.h"
 #include "tensor/allocator.h"
 
 namespace mc {
@@ -296,19 +297,10 @@ void Tensor::fill_(double value) const {
         return on.f32.fill(context, ptr<float>(), static_cast<float>(value), n);
     if (dtype_ == DType::f64) return on.f64.fill(context, ptr<double>(), value, n);
     if (device() != DeviceType::cpu) return copy_across(*this, full(shape_, value, dtype_));
-    switch (dtype_) {
-        case DType::i64:
-            std::fill_n(data<int64_t>(), n, static_cast<int64_t>(value));
-            return;
-        case DType::i32:
-            std::fill_n(data<int32_t>(), n, static_cast<int32_t>(value));
-            return;
-        case DType::boolean:
-            std::fill_n(data<bool>(), n, value != 0);
-            return;
-        default:
-            throw Error(std::string("[fill_] not for ") + name_of(dtype_));
-    }
+    with_type(dtype_, [&](auto zero) {
+        using E = decltype(zero);
+        std::fill_n(reinterpret_cast<E*>(raw()), n, convert<E>(value));
+    });
 }
 
 void Tensor::copy_(const Tensor& source) const {

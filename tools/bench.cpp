@@ -8,8 +8,8 @@
 // work in flop or bytes, and what to run. Inputs are uniform in [-1, 1]; the
 // caches are warm, but for the memory-bound kernels (common/bench_memory.cpp), whose arrays fit in
 // none. Reported: median and minimum of the repetitions, rate, share of the ceiling: on the CPU
-// that of FMAs in registers (f32's, or bf16's where a problem says so) and of memcpy, for the
-// number of threads; on a GPU that of a large matrix product and of a large copy. There a
+// that of FMAs in registers (f32's, or bf16's for half precision) and of memcpy, for the
+// number of threads; on a GPU that of large matrix products and of a large copy. There a
 // repetition is as many calls, one after the other, as take some milliseconds, and then a wait:
 // small problems show what a launch costs.
 #include <CLI/CLI.hpp>
@@ -93,7 +93,7 @@ Times times_of(const BenchProblem::Ready& problem, DeviceType device, double bud
 
 struct Ceilings {
     std::string machine;
-    double flops, bf16_flops, bytes_per_second;
+    double flops, half_flops, bytes_per_second;
 };
 
 Ceilings measure(DeviceType device) {
@@ -102,7 +102,6 @@ Ceilings measure(DeviceType device) {
         return {std::to_string(num_threads()) + " thread(s), " + target_name(),
                 measure_fma_f32(context), measure_fma_bf16(context), measure_copy(context)};
     }
-    const BenchProblem product = large_product();
     constexpr int64_t bytes = int64_t{1} << 30;
     const Tensor from = Tensor::zeros({bytes / 4}, DType::f32, device),
                  to = Tensor::zeros({bytes / 4}, DType::f32, device);
@@ -114,8 +113,11 @@ Ceilings measure(DeviceType device) {
     const auto fastest = [&](const BenchProblem::Ready& ready) {
         return times_of(ready, device, 0.2, false).ours.front();
     };
-    const double flops = product.flop / fastest(product.in_f32(device));
-    return {cuda_description(), flops, flops, 2.0 * bytes / fastest(copy)};
+    const auto rate = [&](const BenchProblem& product) {
+        return product.flop / fastest(product.in_f32(device));
+    };
+    return {cuda_description(), rate(large_product()), rate(large_product(DType::bf16)),
+            2.0 * bytes / fastest(copy)};
 }
 
 struct Options {
@@ -132,7 +134,7 @@ void print_machine(const Options& options, const Ceilings& ceilings, const char*
         std::printf("%s\n", csv_columns);
     else
         std::printf("%s: %.1f GFLOP/s f32, %.1f bf16, %.1f GB/s copy\n", ceilings.machine.c_str(),
-                    peak, ceilings.bf16_flops * 1e-9, copy);
+                    peak, ceilings.half_flops * 1e-9, copy);
 }
 
 void time_kernels(const Options& options, DeviceType device, const Ceilings& ceilings) {
@@ -159,7 +161,7 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
         const double time = median(times.ours);
         const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
         const double share = problem.flop > 0
-                                 ? gflops / (problem.bf16 ? ceilings.bf16_flops * 1e-9 : peak)
+                                 ? gflops / (problem.half ? ceilings.half_flops * 1e-9 : peak)
                                  : gbs / copy;
         std::printf(
             csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f," : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",

@@ -94,7 +94,7 @@ std::vector<float> run(const Case& c, testing::TestContext& context, std::option
 // `out` is C packed as `dtype`. `same`: against the exact product of rounded operands, within f32's
 // rounding. Else against the product of the operands as they are, within the dtype's.
 void check_against_loops(const Case& c, const std::vector<float>& out, DType dtype, bool same) {
-    CAPTURE(name_of(dtype));
+    CAPTURE(std::string(name_of(dtype)));
     CAPTURE(c.m);
     CAPTURE(c.n);
     CAPTURE(c.k);
@@ -261,7 +261,7 @@ namespace {
 
 // from[i] as one operand, 1 as the other: to[i].
 void check_rounding(DType dtype, const std::vector<float>& from, const std::vector<float>& to) {
-    CAPTURE(name_of(dtype));
+    CAPTURE(std::string(name_of(dtype)));
     testing::TestContext context(1);
     for (size_t i = 0; i < from.size(); ++i)
         for (bool left : {true, false})

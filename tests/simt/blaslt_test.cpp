@@ -75,7 +75,7 @@ TEST_CASE("products of operands rounded to bf16 and f16 go to cuBLASLt") {
     TestContext context(1);
     constexpr int64_t n = 8, k = 21;
     for (const DType dtype : {DType::bf16, DType::f16}) {
-        CAPTURE(name_of(dtype));
+        CAPTURE(std::string(name_of(dtype)));
         // 1 + 2^-13 is 1 in both, and 1.5 in both what it is.
         GuardedBuffer<float> x(n * k, 1), y(n * k, 3), c(n * n, 2), bias(n, 2);
         GuardedBuffer<uint16_t> packed(packed_elements(k, n));

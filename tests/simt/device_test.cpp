@@ -120,7 +120,7 @@ TEST_CASE("cuBLASLt, where it is there, multiplies bf16 and f16, with a bias and
     constexpr int64_t n = 64;
     for (const DType dtype : {DType::bf16, DType::f16})
         for (bool biased : {false, true}) {
-            CAPTURE(name_of(dtype));
+            CAPTURE(std::string(name_of(dtype)));
             CAPTURE(biased);
             const uint16_t half = dtype == DType::bf16 ? 0x3f00 : 0x3800;  // 0.5
             std::vector<uint16_t> a(n * n, half), b(n * n, half);

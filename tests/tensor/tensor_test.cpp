@@ -112,6 +112,9 @@ TEST_CASE("tensor: in place") {
     const uint32_t version = t.version();
     t.fill_(2);
     CHECK(t.to_vector<float>() == Floats{2, 2, 2, 2});
+    for (DType half : {DType::f16, DType::bf16})
+        CHECK(Tensor::full({2}, -1.5, half).to(DType::f32).to_vector<float>() ==
+              Floats{-1.5, -1.5});
     t.copy_(Tensor::from({1, 2, 3, 4}, {2, 2}));
     CHECK(t.to_vector<float>() == Floats{1, 2, 3, 4});
     CHECK(t.reshape({4}).version() == version + 2);  // shared by views

@@ -227,7 +227,8 @@ class FixedText : public TextEncoder {
 
 EndToEndCase::Ready generation(const vq::RvqConfig& tokenizer,
                                const momask::TransformerConfig& masked,
-                               const momask::TransformerConfig& residual, DeviceType device) {
+                               const momask::TransformerConfig& residual, DType precision,
+                               DeviceType device) {
     Generator init(1);
     momask::Parts parts;
     parts.text = std::make_shared<FixedText>(masked.clip_dim);
@@ -238,8 +239,10 @@ EndToEndCase::Ready generation(const vq::RvqConfig& tokenizer,
     parts.normalisation.std.assign(static_cast<size_t>(tokenizer.net.dim_pose), 1);
     const auto generator = std::make_shared<momask::MoMaskGenerator>(std::move(parts));
     generator->to(device);
-    return {[generator] {
-                generator->generate({{"", kFrames}}, {});
+    GenerationOptions options;
+    options.precision = precision;
+    return {[generator, options] {
+                generator->generate({{"", kFrames}}, options);
             },
             [generator] {
                 std::string remark;
@@ -313,8 +316,9 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
     if (!small) add_moclip(preset, tower);
     add(fmt::format("train text {} sentences", text.at("batch").get<int64_t>()),
         [=] { return text_step(text, vocab, device); });
-    add(fmt::format("generate {} frames", kFrames),
-        [=] { return generation(vq.model, masked.model, residual.model, device); });
+    for (const DType precision : {DType::f32, DType::bf16})
+        add(fmt::format("generate {} frames, {}", kFrames, name_of(precision)),
+            [=] { return generation(vq.model, masked.model, residual.model, precision, device); });
     for (const int64_t rows : {1, 64})
         add(fmt::format("encode {}x{} tokens", rows, kPromptTokens),
             [=] { return encoding(tower, rows, device); });

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct BenchProblem {
     std::string name;
     double flop = 0, bytes = 0;  // flop 0: the bytes are what counts
     double terms = 1;            // of the longest sum behind an output
-    bool bf16 = false;           // measured against the ceiling of bf16 products
+    bool half = false;           // measured against the ceiling of bf16 products
     std::function<Ready(DeviceType)> in_f32;
     std::function<Ready()> in_f64;  // on the CPU
 };
@@ -52,8 +53,8 @@ Tensor bench_values(DeviceType device, int64_t n, uint64_t seed) {
 // project's shapes.
 void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
                           const OpenBlas* peer = nullptr);
-// One: a product with a weight (N, K) of many rows.
-BenchProblem large_product();
+// One: a product with a weight (N, K) of many rows, f32 or packed.
+BenchProblem large_product(std::optional<DType> packed = {});
 
 // The kernels that memory bounds, on arrays of (rows, 384). bench_memory_rows: beyond any cache
 // level, 48 MB an array on the CPU, 400 MB on a GPU.

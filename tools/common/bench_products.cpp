@@ -68,8 +68,9 @@ struct Product {
         if constexpr (std::is_same_v<T, float>) {
             if (packed) {
                 packed_b_values = Tensor::empty({packed_elements(k, n)}, *packed, device);
-                backend(device).f32.pack_b(default_context(device), packed_b_values.raw_ptr(),
-                                           *packed, args.b, args.ldb, trans_b, k, n);
+                const auto& pack = backend(device).f32.pack_b(*packed);
+                pack(default_context(device), packed_b_values.raw_ptr(), args.b, args.ldb, trans_b,
+                     k, n);
                 args.packed_b = {packed_b_values.raw_ptr(), *packed};
             }
             if (peer && !packed) ready.peer = [=, peer = peer] { peer->matmul(args); };
@@ -83,12 +84,12 @@ struct Product {
 
     BenchProblem problem() const {
         const auto elements = [](int64_t n) { return static_cast<double>(n); };
-        const double width = packed == DType::bf16 ? 2 : 4;
+        const auto width = static_cast<double>(size_of(packed.value_or(DType::f32)));
         BenchProblem made = bench_problem(
             name(), 2 * elements(batch * m * n * k),
             4 * elements(batch * (m * k + m * n)) + width * elements(batch * k * n), elements(k),
             [self = *this](auto t, DeviceType device) { return self.make<decltype(t)>(device); });
-        made.bf16 = packed == DType::bf16;
+        made.half = packed.value_or(DType::f32) != DType::f32;
         return made;
     }
 };
@@ -220,8 +221,8 @@ void add_nearest_code(std::vector<BenchProblem>& list, int64_t rows, int64_t cod
 
 }  // namespace
 
-BenchProblem large_product() {
-    return Product{8192, 8192, 8192}.problem();
+BenchProblem large_product(std::optional<DType> packed) {
+    return Product{8192, 8192, 8192, false, true, false, 1, packed}.problem();
 }
 
 void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
@@ -247,8 +248,8 @@ void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
     add({384, 1024, 3136, true, false});
     add({1024, 384, 3136, true, false});
     add({1024, 1024, 1024, false, false});
-    if (backend(device).f32.pack_b)  // a weight packed once, as in generation
-        for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+        if (backend(device).f32.pack_b(dtype)) {  // a weight packed once, as in generation
             for (const int64_t m : {1, 49, 98, 392}) layer(m, 384, 1024, dtype);
             add({1024, 1024, 1024, false, true, false, 1, dtype});
         }

@@ -185,14 +185,19 @@ TEST_CASE("MoMask makes and edits the same motions on both devices") {
     options.steps = 2;
     const auto cpu = tiny_generator(), gpu = tiny_generator();
     gpu->to(kCuda);
-    const auto want = cpu->generate(requests, options), got = gpu->generate(requests, options);
-    REQUIRE(got.size() == 3);
-    for (size_t i = 0; i < got.size(); ++i) {
-        REQUIRE(got[i].frames == want[i].frames);
-        const Shape shape{got[i].frames, got[i].dims};
-        // f32: the same tokens, decoded by sums of some dozens of terms in another order. Another
-        // token would be off by as much as the motion itself.
-        CHECK(worst(Tensor::from(got[i].rows, shape), Tensor::from(want[i].rows, shape)) < 1e-5);
+    for (const DType precision : {DType::f32, DType::bf16}) {
+        CAPTURE(std::string(name_of(precision)));
+        options.precision = precision;
+        const auto want = cpu->generate(requests, options), got = gpu->generate(requests, options);
+        REQUIRE(got.size() == 3);
+        for (size_t i = 0; i < got.size(); ++i) {
+            REQUIRE(got[i].frames == want[i].frames);
+            const Shape shape{got[i].frames, got[i].dims};
+            // The same tokens, decoded in f32 by sums of some dozens of terms in another order.
+            // Another token would be off by as much as the motion itself.
+            CHECK(worst(Tensor::from(got[i].rows, shape), Tensor::from(want[i].rows, shape)) <
+                  1e-5);
+        }
     }
 }
 

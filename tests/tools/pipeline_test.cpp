@@ -86,6 +86,7 @@ TEST_CASE("programs: the best of several candidates is kept") {
     CHECK(bundles >= alone);
     CHECK(cosine(" --candidates 9").first >= bundles);
     refuses("generate", how + " --candidates 0", 2, "--candidates");
+    refuses("generate", how + " --precision fp16", 1, "--device cuda");
     refuses("generate",
             how + " --candidates 2 --text-encoder " + p.dir + "/text/text_encoder.safetensors", 1,
             "no motion tower");

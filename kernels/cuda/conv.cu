@@ -2,11 +2,12 @@
 // the columns that the CPU lays out is looked up in x when a slice is loaded, so no column is ever
 // stored. The weight is repacked once a call, so that neighbours in k are neighbours in memory.
 //
-// Where cuBLASLt is there, the same operands are laid out in scratch memory for it, if they are not
-// too large: its product wins more than the columns cost. Where cuDNN is asked for, it takes
-// what cudnn_chosen() says.
+// Where cuBLASLt is there, the same operands are laid out in scratch memory for it, a block of
+// samples at a time: its product wins more than the columns cost. Where cuDNN is asked for, it
+// takes what cudnn_chosen() says.
 #include "kernels/conv.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "kernels/cuda.h"
@@ -168,11 +169,6 @@ __global__ void lay_out_kernel(T* dst, Operand operand, int64_t rows, int64_t co
 template <template <class> class Operand, class T>
 class LaidOut {
   public:
-    // Worth it: there is somebody to multiply it, and it is not too large.
-    static bool fits(int64_t rows, int64_t cols) {
-        constexpr int64_t kMost = (int64_t{512} << 20) / static_cast<int64_t>(sizeof(T));
-        return rows * cols > 0 && rows * cols <= kMost && blaslt_available();
-    }
     LaidOut(const char* op, Context& context, const T* src, const ConvShape& s, int64_t rows,
             int64_t cols, int64_t channels)
         : itself_(pointwise(s)), src_(src), matrix_(op, context, itself_ ? 0 : rows * cols) {
@@ -197,6 +193,31 @@ class LaidOut {
     const T* src_;
     DeviceLoan<T> matrix_;
 };
+
+// True if there is somebody to multiply a laid-out matrix (rows, cols).
+bool lays_out(int64_t rows, int64_t cols) {
+    return rows * cols > 0 && blaslt_available();
+}
+
+// What is laid out at a time, in bytes: it is read right after it is written, and the second cache
+// of every card that the build is for has room for it (A100: 40 MB, H100: 50 MB). It also bounds
+// the scratch memory of any batch. The same on every card, as the bits of a weight's gradient
+// depend on it.
+constexpr int64_t kBlockBytes = int64_t{32} << 20;
+
+// Calls f(first sample, the shape with that block's samples) for all blocks of samples, in order.
+// `elements`: of a sample's matrix.
+template <class T, class F>
+void each_block(const ConvShape& s, int64_t elements, F&& f) {
+    const int64_t bytes = elements * static_cast<int64_t>(sizeof(T));
+    const int64_t samples =
+        pointwise(s) ? s.batch : std::clamp<int64_t>(kBlockBytes / bytes, 1, s.batch);
+    ConvShape block = s;
+    for (int64_t first = 0; first < s.batch; first += samples) {
+        block.batch = std::min(samples, s.batch - first);
+        f(first, block);
+    }
+}
 
 // C (m, n) = A (m, k) B (k, n), dense.
 template <class T>
@@ -275,15 +296,19 @@ void conv1d(Context& context, T* y, const T* x, const T* w, const T* bias, bool 
         if (bias || relu) store_all("conv1d", context, store, y, s.batch * t_out, s.c_out);
         return;
     }
-    if (LaidOut<Columns, T>::fits(s.batch * t_out, width)) {
-        const LaidOut<Columns, T> columns("conv1d", context, x, s, s.batch * t_out, width, s.c_in);
-        MatmulArgs<T> args =
-            dense_product<T>(y, columns.data(), packed.data(), s.batch * t_out, s.c_out, width);
-        args.trans_b = true;
-        args.ldb = width;
-        args.epilogue.bias = bias;
-        args.epilogue.activate = relu;
-        return gemm(context, args);
+    if (lays_out(t_out, width)) {
+        return each_block<T>(s, t_out * width, [&](int64_t first, const ConvShape& block) {
+            const int64_t rows = block.batch * t_out;
+            const LaidOut<Columns, T> columns("conv1d", context, x + first * s.t_in * s.c_in, block,
+                                              rows, width, s.c_in);
+            MatmulArgs<T> args = dense_product<T>(y + first * t_out * s.c_out, columns.data(),
+                                                  packed.data(), rows, s.c_out, width);
+            args.trans_b = true;
+            args.ldb = width;
+            args.epilogue.bias = bias;
+            args.epilogue.activate = relu;
+            gemm(context, args);
+        });
     }
     product<T>("conv1d", context, s.batch * t_out, s.c_out, width, 1, Columns<T>{x, Taps(s)},
                MatrixOperand<T>{packed.data(), width, 1, 0, true}, store);
@@ -298,13 +323,18 @@ void add_weight_gradient(const char* op, Context& context, T* dw, const T* dy, c
     const DeviceLoan<T> sums(op, context, s.c_out * width);  // (Cout, K, Cin)
     if (by_cudnn(op, s, [&] { return dnn_conv1d_weight(context, sums.data(), x, dy, s); }))
         return store_all(op, context, store, sums.data(), s.c_out, width);
-    if (LaidOut<Columns, T>::fits(rows, width)) {
-        const LaidOut<Columns, T> columns(op, context, x, s, rows, width, s.c_in);
-        MatmulArgs<T> args =
-            dense_product<T>(sums.data(), dy, columns.data(), s.c_out, width, rows);
-        args.trans_a = true;
-        args.lda = s.c_out;
-        gemm(context, args);
+    if (lays_out(s.t_out(), width)) {
+        each_block<T>(s, s.t_out() * width, [&](int64_t first, const ConvShape& block) {
+            const int64_t part = block.batch * s.t_out();
+            const LaidOut<Columns, T> columns(op, context, x + first * s.t_in * s.c_in, block, part,
+                                              width, s.c_in);
+            MatmulArgs<T> args = dense_product<T>(sums.data(), dy + first * s.t_out() * s.c_out,
+                                                  columns.data(), s.c_out, width, part);
+            args.trans_a = true;
+            args.lda = s.c_out;
+            args.accumulate = first > 0;
+            gemm(context, args);
+        });
         return store_all(op, context, store, sums.data(), s.c_out, width);
     }
     product<T>(op, context, s.c_out, width, rows, 1, MatrixOperand<T>{dy, 1, s.c_out, 0, false},
@@ -323,10 +353,14 @@ void input_gradient(const char* op, Context& context, T* dx, const T* dy, const 
         }))
         return;
     pack_weight(op, context, packed.data(), w, s, s.c_in, s.c_out * s.c_in);  // (K, Cout, Cin)
-    if (LaidOut<OutputGradients, T>::fits(rows, seen)) {
-        const LaidOut<OutputGradients, T> gradients(op, context, dy, s, rows, seen, s.c_out);
-        return gemm(context,
-                    dense_product<T>(dx, gradients.data(), packed.data(), rows, s.c_in, seen));
+    if (lays_out(s.t_in, seen)) {
+        return each_block<T>(s, s.t_in * seen, [&](int64_t first, const ConvShape& block) {
+            const int64_t part = block.batch * s.t_in;
+            const LaidOut<OutputGradients, T> gradients(
+                op, context, dy + first * s.t_out() * s.c_out, block, part, seen, s.c_out);
+            gemm(context, dense_product<T>(dx + first * s.t_in * s.c_in, gradients.data(),
+                                           packed.data(), part, s.c_in, seen));
+        });
     }
     product<T>(op, context, rows, s.c_in, seen, 1, OutputGradients<T>{dy, Taps(s)},
                MatrixOperand<T>{packed.data(), 1, s.c_in, 0, false}, PlainStore<T>{dx, s.c_in});

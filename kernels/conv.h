@@ -3,6 +3,8 @@
 // Zero padding.
 #pragma once
 
+#include <compare>
+
 #include "kernels/elementwise.h"
 #include "kernels/kernel.h"
 
@@ -14,6 +16,7 @@ struct ConvShape {
     int64_t t_out() const {
         return (t_in + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
     }
+    auto operator<=>(const ConvShape&) const = default;
 };
 
 template <class T>

@@ -1,7 +1,7 @@
-// The four questions that the CUDA library answers, or in a build without it
-// kernels/cuda_stub.cpp.
+// What the CUDA library answers, or in a build without it kernels/cuda_stub.cpp.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "kernels/backend.h"
@@ -11,7 +11,14 @@ namespace mc {
 Backend& cuda_backend();
 bool cuda_available();
 Context& cuda_default_context();  // throws Error where cuda_available() is false
-// One line: the device, and what computes matrix products; or that there is none.
+// One line: the device, and the libraries that were found; or that there is none.
 std::string cuda_description();
+
+// Who computes CUDA's convolutions. `chosen`: conv.cu's rule. `own`: our kernels (and matrix
+// products). `cudnn`: cuDNN, and an error where it has nothing for a problem.
+enum class Convolver : uint8_t { chosen, own, cudnn };
+// From now on, in every thread; for tests and measurements. False if there is no such, and nothing
+// changes.
+bool set_cuda_convolver(Convolver convolver);
 
 }  // namespace mc

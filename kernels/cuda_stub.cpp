@@ -25,4 +25,8 @@ std::string cuda_description() {
     return "this build has no CUDA";
 }
 
+bool set_cuda_convolver(Convolver) {
+    return false;
+}
+
 }  // namespace mc

@@ -24,6 +24,7 @@ trap 'rm -rf "$motions"' EXIT
   git log -1 --format='commit %H' 2>/dev/null
   "$program" --duration=true && "${program}_device" --duration=true &&
     { echo "our own products, without cuBLASLt:"; MOCLIP_CUBLASLT=off "$program" --test-case='matmul*,conv1d*,nearest_code*'; } &&
+    { echo "convolutions by cuDNN, if it is there:"; MOCLIP_CUDNN=on "$program" --test-case='conv1d*'; } &&
     build/"$preset"/bin/reproduce tests/reference --quiet --device cuda &&
     build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions" &&
     build/"$preset"/bin/generate "a person jumps" --device cuda --precision bf16 --out "$motions" &&

@@ -2,11 +2,17 @@
 // the columns that the CPU lays out is looked up in x when a slice is loaded, so no column is ever
 // stored. The weight is repacked once a call, so that neighbours in k are neighbours in memory.
 //
-// Where cuBLASLt is there, the same operands are laid out in scratch memory for it, if they are not
-// too large: its product wins more than the columns cost.
+// Where cuBLASLt is there, the same operands are laid out in scratch memory for it, a block of
+// samples at a time: its product wins more than the columns cost. Where cuDNN is asked for, it
+// takes what cudnn_chosen() says.
 #include "kernels/conv.h"
 
+#include <algorithm>
+#include <atomic>
+
+#include "kernels/cuda.h"
 #include "kernels/cuda/blaslt.h"
+#include "kernels/cuda/dnn.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/gemm_tile.h"
 #include "kernels/cuda/map.h"
@@ -16,6 +22,11 @@ namespace mc::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+
+// One tap that sees its own frame.
+bool pointwise(const ConvShape& s) {
+    return s.kernel == 1 && s.stride == 1 && s.padding == 0;
+}
 
 // The shape in 32 bits: divisions by it are what a lookup costs.
 struct Taps {
@@ -158,16 +169,9 @@ __global__ void lay_out_kernel(T* dst, Operand operand, int64_t rows, int64_t co
 template <template <class> class Operand, class T>
 class LaidOut {
   public:
-    // Worth it: there is somebody to multiply it, and it is not too large.
-    static bool fits(int64_t rows, int64_t cols) {
-        constexpr int64_t kMost = (int64_t{512} << 20) / static_cast<int64_t>(sizeof(T));
-        return rows * cols > 0 && rows * cols <= kMost && blaslt_available();
-    }
     LaidOut(const char* op, Context& context, const T* src, const ConvShape& s, int64_t rows,
             int64_t cols, int64_t channels)
-        : itself_(s.kernel == 1 && s.stride == 1 && s.padding == 0),
-          src_(src),
-          matrix_(op, context, itself_ ? 0 : rows * cols) {
+        : itself_(pointwise(s)), src_(src), matrix_(op, context, itself_ ? 0 : rows * cols) {
         if (itself_) return;
         constexpr int n = kPack<T>;
         const Launch shape{walking_blocks(rows, 4), dim3(64, 4)};
@@ -185,10 +189,35 @@ class LaidOut {
     const T* data() const { return itself_ ? src_ : matrix_.data(); }
 
   private:
-    bool itself_;  // one tap that sees its own frame
+    bool itself_;
     const T* src_;
     DeviceLoan<T> matrix_;
 };
+
+// True if there is somebody to multiply a laid-out matrix (rows, cols).
+bool lays_out(int64_t rows, int64_t cols) {
+    return rows * cols > 0 && blaslt_available();
+}
+
+// What is laid out at a time, in bytes: it is read right after it is written, and the second cache
+// of every card that the build is for has room for it (A100: 40 MB, H100: 50 MB). It also bounds
+// the scratch memory of any batch. The same on every card, as the bits of a weight's gradient
+// depend on it.
+constexpr int64_t kBlockBytes = int64_t{32} << 20;
+
+// Calls f(first sample, the shape with that block's samples) for all blocks of samples, in order.
+// `elements`: of a sample's matrix.
+template <class T, class F>
+void each_block(const ConvShape& s, int64_t elements, F&& f) {
+    const int64_t bytes = elements * static_cast<int64_t>(sizeof(T));
+    const int64_t samples =
+        pointwise(s) ? s.batch : std::clamp<int64_t>(kBlockBytes / bytes, 1, s.batch);
+    ConvShape block = s;
+    for (int64_t first = 0; first < s.batch; first += samples) {
+        block.batch = std::min(samples, s.batch - first);
+        f(first, block);
+    }
+}
 
 // C (m, n) = A (m, k) B (k, n), dense.
 template <class T>
@@ -203,13 +232,47 @@ MatmulArgs<T> dense_product(T* c, const T* a, const T* b, int64_t m, int64_t n, 
     return args;
 }
 
-// dw (Cout, Cin, K) += sums (Cout, K, Cin).
-template <class T>
-__global__ void add_weight_kernel(WeightStore<T> store, const T* sums, int64_t c_out,
-                                  int64_t width) {
-    for (int64_t i = global_thread(); i < c_out * width; i += all_threads())
-        store(0, i / width, i % width, sums[i]);
+// Stores the elements of a product (rows, cols) that a library left in `sums`.
+template <class Store, class T>
+__global__ void store_kernel(Store store, const T* sums, int64_t rows, int64_t cols) {
+    for (int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y; row < rows;
+         row += static_cast<int64_t>(gridDim.x) * blockDim.y)
+        for (int64_t col = threadIdx.x; col < cols; col += blockDim.x)
+            store(0, row, col, sums[row * cols + col]);
 }
+
+template <class Store, class T>
+void store_all(const char* op, Context& context, const Store& store, const T* sums, int64_t rows,
+               int64_t cols) {
+    launch(op, context, {walking_blocks(rows, 4), dim3(64, 4)}, store_kernel<Store, T>, store, sums,
+           rows, cols);
+}
+
+// ---- Who convolves -----------------------------------------------------------------------------
+
+std::atomic<Convolver> convolver{Convolver::chosen};
+
+// Convolver::chosen: whether cuDNN takes a convolution.
+//     MOCLIP_CUDNN not set   no: no card has been timed yet, so nothing is known of who wins where
+//                            (bench --device cuda --filter conv1d times both)
+//     a pointwise one        no, where cuBLASLt is there: it is one product as it stands
+//     any other              yes; what the library has nothing for comes back to us
+bool cudnn_chosen(const ConvShape& s) {
+    return dnn_asked_for() && !(pointwise(s) && blaslt_available());
+}
+
+// Calls product(), one of dnn.h's, if cuDNN is to convolve. False: it did not, nothing was done.
+template <class Product>
+bool by_cudnn(const char* op, const ConvShape& s, Product&& product) {
+    const Convolver who = convolver;
+    if (who == Convolver::own || (who == Convolver::chosen && !cudnn_chosen(s))) return false;
+    if (product()) return true;
+    if (who == Convolver::cudnn)
+        throw Error(std::string("[") + op + "] cuDNN has nothing for this problem");
+    return false;
+}
+
+// ---- The kernels of the table ------------------------------------------------------------------
 
 void check_size(const char* op, const ConvShape& s) {
     const int64_t longest = s.t_in > s.t_out() ? s.t_in : s.t_out();
@@ -228,19 +291,79 @@ void conv1d(Context& context, T* y, const T* x, const T* w, const T* bias, bool 
     check_size("conv1d", s);
     const DeviceLoan<T> packed("conv1d", context, s.c_out * width);  // (Cout, K, Cin)
     pack_weight("conv1d", context, packed.data(), w, s, width, s.c_in);
-    if (LaidOut<Columns, T>::fits(s.batch * t_out, width)) {
-        const LaidOut<Columns, T> columns("conv1d", context, x, s, s.batch * t_out, width, s.c_in);
-        MatmulArgs<T> args =
-            dense_product<T>(y, columns.data(), packed.data(), s.batch * t_out, s.c_out, width);
-        args.trans_b = true;
-        args.ldb = width;
-        args.epilogue.bias = bias;
-        args.epilogue.activate = relu;
-        return gemm(context, args);
+    const OutputStore<T> store{y, bias, s.c_out, relu};
+    if (by_cudnn("conv1d", s, [&] { return dnn_conv1d(context, y, x, packed.data(), s); })) {
+        if (bias || relu) store_all("conv1d", context, store, y, s.batch * t_out, s.c_out);
+        return;
+    }
+    if (lays_out(t_out, width)) {
+        return each_block<T>(s, t_out * width, [&](int64_t first, const ConvShape& block) {
+            const int64_t rows = block.batch * t_out;
+            const LaidOut<Columns, T> columns("conv1d", context, x + first * s.t_in * s.c_in, block,
+                                              rows, width, s.c_in);
+            MatmulArgs<T> args = dense_product<T>(y + first * t_out * s.c_out, columns.data(),
+                                                  packed.data(), rows, s.c_out, width);
+            args.trans_b = true;
+            args.ldb = width;
+            args.epilogue.bias = bias;
+            args.epilogue.activate = relu;
+            gemm(context, args);
+        });
     }
     product<T>("conv1d", context, s.batch * t_out, s.c_out, width, 1, Columns<T>{x, Taps(s)},
-               MatrixOperand<T>{packed.data(), width, 1, 0, true},
-               OutputStore<T>{y, bias, s.c_out, relu});
+               MatrixOperand<T>{packed.data(), width, 1, 0, true}, store);
+}
+
+// dw (Cout, Cin, K) += the gradient of the weight.
+template <class T>
+void add_weight_gradient(const char* op, Context& context, T* dw, const T* dy, const T* x,
+                         const ConvShape& s) {
+    const int64_t rows = s.batch * s.t_out(), width = s.kernel * s.c_in;
+    const WeightStore<T> store{dw, s.c_in, s.kernel};
+    const DeviceLoan<T> sums(op, context, s.c_out * width);  // (Cout, K, Cin)
+    if (by_cudnn(op, s, [&] { return dnn_conv1d_weight(context, sums.data(), x, dy, s); }))
+        return store_all(op, context, store, sums.data(), s.c_out, width);
+    if (lays_out(s.t_out(), width)) {
+        each_block<T>(s, s.t_out() * width, [&](int64_t first, const ConvShape& block) {
+            const int64_t part = block.batch * s.t_out();
+            const LaidOut<Columns, T> columns(op, context, x + first * s.t_in * s.c_in, block, part,
+                                              width, s.c_in);
+            MatmulArgs<T> args = dense_product<T>(sums.data(), dy + first * s.t_out() * s.c_out,
+                                                  columns.data(), s.c_out, width, part);
+            args.trans_a = true;
+            args.lda = s.c_out;
+            args.accumulate = first > 0;
+            gemm(context, args);
+        });
+        return store_all(op, context, store, sums.data(), s.c_out, width);
+    }
+    product<T>(op, context, s.c_out, width, rows, 1, MatrixOperand<T>{dy, 1, s.c_out, 0, false},
+               ColumnsAcross<T>{x, Taps(s)}, store);
+}
+
+// dx = the gradient of the input.
+template <class T>
+void input_gradient(const char* op, Context& context, T* dx, const T* dy, const T* w,
+                    const ConvShape& s) {
+    const int64_t rows = s.batch * s.t_in, seen = s.kernel * s.c_out;
+    const DeviceLoan<T> packed(op, context, seen * s.c_in);
+    if (by_cudnn(op, s, [&] {
+            pack_weight(op, context, packed.data(), w, s, s.kernel * s.c_in, s.c_in);
+            return dnn_conv1d_data(context, dx, dy, packed.data(), s);
+        }))
+        return;
+    pack_weight(op, context, packed.data(), w, s, s.c_in, s.c_out * s.c_in);  // (K, Cout, Cin)
+    if (lays_out(s.t_in, seen)) {
+        return each_block<T>(s, s.t_in * seen, [&](int64_t first, const ConvShape& block) {
+            const int64_t part = block.batch * s.t_in;
+            const LaidOut<OutputGradients, T> gradients(
+                op, context, dy + first * s.t_out() * s.c_out, block, part, seen, s.c_out);
+            gemm(context, dense_product<T>(dx + first * s.t_in * s.c_in, gradients.data(),
+                                           packed.data(), part, s.c_in, seen));
+        });
+    }
+    product<T>(op, context, rows, s.c_in, seen, 1, OutputGradients<T>{dy, Taps(s)},
+               MatrixOperand<T>{packed.data(), 1, s.c_in, 0, false}, PlainStore<T>{dx, s.c_in});
 }
 
 template <class T>
@@ -252,7 +375,7 @@ template <class T>
 void conv1d_backward(Context& context, T* dx, T* dw, T* dbias, const T* dy, const T* x, const T* w,
                      const ConvShape& s) {
     const char* op = "conv1d_backward";
-    const int64_t t_out = s.t_out(), width = s.kernel * s.c_in;
+    const int64_t t_out = s.t_out();
     if (s.batch <= 0) return;
     if (t_out <= 0 || s.c_out <= 0) {
         if (dx && s.t_in * s.c_in > 0)
@@ -262,40 +385,14 @@ void conv1d_backward(Context& context, T* dx, T* dw, T* dbias, const T* dy, cons
         return;
     }
     check_size(op, s);
-    const int64_t rows = s.batch * t_out;
     if (dbias) {
         const DeviceLoan<T> total(op, context, s.c_out);
-        sum(context, total.data(), dy, T{1}, 1, rows, s.c_out);
+        sum(context, total.data(), dy, T{1}, 1, s.batch * t_out, s.c_out);
         map(op, context, Added<T>{}, s.c_out, dbias, static_cast<const T*>(dbias),
             static_cast<const T*>(total.data()));
     }
-    if (dw && LaidOut<Columns, T>::fits(rows, width)) {
-        const LaidOut<Columns, T> columns(op, context, x, s, rows, width, s.c_in);
-        const DeviceLoan<T> sums(op, context, s.c_out * width);
-        MatmulArgs<T> args =
-            dense_product<T>(sums.data(), dy, columns.data(), s.c_out, width, rows);
-        args.trans_a = true;
-        args.lda = s.c_out;
-        gemm(context, args);
-        launch(op, context, {walking_blocks(s.c_out * width, kThreads), kThreads},
-               add_weight_kernel<T>, WeightStore<T>{dw, s.c_in, s.kernel}, sums.data(), s.c_out,
-               width);
-    } else if (dw) {
-        product<T>(op, context, s.c_out, width, rows, 1, MatrixOperand<T>{dy, 1, s.c_out, 0, false},
-                   ColumnsAcross<T>{x, Taps(s)}, WeightStore<T>{dw, s.c_in, s.kernel});
-    }
-    if (dx) {
-        const DeviceLoan<T> packed(op, context, s.c_out * width);  // (K, Cout, Cin)
-        pack_weight(op, context, packed.data(), w, s, s.c_in, s.c_out * s.c_in);
-        const int64_t rows_in = s.batch * s.t_in, seen = s.kernel * s.c_out;
-        if (LaidOut<OutputGradients, T>::fits(rows_in, seen)) {
-            const LaidOut<OutputGradients, T> gradients(op, context, dy, s, rows_in, seen, s.c_out);
-            return gemm(context, dense_product<T>(dx, gradients.data(), packed.data(), rows_in,
-                                                  s.c_in, seen));
-        }
-        product<T>(op, context, rows_in, s.c_in, seen, 1, OutputGradients<T>{dy, Taps(s)},
-                   MatrixOperand<T>{packed.data(), 1, s.c_in, 0, false}, PlainStore<T>{dx, s.c_in});
-    }
+    if (dw) add_weight_gradient(op, context, dw, dy, x, s);
+    if (dx) input_gradient(op, context, dx, dy, w, s);
 }
 
 // ---- Upsampling --------------------------------------------------------------------------------
@@ -352,3 +449,13 @@ void fill_conv(Backend& backend) {
 }
 
 }  // namespace mc::cuda
+
+namespace mc {
+
+bool set_cuda_convolver(Convolver who) {
+    if (who == Convolver::cudnn && !cuda::dnn_available()) return false;
+    cuda::convolver = who;
+    return true;
+}
+
+}  // namespace mc

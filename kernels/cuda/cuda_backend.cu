@@ -1,4 +1,4 @@
-// The list of CUDA's kernel families, and the four questions of kernels/cuda.h. Linked instead of
+// The list of CUDA's kernel families, and the answers of kernels/cuda.h. Linked instead of
 // kernels/cuda_stub.cpp. Where the process finds no device, the table is as empty as the stub's.
 #include "kernels/cuda.h"
 
@@ -6,6 +6,7 @@
 #include "kernels/cpu/workspace.h"
 #include "kernels/cuda/blaslt.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/dnn.h"
 #include "kernels/cuda/fill.h"
 
 namespace mc {
@@ -113,7 +114,7 @@ std::string cuda_description() {
     cudaDeviceProp device;
     MC_CUDA("cuda", cudaGetDeviceProperties(&device, 0));
     return std::string(device.name) + ", compute capability " + std::to_string(device.major) + "." +
-           std::to_string(device.minor) + "; " + cuda::blaslt_report();
+           std::to_string(device.minor) + "; " + cuda::blaslt_report() + "; " + cuda::dnn_report();
 }
 
 }  // namespace mc

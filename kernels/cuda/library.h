@@ -11,9 +11,9 @@
 namespace mc::cuda {
 
 // Looks for lib<stem>.so.<version>, for each of `versions` in turn ("" is lib<stem>.so), by the
-// loader's paths and in /usr/local/cuda. The environment variable `variable` names another file, or
-// is "off". Under the emulation the library is the program itself. Never given back: the driver may
-// be gone before statics.
+// loader's paths and in /usr/local/cuda. The environment variable `variable` names another file, is
+// "off", or is "on", which looks for it as if it were not set. Under the emulation the library is
+// the program itself. Never given back: the driver may be gone before statics.
 class Library {
   public:
     Library(std::string name, const char* variable, const std::string& stem,
@@ -24,6 +24,7 @@ class Library {
             absent(std::string(variable) + " is off");
             return;
         }
+        if (named && std::string(named) == "on") named = nullptr;
 #ifdef MC_SIMT
         (void)stem, (void)versions;
         handle_ = dlopen(nullptr, RTLD_LAZY);  // it has what tests/simt/ links into it, or none

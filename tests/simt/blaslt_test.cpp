@@ -42,9 +42,9 @@ size_t products(int64_t k, int64_t shift, F&& change) {
 TEST_CASE("cuBLASLt is found, and said to be") {
     CHECK(cuda::blaslt_available());
     CHECK(cuda::blaslt_report() == "cuBLASLt 13.1.0 (the program)");
-    CHECK(
-        cuda_description() ==
-        "emulation on the CPU (tests/simt), compute capability 8.0; cuBLASLt 13.1.0 (the program)");
+    CHECK(cuda_description() ==
+          "emulation on the CPU (tests/simt), compute capability 8.0; cuBLASLt 13.1.0 (the "
+          "program); no cuDNN: the program has no cudnnGetVersion");
 }
 
 TEST_CASE_TEMPLATE("products go to cuBLASLt", T, float, double) {
@@ -113,6 +113,43 @@ TEST_CASE_TEMPLATE("what cuBLASLt cannot do is left to our own kernel", T, float
               args.epilogue.before_activation = before;
               want = 7;
           }) == 0);
+}
+
+// All of sample b is b, so a block of another sample would show.
+TEST_CASE("columns are laid out a block of samples at a time") {
+    Backend b;
+    conv_kernels(b);
+    TestContext context(1);
+    constexpr int64_t batch = 45, frames = 50, wide = 700;  // 38 MB of wide columns: two blocks
+    for (const auto& [c_in, c_out] : {std::pair<int64_t, int64_t>{wide, 2}, {2, wide}}) {
+        const ConvShape s{batch, frames + 2, c_in, c_out, 3, 1, 0, 1};
+        const int64_t nx = s.t_in * c_in, ny = frames * c_out, nw = c_out * c_in * 3;
+        GuardedBuffer<double> x(batch * nx), w(nw), bias(c_out), y(batch * ny), dx(batch * nx),
+            dw(nw), dbias(c_out), dy(batch * ny);
+        for (int64_t i = 0; i < batch * nx; ++i) x[i] = static_cast<double>(i / nx);
+        for (int64_t i = 0; i < batch * ny; ++i) dy[i] = static_cast<double>(i / ny);
+        w.fill(1);
+        for (auto* buffer : {&bias, &dw, &dbias}) buffer->fill(5);
+        size_t products = simt::library_products();
+        b.f64.conv1d(context, y.data(), x.data(), w.data(), nullptr, false, s);
+        CHECK(simt::library_products() - products == (c_in == wide ? 2 : 1));
+        products = simt::library_products();
+        b.f64.conv1d_backward(context, dx.data(), dw.data(), dbias.data(), dy.data(), x.data(),
+                              w.data(), s);
+        CHECK(simt::library_products() - products == 3);
+        double squares = 0;
+        int64_t wrong = 0;
+        for (int64_t sample = 0; sample < batch; ++sample) {
+            const auto value = static_cast<double>(sample);
+            squares += value * value * frames;
+            for (int64_t i = 0; i < ny; ++i)
+                wrong += y[sample * ny + i] != value * static_cast<double>(3 * c_in);
+            for (int64_t i = 2 * c_in; i < nx - 2 * c_in; ++i)
+                wrong += dx[sample * nx + i] != value * static_cast<double>(3 * c_out);
+        }
+        for (int64_t i = 0; i < nw; ++i) wrong += dw[i] != 5 + squares;
+        CHECK(wrong == 0);
+    }
 }
 
 }  // namespace

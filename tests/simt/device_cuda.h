@@ -1,5 +1,7 @@
-// What device_cuda.cpp and device_cuda_layers.cpp share.
+// What device_cuda.cpp and device_cuda_layers.cpp share, and tests of the device need.
 #pragma once
+
+#include <doctest/doctest.h>
 
 #include "kernels/cuda.h"
 #include "tests/simt/staging.h"
@@ -18,5 +20,13 @@ inline Context& context() {
 inline int64_t extent(int64_t rows, int64_t cols, int64_t ld) {
     return rows > 0 && cols > 0 ? (rows - 1) * ld + cols : 0;
 }
+
+// While it lives, that one convolves.
+struct UseConvolver {
+    explicit UseConvolver(Convolver who) { REQUIRE(set_cuda_convolver(who)); }
+    ~UseConvolver() { set_cuda_convolver(Convolver::chosen); }
+    UseConvolver(const UseConvolver&) = delete;
+    UseConvolver& operator=(const UseConvolver&) = delete;
+};
 
 }  // namespace mc::testing

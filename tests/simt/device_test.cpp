@@ -1,14 +1,17 @@
 // What CUDA's side of the table promises besides the contracts that the operator suite checks.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 
 #include "kernels/cpu/fill.h"
 #include "kernels/cuda.h"
 #include "kernels/cuda/blaslt.h"
+#include "kernels/cuda/dnn.h"
 #include "kernels/cuda/shared_kernels.h"
 #include "tests/kernels/kernel_test_util.h"
+#include "tests/simt/device_cuda.h"
 #include "tests/simt/staging.h"
 
 namespace mc::testing {
@@ -140,6 +143,45 @@ TEST_CASE("cuBLASLt, where it is there, multiplies bf16 and f16, with a bias and
             s.download();
             CHECK(c == std::vector<float>(n * n, biased ? 19.0f : 16.0f));
         }
+}
+
+TEST_CASE("cuDNN, where it is there, has something for every convolution in f32") {
+    if (!cuda::dnn_available()) return;
+    Backend b;
+    conv_kernels(b);
+    TestContext context(1);
+    for (const ConvShape& s : {ConvShape{3, 20, 32, 16, 3, 1, 1, 1},
+                               {3, 20, 32, 16, 3, 1, 9, 9},
+                               {3, 20, 32, 16, 4, 2, 1, 1},
+                               {3, 20, 19, 5, 3, 1, 1, 1}}) {
+        const int64_t nx = s.batch * s.t_in * s.c_in, ny = s.batch * s.t_out() * s.c_out,
+                      nw = s.c_out * s.c_in * s.kernel;
+        GuardedBuffer<float> x(nx), w(nw), dy(ny), bias(s.c_out);
+        fill_random(x, 1);
+        fill_random(w, 2);
+        fill_random(dy, 3);
+        fill_random(bias, 4);
+        const auto run = [&](Convolver who) {
+            const UseConvolver use(who);
+            GuardedBuffer<float> y(ny), dx(nx), dw(nw), dbias(s.c_out);
+            dw.fill(0);
+            dbias.fill(0);
+            b.f32.conv1d(context, y.data(), x.data(), w.data(), bias.data(), true, s);
+            b.f32.conv1d_backward(context, dx.data(), dw.data(), dbias.data(), dy.data(), x.data(),
+                                  w.data(), s);
+            std::vector<float> all = y.copy();
+            for (const auto* more : {&dx, &dw, &dbias})
+                all.insert(all.end(), more->data(), more->data() + more->size());
+            return all;
+        };
+        const std::vector<float> want = run(Convolver::own), got = run(Convolver::cudnn);
+        // Two orders of a sum of as many terms in [-1, 1]: taps and channels, or frames.
+        const double terms = static_cast<double>(
+            std::max(s.kernel * std::max(s.c_in, s.c_out) + 1, s.batch * s.t_out()));
+        CHECK_NEAR(got.data(), std::vector<double>(want.begin(), want.end()),
+                   std::vector<double>{terms * epsilon<float>()});
+        CHECK(got == run(Convolver::cudnn));
+    }
 }
 
 TEST_CASE("rows that take a whole block equal the CPU's") {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/backend.h"
+#include "kernels/cuda.h"
 #include "tools/common/bench_openblas.h"
 #include "tools/common/bench_problem.h"
 
@@ -94,44 +95,86 @@ struct Product {
     }
 };
 
-void add_conv(std::vector<BenchProblem>& list, const ConvShape& s) {
-    const int64_t rows = s.batch * s.t_out(), width = s.kernel * s.c_in,
-                  in = s.batch * s.t_in * s.c_in, weights = s.c_out * width, out = rows * s.c_out;
-    const std::string shape = fmt::format("{}x{} {}->{} k{} s{} d{}", s.batch, s.t_in, s.c_in,
-                                          s.c_out, s.kernel, s.stride, s.dilation);
-    const double flop = 2.0 * static_cast<double>(rows * width * s.c_out),
-                 bytes = 4.0 * static_cast<double>(in + weights + out);
-    list.push_back(bench_problem(
-        "conv1d " + shape, flop, bytes, static_cast<double>(width),
-        [=](auto t, DeviceType device) -> Ready {
-            using T = decltype(t);
-            const Tensor x = bench_values<T>(device, in, 1),
-                         w = bench_values<T>(device, weights, 2),
-                         bias = bench_values<T>(device, s.c_out, 3),
-                         y = Tensor::zeros({out}, DTypeOf<T>::value, device);
-            return {[=](Context& context) {
-                        backend(device).table<T>().conv1d(context, y.ptr<T>(), x.ptr<T>(),
-                                                          w.ptr<T>(), bias.ptr<T>(), true, s);
-                    },
-                    {y}};
-        }));
-    list.push_back(bench_problem(
-        "conv1d_backward " + shape, 2 * flop, 2 * bytes, static_cast<double>(std::max(rows, width)),
-        [=](auto t, DeviceType device) -> Ready {
-            using T = decltype(t);
-            const Tensor x = bench_values<T>(device, in, 1),
-                         w = bench_values<T>(device, weights, 2),
-                         dy = bench_values<T>(device, out, 3),
-                         dx = Tensor::zeros({in}, DTypeOf<T>::value, device),
-                         dw = Tensor::zeros({weights}, DTypeOf<T>::value, device),
-                         dbias = Tensor::zeros({s.c_out}, DTypeOf<T>::value, device);
-            return {[=](Context& context) {
-                        backend(device).table<T>().conv1d_backward(
-                            context, dx.ptr<T>(), dw.ptr<T>(), dbias.ptr<T>(), dy.ptr<T>(),
-                            x.ptr<T>(), w.ptr<T>(), s);
-                    },
-                    {dx, dw, dbias}};
-        }));
+enum class ConvPass : uint8_t { forward, dx, dw };  // dw: and dbias
+
+struct Conv {
+    ConvShape shape;
+    ConvPass pass = ConvPass::forward;
+    Convolver by = Convolver::own;  // on a GPU
+
+    int64_t rows() const { return shape.batch * shape.t_out(); }
+    int64_t width() const { return shape.kernel * shape.c_in; }
+    int64_t in() const { return shape.batch * shape.t_in * shape.c_in; }
+    int64_t out() const { return rows() * shape.c_out; }
+    int64_t weights() const { return shape.c_out * width(); }
+
+    template <class T>
+    Ready make(DeviceType device) const {
+        const auto zeros = [&](int64_t n) { return Tensor::zeros({n}, DTypeOf<T>::value, device); };
+        const Tensor x = bench_values<T>(device, in(), 1),
+                     w = bench_values<T>(device, weights(), 2);
+        const bool forward = pass == ConvPass::forward, dx = pass == ConvPass::dx;
+        const Tensor bias = forward ? bench_values<T>(device, shape.c_out, 3) : zeros(shape.c_out),
+                     y = forward ? zeros(out()) : bench_values<T>(device, out(), 3),
+                     gradient = zeros(forward ? 0
+                                      : dx    ? in()
+                                              : weights());
+        std::vector<Tensor> outputs = {forward ? y : gradient};
+        if (pass == ConvPass::dw) outputs.push_back(bias);
+        return {[=, *this](Context& context) {
+                    const KernelTable<T>& k = backend(device).table<T>();
+                    if (device != DeviceType::cpu) set_cuda_convolver(by);
+                    if (forward)
+                        k.conv1d(context, y.ptr<T>(), x.ptr<T>(), w.ptr<T>(), bias.ptr<T>(), true,
+                                 shape);
+                    else
+                        k.conv1d_backward(context, dx ? gradient.ptr<T>() : nullptr,
+                                          dx ? nullptr : gradient.ptr<T>(),
+                                          dx ? nullptr : bias.ptr<T>(), y.ptr<T>(), x.ptr<T>(),
+                                          w.ptr<T>(), shape);
+                    if (device != DeviceType::cpu) set_cuda_convolver(Convolver::chosen);
+                },
+                outputs};
+    }
+
+    BenchProblem problem() const {
+        const char* const name = pass == ConvPass::forward ? "conv1d"
+                                 : pass == ConvPass::dx    ? "conv1d_backward dx"
+                                                           : "conv1d_backward dw";
+        const int64_t terms = pass == ConvPass::forward ? width()
+                              : pass == ConvPass::dx    ? shape.kernel * shape.c_out
+                                                        : rows();
+        return bench_problem(
+            fmt::format("{} {}x{} {}->{} k{} s{} d{}{}", name, shape.batch, shape.t_in, shape.c_in,
+                        shape.c_out, shape.kernel, shape.stride, shape.dilation,
+                        by == Convolver::cudnn ? " cuDNN" : ""),
+            2 * static_cast<double>(weights() * rows()),
+            4 * static_cast<double>(in() + weights() + out()), static_cast<double>(terms),
+            [self = *this](auto t, DeviceType device) { return self.make<decltype(t)>(device); });
+    }
+
+    // Whether cuDNN has something for it; says so if not.
+    bool runs_on(DeviceType device) const {
+        try {
+            make<float>(device).run(default_context(device));
+            return true;
+        } catch (const Error& e) {
+            set_cuda_convolver(Convolver::chosen);
+            fmt::print(stderr, "{}: {}\n", problem().name, e.what());
+            return false;
+        }
+    }
+};
+
+// By our kernels; on a GPU whose machine has cuDNN a second time by that. The two products of the
+// backward apart: each may have another winner.
+void add_conv(std::vector<BenchProblem>& list, DeviceType device, const ConvShape& shape) {
+    const bool cudnn = device == DeviceType::cuda && set_cuda_convolver(Convolver::cudnn);
+    for (const ConvPass pass : {ConvPass::forward, ConvPass::dx, ConvPass::dw}) {
+        list.push_back(Conv{shape, pass}.problem());
+        const Conv other{shape, pass, Convolver::cudnn};
+        if (cudnn && other.runs_on(device)) list.push_back(other.problem());
+    }
 }
 
 struct Attention {
@@ -256,14 +299,14 @@ void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
     add({49, 49, 64, false, true, false, 384});
     add({49, 64, 49, false, false, false, 384});
     for (const int64_t c : {256, 512}) {
-        add_conv(list, {64, 64, c, c, 3, 1, 9, 9});
-        add_conv(list, {64, 64, c, c, 3, 1, 1, 1});
-        add_conv(list, {64, 64, c, c, 4, 2, 1, 1});
-        add_conv(list, {64, 64, c, c, 1, 1, 0, 1});
-        add_conv(list, {64, 64, 263, c, 3, 1, 1, 1});
-        add_conv(list, {64, 64, c, 263, 3, 1, 1, 1});
-        add_conv(list, {1, 49, c, c, 3, 1, 1, 1});
-        add_conv(list, {1, 196, c, c, 3, 1, 1, 1});
+        add_conv(list, device, {64, 64, c, c, 3, 1, 9, 9});
+        add_conv(list, device, {64, 64, c, c, 3, 1, 1, 1});
+        add_conv(list, device, {64, 64, c, c, 4, 2, 1, 1});
+        add_conv(list, device, {64, 64, c, c, 1, 1, 0, 1});
+        add_conv(list, device, {64, 64, 263, c, 3, 1, 1, 1});
+        add_conv(list, device, {64, 64, c, 263, 3, 1, 1, 1});
+        add_conv(list, device, {1, 49, c, c, 3, 1, 1, 1});
+        add_conv(list, device, {1, 196, c, c, 3, 1, 1, 1});
     }
     add_attention(list, {64, 6, 49, 64, 0});
     add_attention(list, {64, 6, 49, 64, 0.1});

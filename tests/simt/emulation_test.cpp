@@ -219,7 +219,8 @@ __global__ void too_far_shared_kernel(int* out) {
 
 __global__ void too_far_static_kernel(int* out, int n) {
     __shared__ int kept[64];
-    if (static_cast<int>(threadIdx.x) <= n) kept[threadIdx.x] = 1;
+    int* mine = kept + threadIdx.x;  // an index would be UndefinedBehaviorSanitizer's
+    if (static_cast<int>(threadIdx.x) <= n) *mine = 1;
     __syncthreads();
     if (threadIdx.x < 64) out[threadIdx.x] = kept[threadIdx.x];
 }

@@ -81,6 +81,7 @@ Var sum(const Var& x);                      // ()
 Var mean(const Var& x);                     // ()
 Var sum(const Var& x, int dim, bool keep);  // over one dimension
 Var mean(const Var& x, int dim, bool keep);
+Var cumsum(const Var& x, int dim);  // the sums up to and with each element
 
 // linear.cpp
 // a (M, K) or (B, M, K) times b, after the transposes asked for; a batch may stand on one side
@@ -98,6 +99,22 @@ Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps);
 Var layer_norm_residual(const Var& x, const Var& residual, const Var& weight, const Var& bias,
                         double eps);
 Var l2_normalize(const Var& x, double eps = 1e-12);  // rows of the last dimension
+// x (N, C) or (N, C, T); weight, bias (C) or undefined. Over each of `groups` groups of channels of
+// a sample.
+Var group_norm(const Var& x, int64_t groups, const Var& weight, const Var& bias, double eps = 1e-5);
+// Over each channel of all samples: in training by the statistics of x, which the running ones take
+// in (they are written to); else by the running ones.
+struct RunningStatistics {
+    Tensor mean, var;  // (C), var unbiased
+    Tensor batches;    // i64 (): how many were taken in
+};
+struct BatchNormOptions {
+    bool training = false;
+    double momentum = 0.1;  // the share of the new statistics
+    double eps = 1e-5;
+};
+Var batch_norm(const Var& x, const RunningStatistics& running, const Var& weight, const Var& bias,
+               const BatchNormOptions& options);
 
 // gru.cpp
 // One step of a gated recurrent unit: input and state (B, 3 H) are its products with its weights,

@@ -16,6 +16,34 @@ struct SumNode : Node {
     }
 };
 
+// x seen as (outer, n, inner), n its dimension `dim`.
+struct Axis {
+    int64_t outer = 1, n, inner = 1;
+    Axis(const Shape& shape, int dim) : n(shape[dim]) {
+        for (int i = 0; i < dim; ++i) outer *= shape[i];
+        for (int i = dim + 1; i < shape.size(); ++i) inner *= shape[i];
+    }
+};
+
+Tensor running_sum(const Tensor& source, int dim, bool reverse) {
+    const Axis axis(source.shape(), dim);
+    Tensor y = empty_like(source);
+    dispatch_float(source.dtype(), "cumsum", [&](auto zero) {
+        using T = decltype(zero);
+        table<T>(source).cumsum(context(source), y.ptr<T>(), source.ptr<T>(), axis.outer, axis.n,
+                                axis.inner, reverse);
+    });
+    return y;
+}
+
+// An element is in the sums from it on.
+struct CumsumNode : Node {
+    Slot x;
+    int dim;
+    const char* name() const override { return "cumsum"; }
+    void backward(const Tensor& grad) override { accumulate(x, running_sum(grad, dim, true)); }
+};
+
 Var reduced(const Var& x, int64_t outer, int64_t n, int64_t inner, double factor, const Shape& kept,
             const Shape& out) {
     const Tensor source = x.value().contiguous();
@@ -41,17 +69,13 @@ Var over_all(const Var& x, double factor) {
 
 Var over_dim(const Var& x, int dim, bool keep, bool mean) {
     dim = dim_of(mean ? "mean" : "sum", x.value(), dim);
-    int64_t outer = 1, inner = 1;
+    const Axis axis(x.shape(), dim);
     Shape kept = x.shape(), out;
     kept[dim] = 1;
-    for (int i = 0; i < x.dims(); ++i) {
-        if (i < dim) outer *= x.size(i);
-        if (i > dim) inner *= x.size(i);
+    for (int i = 0; i < x.dims(); ++i)
         if (i != dim) out.push_back(x.size(i));
-    }
-    const int64_t n = x.size(dim);
-    return reduced(x, outer, n, inner, mean ? 1.0 / static_cast<double>(n) : 1.0, kept,
-                   keep ? kept : out);
+    return reduced(x, axis.outer, axis.n, axis.inner,
+                   mean ? 1.0 / static_cast<double>(axis.n) : 1.0, kept, keep ? kept : out);
 }
 
 }  // namespace
@@ -67,6 +91,16 @@ Var sum(const Var& x, int dim, bool keep) {
 }
 Var mean(const Var& x, int dim, bool keep) {
     return over_dim(x, dim, keep, true);
+}
+
+Var cumsum(const Var& x, int dim) {
+    dim = dim_of("cumsum", x.value(), dim);
+    const Tensor y = running_sum(x.value().contiguous(), dim, false);
+    if (!recording(x)) return y;
+    auto node = std::make_unique<CumsumNode>();
+    node->x = x.slot();
+    node->dim = dim;
+    return Tape::current()->record(std::move(node), y);
 }
 
 }  // namespace mc

@@ -11,10 +11,12 @@ void bind_table(KernelTable<T>& table, DeviceType device) {
     const auto bind = [&](auto&... kernel) { (kernel.bind(DTypeOf<T>::value, device), ...); };
     bind(table.binary, table.unary, table.unary_backward, table.affine, table.axpy, table.fill,
          table.select, table.dropout, table.bias_act);
-    bind(table.sum, table.max, table.sum_of_squares, table.find_non_finite, table.top_k);
+    bind(table.sum, table.max, table.sum_of_squares, table.find_non_finite, table.top_k,
+         table.cumsum);
     bind(table.matmul, table.pack_b_f32, table.pack_b_bf16, table.pack_b_f16);
     bind(table.layer_norm, table.layer_norm_backward, table.l2_normalize,
-         table.l2_normalize_backward);
+         table.l2_normalize_backward, table.group_norm, table.group_norm_backward, table.batch_norm,
+         table.batch_norm_backward);
     bind(table.softmax, table.softmax_backward, table.log_softmax, table.log_softmax_backward,
          table.cross_entropy, table.cross_entropy_backward, table.smooth_l1,
          table.smooth_l1_backward);

@@ -1,4 +1,4 @@
-// Sums, means, maxima over one axis of a contiguous array seen as (outer, n, inner).
+// Sums, means, maxima, running sums over one axis of a contiguous array seen as (outer, n, inner).
 #pragma once
 
 #include "kernels/kernel.h"
@@ -29,6 +29,10 @@ struct ReduceKernels {
     // lower index.
     Kernel<int64_t*, const T*, int64_t, int64_t, int64_t> top_k{
         "top_k"};  // (index, src, rows, n, k)
+    // dst (outer, n, inner): each element the sum of src's up to and with it along n (reverse: from
+    // it to the end), accumulated in double. dst may be src.
+    Kernel<T*, const T*, int64_t, int64_t, int64_t, bool> cumsum{
+        "cumsum"};  // (dst, src, outer, n, inner, reverse)
 };
 
 }  // namespace mc

@@ -16,6 +16,29 @@ LayerNorm::LayerNorm(int64_t width, double eps_in)
     add_parameter("bias", bias);
 }
 
+GroupNorm::GroupNorm(int64_t groups_in, int64_t channels, double eps_in)
+    : weight(init::ones({channels})),
+      bias(init::zeros({channels})),
+      groups(groups_in),
+      eps(eps_in) {
+    add_parameter("weight", weight);
+    add_parameter("bias", bias);
+}
+
+BatchNorm1d::BatchNorm1d(int64_t channels, double eps_in, double momentum_in)
+    : weight(init::ones({channels})),
+      bias(init::zeros({channels})),
+      running{Tensor::zeros({channels}), Tensor::full({channels}, 1),
+              Tensor::zeros({}, DType::i64)},
+      eps(eps_in),
+      momentum(momentum_in) {
+    add_parameter("weight", weight);
+    add_parameter("bias", bias);
+    add_buffer("running_mean", running.mean);
+    add_buffer("running_var", running.var);
+    add_buffer("num_batches_tracked", running.batches);
+}
+
 Embedding::Embedding(int64_t rows, int64_t width, double std, Generator* init)
     : weight(init::normal({rows, width}, std, init)) {
     add_parameter("weight", weight);

@@ -29,6 +29,27 @@ struct LayerNorm : Module {
     }
 };
 
+// x (N, C) or (N, C, T): channels second, as PyTorch has them.
+struct GroupNorm : Module {
+    Var weight, bias;  // (channels)
+    int64_t groups;
+    double eps;
+    GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
+    Var operator()(const Var& x) const { return group_norm(x, groups, weight, bias, eps); }
+};
+
+// x (N, C) or (N, C, T). A training pass goes by the statistics of x and moves the running ones.
+struct BatchNorm1d : Module {
+    Var weight, bias;           // (channels)
+    RunningStatistics running;  // running_mean, running_var, num_batches_tracked in the state
+    double eps, momentum;
+    explicit BatchNorm1d(int64_t channels, double eps = 1e-5, double momentum = 0.1);
+    Var operator()(const Var& x, const Pass& pass) const {
+        return batch_norm(x, running, weight, bias,
+                          {.training = pass.training, .momentum = momentum, .eps = eps});
+    }
+};
+
 struct Embedding : Module {
     Var weight;  // (rows, width)
     Embedding(int64_t rows, int64_t width, double std, Generator* init);

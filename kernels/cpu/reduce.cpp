@@ -1,5 +1,5 @@
-// Sums, maxima and searches. Sums accumulate in double for both dtypes (memory is what bounds
-// them), over a fixed partition whose parts are added in order.
+// Sums, running sums, maxima and searches. Sums accumulate in double for both dtypes (memory is
+// what bounds them), over a fixed partition whose parts are added in order.
 #include "kernels/reduce.h"
 
 #include <algorithm>
@@ -91,6 +91,29 @@ void sum(Context& context, T* dst, const T* src, T scale, int64_t outer, int64_t
             dst[i] = static_cast<T>(total * factor);
         }
     });
+}
+
+template <class T>
+void cumsum(Context& context, T* dst, const T* src, int64_t outer, int64_t n, int64_t inner,
+            bool reverse) {
+    if (outer == 0 || n == 0 || inner == 0) return;
+    const int64_t cols = std::min(inner, kColumns), column_blocks = ceil_div(inner, cols);
+    context.pool->for_ranges(
+        outer * column_blocks, rows_per_chunk(n * cols), [&](int64_t begin, int64_t end) {
+            double total[kColumns];
+            for (int64_t task = begin; task < end; ++task) {
+                const int64_t c = task % column_blocks * cols, width = std::min(cols, inner - c);
+                const int64_t first = task / column_blocks * n * inner + c;
+                std::fill_n(total, width, 0.0);
+                for (int64_t r = 0; r < n; ++r) {
+                    const int64_t at = first + (reverse ? n - 1 - r : r) * inner;
+                    for (int64_t i = 0; i < width; ++i) {
+                        total[i] += static_cast<double>(src[at + i]);
+                        dst[at + i] = static_cast<T>(total[i]);
+                    }
+                }
+            }
+        });
 }
 
 // a goes before b in descending order; NaN goes before everything.
@@ -262,6 +285,7 @@ void fill_table(ReduceKernels<T>& table) {
     table.sum_of_squares = sum_of_squares<T>;
     table.find_non_finite = find_non_finite<T>;
     table.top_k = top_k<T>;
+    table.cumsum = cumsum<T>;
 }
 
 void fill(Backend& b) {

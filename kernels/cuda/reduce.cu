@@ -188,6 +188,37 @@ __global__ void select_top_k_kernel(int64_t* index, const T* src, int64_t n, int
     }
 }
 
+// A row's running sum, a tile of the team's size after the other.
+template <class T, class Team>
+__global__ void cumsum_rows_kernel(T* dst, const T* src, int64_t rows, int64_t n, bool reverse) {
+    const int64_t row = Team::row();
+    if (row >= rows) return;
+    double carry = 0;
+    for (int64_t first = 0; first < n; first += Team::kSize) {
+        const int64_t i = first + Team::rank();
+        const int64_t at = row * n + (reverse ? n - 1 - i : i);
+        const double value = i < n ? static_cast<double>(src[at]) : 0.0;
+        const double before = Team::sum_before(value);
+        if (i < n) dst[at] = static_cast<T>(carry + before + value);
+        carry += Team::sum(value);
+    }
+}
+
+// A thread a column.
+template <class T>
+__global__ void cumsum_columns_kernel(T* dst, const T* src, int64_t columns, int64_t n,
+                                      int64_t inner, bool reverse) {
+    for (int64_t c = global_thread(); c < columns; c += all_threads()) {
+        const int64_t first = c / inner * n * inner + c % inner;
+        double total = 0;
+        for (int64_t r = 0; r < n; ++r) {
+            const int64_t at = first + (reverse ? n - 1 - r : r) * inner;
+            total += static_cast<double>(src[at]);
+            dst[at] = static_cast<T>(total);
+        }
+    }
+}
+
 // ---- Launchers ---------------------------------------------------------------------------------
 
 template <class Dst, class Src>
@@ -303,12 +334,28 @@ void top_k(Context& context, int64_t* index, const T* src, int64_t rows, int64_t
 }
 
 template <class T>
+void cumsum(Context& context, T* dst, const T* src, int64_t outer, int64_t n, int64_t inner,
+            bool reverse) {
+    if (outer <= 0 || n <= 0 || inner <= 0) return;
+    if (inner == 1)
+        with_team(n, [&](auto team) {
+            using Team = decltype(team);
+            launch("cumsum", context, Team::shape("cumsum", outer), cumsum_rows_kernel<T, Team>,
+                   dst, src, outer, n, reverse);
+        });
+    else
+        launch("cumsum", context, {walking_blocks(outer * inner, 256), 256},
+               cumsum_columns_kernel<T>, dst, src, outer * inner, n, inner, reverse);
+}
+
+template <class T>
 void fill_table(ReduceKernels<T>& table) {
     table.sum = sum<T>;
     table.max = max<T>;
     table.sum_of_squares = sum_of_squares<T>;
     table.find_non_finite = find_non_finite<T>;
     table.top_k = top_k<T>;
+    table.cumsum = cumsum<T>;
 }
 
 }  // namespace

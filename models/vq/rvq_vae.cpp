@@ -1,7 +1,5 @@
 #include "models/vq/rvq_vae.h"
 
-#include <algorithm>
-
 namespace mc::vq {
 
 RvqVae::RvqVae(const RvqConfig& config, Generator* init)
@@ -32,29 +30,16 @@ RvqOutput RvqVae::train(const Var& motion, const nn::Pass& pass, UniformSource& 
     return {decoder_(q.codes, pass), q.commitment, q.code_counts, q.ids};
 }
 
-namespace {
-
-Tensor running_sum_matrix(int64_t frames) {  // (T, T), ones on and below the diagonal
-    Tensor lower = Tensor::zeros({frames, frames});
-    for (int64_t t = 0; t < frames; ++t) std::fill_n(lower.data<float>() + t * frames, t + 1, 1.0f);
-    return lower;
-}
-
-}  // namespace
-
 Var RvqVae::loss(const RvqOutput& output, const Var& motion) const {
     const int64_t ric_end = 4 + 3 * (config_.joints() - 1);
     Var total = smooth_l1(output.reconstruction, motion);
     total = total + scale(smooth_l1(slice(output.reconstruction, 2, 4, ric_end),
                                     slice(motion, 2, 4, ric_end)),
                           config_.loss_vel);
-    if (config_.loss_root > 0) {
-        const Var sums(
-            running_sum_matrix(motion.size(1)).to(motion.dtype()).to(motion.value().device()));
-        total = total + scale(smooth_l1(matmul(sums, slice(output.reconstruction, 2, 0, 3)),
-                                        matmul(sums, slice(motion, 2, 0, 3))),
+    if (config_.loss_root > 0)
+        total = total + scale(smooth_l1(cumsum(slice(output.reconstruction, 2, 0, 3), 1),
+                                        cumsum(slice(motion, 2, 0, 3), 1)),
                               config_.loss_root);
-    }
     return total + scale(output.commitment, config_.commit);
 }
 

@@ -51,6 +51,31 @@ TEST_CASE("sum and mean of everything") {
                "a sum over nothing");
 }
 
+TEST_CASE("cumsum: the sums up to each element, along any dimension") {
+    for (const Shape& shape : {Shape{3, 5, 7}, Shape{4}, Shape{1, 6}, Shape{2, 3, 1, 5}, Shape{41}})
+        for (int dim = -shape.size(); dim < shape.size(); ++dim) {
+            const Tensor x = random(shape, 1);
+            const Array in(x);
+            const int at = dim < 0 ? dim + shape.size() : dim;
+            const Array want = filled(shape, [&](std::vector<int64_t> i) {
+                double total = 0;
+                for (int64_t& k = i[static_cast<size_t>(at)]; k >= 0; --k) total += in.at(i);
+                return total;
+            });
+            const Function f = [=](const std::vector<Var>& v) { return cumsum(v[0], dim); };
+            const std::string name = "cumsum " + shape.str() + " along " + std::to_string(dim);
+            if (dim >= 0)
+                check_op(name.c_str(), {x}, f, want);
+            else
+                check_near(f({Var(x)}).value(), want, 1e-14, name);
+        }
+    CHECK_NOTHROW(gradcheck("expanded", {random({1, 5}, 1).expand({3, 5})},
+                            [](const std::vector<Var>& v) { return cumsum(v[0], 0); }));
+    CHECK(cumsum(Var(Tensor::zeros({0, 3}, DType::f64)), 0).value().numel() == 0);
+    CHECK_ERROR(cumsum(Var(random({2, 3}, 1)), 2), "[cumsum]", "dimension 2", "(2, 3)");
+    CHECK_ERROR(cumsum(Var(random({}, 1)), 0), "[cumsum]", "()");
+}
+
 TEST_CASE("sum and mean: expanded input, errors") {
     CHECK_NOTHROW(
         gradcheck("expanded", {random({1, 5}, 1).expand({3, 5})},

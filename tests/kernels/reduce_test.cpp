@@ -169,6 +169,50 @@ TEST_CASE_TEMPLATE("top_k is a stable descending sort's beginning", T, float, do
     });
 }
 
+TEST_CASE_TEMPLATE("cumsum along any axis, from either end, in place too", T, float, double) {
+    for_each_table<T>(reduce_kernels, [&](KernelTable<T>& table, Context& context) {
+        for (const auto& [outer, n, inner] : shapes()) {
+            if (outer * n * inner > 1'000'000) continue;
+            GuardedBuffer<T> src(outer * n * inner, 1), dst(outer * n * inner, 2);
+            fill_random(src, 1);
+            for (bool reverse : {false, true}) {
+                std::vector<double> want(static_cast<size_t>(src.size()));
+                double largest = 1;
+                for (int64_t o = 0; o < outer; ++o)
+                    for (int64_t i = 0; i < inner; ++i) {
+                        double total = 0;
+                        for (int64_t step = 0; step < n; ++step) {
+                            const int64_t r = reverse ? n - 1 - step : step;
+                            const int64_t at = (o * n + r) * inner + i;
+                            want[static_cast<size_t>(at)] = total += static_cast<double>(src[at]);
+                            largest = std::max(largest, std::fabs(total));
+                        }
+                    }
+                // Accumulated in double: f32 rounds once; orders of n terms differ in f64.
+                const std::vector<double> bound =
+                    within(largest * epsilon<T>() *
+                           (sizeof(T) == 4 ? 1 : 4 * std::sqrt(static_cast<double>(n))));
+                table.cumsum(context, dst.data(), src.data(), outer, n, inner, reverse);
+                CHECK_NEAR(dst.data(), want, bound);
+            }
+            const std::vector<T> separate = dst.copy();
+            table.cumsum(context, src.data(), src.data(), outer, n, inner, true);
+            CHECK(src.copy() == separate);
+        }
+    });
+}
+
+TEST_CASE("cumsum: a NaN goes on, not back") {
+    for_each_table<float>(reduce_kernels, [](KernelTable<float>& table, Context& context) {
+        GuardedBuffer<float> x(2000), y(2000);
+        x.fill(1);
+        x[1500] = std::nanf("");
+        table.cumsum(context, y.data(), x.data(), 1, 2000, 1, false);
+        for (int64_t i = 0; i < 2000; ++i)
+            CHECK((i < 1500 ? y[i] == static_cast<float>(i + 1) : std::isnan(y[i])));
+    });
+}
+
 TEST_CASE("reductions do not depend on the number of threads") {
     Backend b;
     reduce_kernels(b);

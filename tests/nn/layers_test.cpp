@@ -114,6 +114,41 @@ TEST_CASE("conv1d: forward, gradients") {
                1e-13, "Conv1d");
 }
 
+TEST_CASE("group norm and batch norm: PyTorch's names and defaults, gradients") {
+    nn::GroupNorm group(2, 6);
+    nn::BatchNorm1d batch(6);
+    std::string names;
+    for (nn::Module* layer : {static_cast<nn::Module*>(&group), static_cast<nn::Module*>(&batch)})
+        for (const auto& [name, tensor] : layer->state())
+            names += name + " " + tensor.shape().str();
+    CHECK(names ==
+          "bias (6)weight (6)bias (6)num_batches_tracked ()running_mean (6)running_var (6)weight "
+          "(6)");
+    CHECK(all(group.weight, 1));
+    CHECK(all(batch.weight, 1));
+    CHECK(all(batch.bias, 0));
+    CHECK(all(Var(batch.running.mean), 0));
+    CHECK(all(Var(batch.running.var), 1));
+    CHECK(batch.running.batches.item<int64_t>() == 0);
+    CHECK(batch.momentum == 0.1);
+    CHECK(batch.eps == 1e-5);
+    randomise(group, 1);
+    randomise(batch, 2);
+    const Tensor x = random({3, 6, 4}, 9);
+    gradcheck_module("GroupNorm", group, x, [&](const Var& v) { return group(v); });
+    for (bool training : {true, false})
+        gradcheck_module("BatchNorm1d", batch, x,
+                         [&](const Var& v) { return batch(v, {.training = training}); });
+    CHECK(batch.running.batches.item<int64_t>() > 0);
+    CHECK(batch.running.batches.dtype() == DType::i64);
+    // A state dict that is saved, loaded and used gives the same.
+    nn::BatchNorm1d other(6);
+    other.to(DType::f64);
+    other.load(batch.state());
+    CHECK(same_bits(other(Var(x), {}).value(), batch(Var(x), {}).value()));
+    CHECK(other.running.batches.item<int64_t>() == batch.running.batches.item<int64_t>());
+}
+
 TEST_CASE("multihead attention: forward, masks, gradients") {
     nn::MultiheadAttention layer(6, 3, 0, nullptr);
     randomise(layer, 1);

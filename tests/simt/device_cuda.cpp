@@ -150,6 +150,15 @@ void reduce(ReduceKernels<T>& table) {
         cuda_table<T>().top_k(context(), s(index), s(src), rows, n, k);
         s.download();
     };
+    table.cumsum = [](Context&, T* dst, const T* src, int64_t outer, int64_t n, int64_t inner,
+                      bool reverse) {
+        Staging s;
+        s.write(dst, outer * n * inner);
+        s.read(src, outer * n * inner);
+        s.upload();
+        cuda_table<T>().cumsum(context(), s(dst), s(src), outer, n, inner, reverse);
+        s.download();
+    };
 }
 
 template <class T>

@@ -9,6 +9,52 @@ namespace mc::testing {
 namespace {
 
 template <class T>
+void stage_channel_norm(Staging& s, const typename NormKernels<T>::ChannelNormArgs& a,
+                        int64_t sets) {
+    const int64_t n = a.batch * a.channels * a.length;
+    s.write(a.y, n);
+    s.write(a.mean, sets);
+    s.write(a.rstd, sets);
+    s.read(a.x, n);
+    s.read(a.weight, a.channels);
+    s.read(a.bias, a.channels);
+}
+template <class T>
+void locate_channel_norm(const Staging& s, typename NormKernels<T>::ChannelNormArgs& a) {
+    a.y = s(a.y);
+    a.mean = s(a.mean);
+    a.rstd = s(a.rstd);
+    a.x = s(a.x);
+    a.weight = s(a.weight);
+    a.bias = s(a.bias);
+}
+template <class T, class F>
+void staged_channel_norm_backward(typename NormKernels<T>::ChannelNormBackwardArgs a, int64_t sets,
+                                  F&& run) {
+    const int64_t n = a.batch * a.channels * a.length;
+    Staging s;
+    s.write(a.dx, n);
+    s.write(a.dweight, a.channels);
+    s.write(a.dbias, a.channels);
+    s.read(a.dy, n);
+    s.read(a.x, n);
+    s.read(a.mean, sets);
+    s.read(a.rstd, sets);
+    s.read(a.weight, a.channels);
+    s.upload();
+    a.dx = s(a.dx);
+    a.dweight = s(a.dweight);
+    a.dbias = s(a.dbias);
+    a.dy = s(a.dy);
+    a.x = s(a.x);
+    a.mean = s(a.mean);
+    a.rstd = s(a.rstd);
+    a.weight = s(a.weight);
+    run(a);
+    s.download();
+}
+
+template <class T>
 void norm(NormKernels<T>& table) {
     table.layer_norm = [](Context&, const typename NormKernels<T>::LayerNormArgs& host) {
         auto a = host;
@@ -80,6 +126,41 @@ void norm(NormKernels<T>& table) {
         cuda_table<T>().l2_normalize_backward(context(), s(dx), s(dy), s(y), s(norm), rows, cols,
                                               eps);
         s.download();
+    };
+    table.group_norm = [](Context&, const typename NormKernels<T>::GroupNormArgs& host) {
+        auto a = host;
+        Staging s;
+        stage_channel_norm<T>(s, a, a.batch * a.groups);
+        s.upload();
+        locate_channel_norm<T>(s, a);
+        cuda_table<T>().group_norm(context(), a);
+        s.download();
+    };
+    table.batch_norm = [](Context&, const typename NormKernels<T>::BatchNormArgs& host) {
+        auto a = host;
+        Staging s;
+        stage_channel_norm<T>(s, a, a.channels);
+        s.write(a.running_mean, a.channels);
+        s.write(a.running_var, a.channels);
+        s.write(a.batches, 1);
+        s.upload();
+        locate_channel_norm<T>(s, a);
+        a.running_mean = s(a.running_mean);
+        a.running_var = s(a.running_var);
+        a.batches = s(a.batches);
+        cuda_table<T>().batch_norm(context(), a);
+        s.download();
+    };
+    using Backward = typename NormKernels<T>::ChannelNormBackwardArgs;
+    table.group_norm_backward = [](Context&, const Backward& host, int64_t groups) {
+        staged_channel_norm_backward<T>(host, host.batch * groups, [&](const Backward& a) {
+            cuda_table<T>().group_norm_backward(context(), a, groups);
+        });
+    };
+    table.batch_norm_backward = [](Context&, const Backward& host, bool training) {
+        staged_channel_norm_backward<T>(host, host.channels, [&](const Backward& a) {
+            cuda_table<T>().batch_norm_backward(context(), a, training);
+        });
     };
 }
 

@@ -2,11 +2,13 @@
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <numeric>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "tests/run_program.h"
 #include "tests/simt/fiber.h"
 #include "tests/simt/runtime.h"
 
@@ -64,6 +66,18 @@ std::string report_of(dim3 grid, dim3 block, size_t shared, void (*kernel)(P...)
 bool contains(const std::string& text, const char* part) {
     INFO(text);
     return text.find(part) != std::string::npos;
+}
+
+// Runs a planted bug's test case in a process of its own, which the sanitizer must end with
+// `status` and a report of that kind that names this file.
+void check_report(const std::string& planted, int status, const char* kind) {
+    const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+    const mc::testing::Outcome outcome =
+        mc::testing::run_command("'" + self + "' --no-skip --test-case='" + planted + "'");
+    INFO(planted);
+    CHECK(outcome.status == status);
+    CHECK(contains(outcome.text, kind));
+    CHECK(contains(outcome.text, "emulation_test.cpp:"));
 }
 
 // ---- Correct kernels ---------------------------------------------------------------------------
@@ -132,6 +146,26 @@ __global__ void shift_kernel(int* out, bool with_barrier) {
     out[threadIdx.x] = kept[(threadIdx.x + 1) % 64];
 }
 
+// Each lane of a warp reads what its neighbour has written.
+__global__ void warp_shift_kernel(int* out, bool with_barrier) {
+    __shared__ int kept[64];
+    kept[threadIdx.x] = static_cast<int>(threadIdx.x);
+    if (with_barrier) __syncwarp();
+    out[threadIdx.x] = kept[threadIdx.x ^ 1];
+}
+
+// Two rounds through the same shared memory: the second one's write has to wait for the first one's
+// reads.
+__global__ void two_rounds_kernel(int* out, bool with_barrier) {
+    __shared__ int kept[64];
+    for (int round = 0; round < 2; ++round) {
+        if (with_barrier) __syncthreads();
+        kept[threadIdx.x] = round;
+        __syncthreads();
+        out[threadIdx.x] = kept[63 - threadIdx.x];
+    }
+}
+
 __global__ void divergent_kernel(int* out) {
     if (threadIdx.x < 7) {
         __syncthreads();
@@ -181,6 +215,14 @@ __global__ void too_far_shared_kernel(int* out) {
     kept[threadIdx.x + 1] = 1;
     __syncthreads();
     out[threadIdx.x] = kept[threadIdx.x];
+}
+
+__global__ void too_far_static_kernel(int* out, int n) {
+    __shared__ int kept[64];
+    int* mine = kept + threadIdx.x;  // an index would be UndefinedBehaviorSanitizer's
+    if (static_cast<int>(threadIdx.x) <= n) *mine = 1;
+    __syncthreads();
+    if (threadIdx.x < 64) out[threadIdx.x] = kept[threadIdx.x];
 }
 
 __global__ void increment_kernel(int* p) {
@@ -262,6 +304,61 @@ TEST_CASE("simt: a dropped barrier makes the result depend on the order") {
     CHECK(right.size() == 1);
     if (!simt::tsan_present()) CHECK(wrong.size() > 1);
     simt::set_seed(2);
+}
+
+// ---- What a sanitizer finds ends the process: these are run by the cases below, in one of theirs.
+
+TEST_CASE("planted: dropped barrier" * doctest::skip()) {
+    DeviceArray<int> out(std::vector<int>(64, 0));
+    (void)start(1, 64, 0, shift_kernel, out.data(), false);
+}
+TEST_CASE("planted: dropped warp barrier" * doctest::skip()) {
+    DeviceArray<int> out(std::vector<int>(64, 0));
+    (void)start(1, 64, 0, warp_shift_kernel, out.data(), false);
+}
+TEST_CASE("planted: dropped barrier between rounds" * doctest::skip()) {
+    DeviceArray<int> out(std::vector<int>(64, 0));
+    (void)start(1, 64, 0, two_rounds_kernel, out.data(), false);
+}
+TEST_CASE("planted: too far in device memory" * doctest::skip()) {
+    DeviceArray<int> out(std::vector<int>(33, 0));
+    (void)start(1, 64, 0, too_far_kernel, out.data(), 33);
+}
+TEST_CASE("planted: too far in dynamic shared memory" * doctest::skip()) {
+    DeviceArray<int> out(std::vector<int>(64, 0));
+    (void)start(1, 64, 64 * sizeof(int), too_far_shared_kernel, out.data());
+}
+TEST_CASE("planted: too far in static shared memory" * doctest::skip()) {
+    DeviceArray<int> out(std::vector<int>(64, 0));
+    (void)start(1, 65, 0, too_far_static_kernel, out.data(), 64);
+}
+
+TEST_CASE("simt: ThreadSanitizer reports dropped barriers, and no kernel that has them") {
+    for (uint64_t seed : {0, 1, 2, 3}) {
+        simt::set_seed(seed);
+        DeviceArray<int> out(std::vector<int>(64, 0));
+        // A report would be this program's exit status.
+        CHECK(start(1, 64, 0, shift_kernel, out.data(), true) == cudaSuccess);
+        CHECK(start(2, 64, 0, warp_shift_kernel, out.data(), true) == cudaSuccess);
+        CHECK(start(2, 64, 0, two_rounds_kernel, out.data(), true) == cudaSuccess);
+        CHECK(out.copy() == std::vector<int>(64, 1));
+    }
+    simt::set_seed(2);
+    if (!simt::tsan_present()) return;
+    for (const char* planted : {"planted: dropped barrier", "planted: dropped warp barrier",
+                                "planted: dropped barrier between rounds"})
+        check_report(planted, 66, "data race");
+}
+
+TEST_CASE("simt: AddressSanitizer reports a write one element too far") {
+    DeviceArray<int> out(std::vector<int>(64, 0));
+    CHECK(start(1, 65, 0, too_far_static_kernel, out.data(), 63) == cudaSuccess);
+    CHECK(out.copy() == std::vector<int>(64, 1));
+    if (!simt::asan_present()) return;
+    for (const char* planted :
+         {"planted: too far in device memory", "planted: too far in dynamic shared memory"})
+        check_report(planted, 1, "use-after-poison");
+    check_report("planted: too far in static shared memory", 1, "global-buffer-overflow");
 }
 
 TEST_CASE("simt: divergence is reported with its places") {

@@ -16,6 +16,7 @@ __attribute__((weak)) void __asan_poison_memory_region(const volatile void*, siz
 __attribute__((weak)) void __asan_unpoison_memory_region(const volatile void*, size_t);
 __attribute__((weak)) void* __tsan_get_current_fiber();
 __attribute__((weak)) void* __tsan_create_fiber(unsigned);
+__attribute__((weak)) void __tsan_destroy_fiber(void*);
 __attribute__((weak)) void __tsan_switch_to_fiber(void*, unsigned);
 __attribute__((weak)) void __tsan_acquire(void*);
 __attribute__((weak)) void __tsan_release(void*);
@@ -136,6 +137,9 @@ void* tsan_current() {
 }
 void* tsan_create() {
     return tsan_present() ? __tsan_create_fiber(0) : nullptr;
+}
+void tsan_destroy(void* fiber) {
+    if (tsan_present()) __tsan_destroy_fiber(fiber);
 }
 void tsan_switch(void* fiber) {
     constexpr unsigned kNoSync = 1;  // a switch orders nothing by itself

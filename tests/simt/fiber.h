@@ -29,6 +29,7 @@ void unpoison(const void* p, size_t bytes);
 bool tsan_present();
 void* tsan_current();
 void* tsan_create();
+void tsan_destroy(void* fiber);
 void tsan_switch(void* fiber);
 void tsan_acquire(void* tag);
 void tsan_release(void* tag);

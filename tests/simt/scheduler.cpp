@@ -83,6 +83,7 @@ class Scheduler {
     void settle(int warp);
     void permute();
     void check_shared();
+    void forget_threads();
     [[noreturn]] void fail(const Text& what);
     void report_stuck();
     Stack& own_stack() { return stacks_[static_cast<size_t>(threads_[current()].stack)]; }
@@ -93,6 +94,7 @@ class Scheduler {
     std::vector<Stack> stacks_;
     std::vector<void*> tsan_;
     std::vector<int> order_, ready_, free_stacks_;
+    int ended_stack_ = -1;  // whose thread ended last: it runs until another one is begun on
     std::vector<unsigned char> shared_block_;
     unsigned char* shared_ = nullptr;
     const std::function<void()>* body_ = nullptr;
@@ -128,6 +130,7 @@ void Scheduler::fail(const Text& what) {
                   .c;
     Stack& from = own_stack();
     current_ = -1;
+    tsan_release(&end_tag_);
     tsan_switch(main_tsan_);
     switch_stack(from, main_, true);
     std::abort();
@@ -201,7 +204,8 @@ void Scheduler::run_threads() {
         settle(thread / kWarpSize);
         // To ThreadSanitizer a stack belongs to one thread.
     } while (!tsan_present() && next_ < order_.size());
-    free_stacks_.insert(free_stacks_.begin(), stack);  // the last to be begun on: it still runs
+    if (ended_stack_ >= 0) free_stacks_.push_back(ended_stack_);
+    ended_stack_ = stack;
     leave(stacks_[static_cast<size_t>(stack)], true);
     std::abort();
 }
@@ -330,6 +334,14 @@ void Scheduler::check_shared() {
                       .c;
 }
 
+// What the threads that a failure has left did before they waited is over: to ThreadSanitizer their
+// stacks are new memory, and so are they.
+void Scheduler::forget_threads() {
+    for (Thread& t : threads_) tsan_acquire(&t.out);
+    for (void* fiber : tsan_) tsan_destroy(fiber);
+    tsan_.clear();
+}
+
 void Scheduler::run_block(unsigned block) {
     blockIdx =
         dim3(block % gridDim.x, block / gridDim.x % gridDim.y, block / gridDim.x / gridDim.y);
@@ -349,6 +361,7 @@ void Scheduler::run_block(unsigned block) {
     tsan_release(&begin_tag_);
     begin_stack(main_, false);
     tsan_acquire(&end_tag_);
+    if (!report_.empty()) forget_threads();
     if (shared_bytes_ > 0 && report_.empty()) check_shared();
 }
 
@@ -375,6 +388,7 @@ std::string Scheduler::run(const std::function<void()>& body, dim3 grid, dim3 bl
     while (tsan_present() && tsan_.size() < n) tsan_.push_back(tsan_create());
     free_stacks_.resize(stacks_.size());
     std::iota(free_stacks_.begin(), free_stacks_.end(), 0);
+    ended_stack_ = -1;
     shared_bytes_ = shared_bytes;
     unpoison(shared_block_.data(), shared_block_.size());
     shared_block_.assign(shared_bytes + 2 * kGuardBytes, kGuardPattern);

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <functional>
 
+#include "tests/simt/runtime.h"
+
 struct cublasLtContext {};
 struct cublasLtMatmulDescOpaque_t {
     cudaDataType_t scale;
@@ -105,12 +107,6 @@ std::function<void()> product(cublasLtMatmulDescOpaque_t desc, T alpha, const vo
                 }
         }
     };
-}
-
-void run_once(void* data) {
-    const auto* work = static_cast<std::function<void()>*>(data);
-    (*work)();
-    delete work;
 }
 
 }  // namespace
@@ -259,8 +255,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                                 *layout_d);
     };
     ++simt::products;
-    cudaLaunchHostFunc(
-        stream, simt::run_once,
-        new std::function<void()>(desc->scale == CUDA_R_64F ? work(double{}) : work(float{})));
-    return CUBLAS_STATUS_SUCCESS;
+    return simt::enqueue(stream, desc->scale == CUDA_R_64F ? work(double{}) : work(float{})) ==
+                   cudaSuccess
+               ? CUBLAS_STATUS_SUCCESS
+               : CUBLAS_STATUS_INVALID_VALUE;
 }

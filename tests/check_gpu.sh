@@ -26,6 +26,7 @@ trap 'rm -rf "$motions"' EXIT
     { echo "our own products, without cuBLASLt:"; MOCLIP_CUBLASLT=off "$program" --test-case='matmul*,conv1d*,nearest_code*'; } &&
     build/"$preset"/bin/reproduce tests/reference --quiet --device cuda &&
     build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions" &&
+    { echo "the same kernel by kernel, without graphs:"; MOCLIP_CUDA_GRAPHS=off build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions"; } &&
     build/"$preset"/bin/bench --check --device cuda && build/"$preset"/bin/bench --device cuda
 } >"$report.part" 2>&1
 status=$?

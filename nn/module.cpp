@@ -103,17 +103,18 @@ void Module::to(DType dtype) {
     });
 }
 
-std::vector<uint64_t> Module::places() const {
+std::vector<uint64_t> Module::fingerprint() const {
     std::vector<uint64_t> all;
     const auto add = [&](const Tensor& t) {
         all.push_back(reinterpret_cast<uintptr_t>(t.raw_ptr()));
         all.push_back(static_cast<uint64_t>(t.dtype()));
+        all.push_back(t.version());
     };
     for (const auto& [name, parameter] : parameters_) add(parameter->value());
     for (const auto& [name, buffer] : buffers_) add(*buffer);
     for (const Tensor* constant : constants_) add(*constant);
     for (const auto& [name, child] : children_) {
-        const std::vector<uint64_t> below = child->places();
+        const std::vector<uint64_t> below = child->fingerprint();
         all.insert(all.end(), below.begin(), below.end());
     }
     return all;

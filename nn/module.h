@@ -57,10 +57,9 @@ class Module {
     void to(DeviceType device);
     DeviceType device() const;
     int64_t parameter_count();
-    // Where everything is that to() moves, and its dtype: what was recorded with it
-    // (tensor/graph.h) holds as long as this stays the same. New values at the old place leave it
-    // so.
-    std::vector<uint64_t> places() const;
+    // Where everything is that to() moves, its dtype and its version: what was recorded with it
+    // (tensor/graph.h) holds as long as this stays the same.
+    std::vector<uint64_t> fingerprint() const;
 
   protected:
     // An empty name puts the child's own names at this level.

@@ -11,7 +11,7 @@
 // further one launches it, and the function is not called. So what varies between runs is in
 // tensors that were made before, at their places, and what comes out is too. Between the two runs
 // the work must be the same, keep no tensor that it makes, and neither upload nor read back. What
-// it reads must stay where it is (Module::places() tells of a model's weights).
+// it reads must stay where it is (Module::fingerprint() tells of a model's weights).
 //
 // On a device without graphs every run does the work as it stands.
 #pragma once
@@ -82,11 +82,11 @@ class GraphCache {
     static constexpr uint64_t kMostBytes = uint64_t{1} << 30;
 
     // What was kept under this key, for its user alone until it is kept again; null if there is
-    // none. All are dropped when the weights are elsewhere than the time before.
-    std::unique_ptr<Work> take(const Key& key, const std::vector<uint64_t>& places) {
+    // none. All are dropped when the weights are not the time before's.
+    std::unique_ptr<Work> take(const Key& key, const std::vector<uint64_t>& weights) {
         const std::lock_guard lock(mutex_);
-        if (places != places_) kept_.clear();
-        places_ = places;
+        if (weights != weights_) kept_.clear();
+        weights_ = weights;
         for (auto at = kept_.begin(); at != kept_.end(); ++at)
             if (at->first == key) {
                 std::unique_ptr<Work> work = std::move(at->second);
@@ -111,7 +111,7 @@ class GraphCache {
 
   private:
     std::mutex mutex_;
-    std::vector<uint64_t> places_;
+    std::vector<uint64_t> weights_;
     std::list<std::pair<Key, std::unique_ptr<Work>>> kept_;  // used last first
 };
 

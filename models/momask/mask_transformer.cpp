@@ -117,7 +117,7 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
     const auto key =
         graph_key(batch, n, noisy, options.gumbel, options.guidance, options.temperature,
                   options.top_k, cond_in.dtype(), options.precision);
-    std::unique_ptr<StepWork> work = step_graphs_.take(key, places());
+    std::unique_ptr<StepWork> work = step_graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<StepWork>(where);
     put(where, work->cond, cond_in);
     put(where, work->padding, padding);

@@ -171,7 +171,7 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
     const bool noisy = noise[1].defined();
     const auto key = graph_key(batch, n, noisy, options.residual_guidance, options.top_k,
                                cond.dtype(), options.precision);
-    std::unique_ptr<LayersWork> work = graphs_.take(key, places());
+    std::unique_ptr<LayersWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<LayersWork>(where);
     put(where, work->cond, cond);
     put(where, work->padding, padding);

@@ -14,6 +14,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/error.h"
+#include "kernels/graph.h"
 #include "kernels/gru.h"
 #include "kernels/matmul.h"
 #include "kernels/memory.h"
@@ -48,6 +49,7 @@ struct Backend {
     CopyKernels copy;
     SamplingKernels sampling;
     MemoryKernels memory;
+    GraphKernels graph;
 
     template <class T>
     KernelTable<T>& table();

@@ -41,6 +41,7 @@ inline void bind_backend(Backend& backend, DeviceType device) {
     MemoryKernels& memory = backend.memory;
     const auto bind = [&](auto&... kernel) { (kernel.bind(DType::f32, device), ...); };
     bind(memory.allocate, memory.release, memory.copy, memory.upload, memory.download, memory.zero);
+    bind(backend.graph.begin, backend.graph.end, backend.graph.launch, backend.graph.release);
 }
 
 }  // namespace mc

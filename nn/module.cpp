@@ -79,7 +79,10 @@ void convert(Var& parameter, Where to) {
 
 void Module::to(DeviceType device) {
     for (auto& [name, parameter] : parameters()) convert(*parameter, device);
-    for (auto& [name, buffer] : buffers()) *buffer = buffer->to(device);
+    walk("", [&](const std::string&, Module& module) {
+        for (auto& [name, buffer] : module.buffers_) *buffer = buffer->to(device);
+        for (Tensor* constant : module.constants_) *constant = constant->to(device);
+    });
 }
 
 DeviceType Module::device() const {
@@ -92,9 +95,29 @@ DeviceType Module::device() const {
 
 void Module::to(DType dtype) {
     for (auto& [name, parameter] : parameters()) convert(*parameter, dtype);
-    for (auto& [name, buffer] : buffers())
-        if (buffer->dtype() == DType::f32 || buffer->dtype() == DType::f64)
-            *buffer = buffer->to(dtype);
+    walk("", [&](const std::string&, Module& module) {
+        for (auto& [name, buffer] : module.buffers_)
+            if (buffer->dtype() == DType::f32 || buffer->dtype() == DType::f64)
+                *buffer = buffer->to(dtype);
+        for (Tensor* constant : module.constants_) *constant = constant->to(dtype);
+    });
+}
+
+std::vector<uint64_t> Module::fingerprint() const {
+    std::vector<uint64_t> all;
+    const auto add = [&](const Tensor& t) {
+        all.push_back(reinterpret_cast<uintptr_t>(t.raw_ptr()));
+        all.push_back(static_cast<uint64_t>(t.dtype()));
+        all.push_back(t.version());
+    };
+    for (const auto& [name, parameter] : parameters_) add(parameter->value());
+    for (const auto& [name, buffer] : buffers_) add(*buffer);
+    for (const Tensor* constant : constants_) add(*constant);
+    for (const auto& [name, child] : children_) {
+        const std::vector<uint64_t> below = child->fingerprint();
+        all.insert(all.end(), below.begin(), below.end());
+    }
+    return all;
 }
 
 int64_t Module::parameter_count() {

@@ -57,6 +57,9 @@ class Module {
     void to(DeviceType device);
     DeviceType device() const;
     int64_t parameter_count();
+    // Where everything is that to() moves, its dtype and its version: what was recorded with it
+    // (tensor/graph.h) holds as long as this stays the same.
+    std::vector<uint64_t> fingerprint() const;
 
   protected:
     // An empty name puts the child's own names at this level.
@@ -68,6 +71,10 @@ class Module {
         buffers_.emplace_back(name, &buffer);
     }
 
+    // What follows from the configuration: it is where the parameters are and of their dtype, but
+    // no part of the state.
+    void add_constant(Tensor& constant) { constants_.push_back(&constant); }
+
   private:
     template <class Visit>
     void walk(const std::string& prefix, const Visit& visit);
@@ -75,6 +82,7 @@ class Module {
     std::vector<std::pair<std::string, Module*>> children_;
     std::vector<std::pair<std::string, Var*>> parameters_;
     std::vector<std::pair<std::string, Tensor*>> buffers_;
+    std::vector<Tensor*> constants_;
 };
 
 // Children named "0", "1", ... as in PyTorch's ModuleList and Sequential.

@@ -15,6 +15,9 @@
 namespace mc {
 namespace {
 
+thread_local MemoryPool* pool_in_use = nullptr;  // the calling thread's
+thread_local bool pool_is_closed = false;
+
 constexpr size_t kAlignment = 64;
 constexpr uint64_t kHeldAnyway = uint64_t{256} << 20;  // however little was ever in use
 
@@ -31,6 +34,8 @@ size_t largest_for(size_t size) {
     return std::max(size + size / 4, std::min(4 * size, kSmall));
 }
 
+}  // namespace
+
 class Cache {
   public:
     explicit Cache(DeviceType device) : limit_(~uint64_t{0}), device_(device) {}
@@ -39,6 +44,19 @@ class Cache {
         const size_t size = size_class(bytes ? bytes : 1);
         std::lock_guard lock(mutex_);
         ++stats_.requests;
+        MemoryPool* pool = pool_in_use && pool_in_use->device_ == device_ ? pool_in_use : nullptr;
+        if (pool) {
+            std::vector<void*>& own = pool->free_[size];
+            if (!own.empty()) {
+                void* data = own.back();
+                own.pop_back();
+                return data;
+            }
+            if (pool_is_closed)
+                throw Error("[allocator] work that is recorded asks for " + std::to_string(bytes) +
+                            " bytes more than when it was run; it must be the same each time and "
+                            "keep no tensor");
+        }
         const auto found = free_.lower_bound(size);
         const bool cached = found != free_.end() && found->first <= largest_for(size);
         const size_t block = cached ? found->first : size;
@@ -63,6 +81,10 @@ class Cache {
                             " in use; use a smaller batch or model");
         }
         if (block != size) larger_.emplace(data, block);
+        if (pool) {
+            owner_.emplace(data, pool);
+            pool->bytes_ += block;
+        }
         stats_.in_use += block;
         stats_.peak = std::max(stats_.peak, stats_.in_use);
         most_ = std::max(most_, stats_.in_use);
@@ -71,7 +93,23 @@ class Cache {
 
     void free(void* data, size_t bytes) {
         std::lock_guard lock(mutex_);
-        size_t size = size_class(bytes ? bytes : 1);
+        const size_t size = size_class(bytes ? bytes : 1);
+        const auto owner = owner_.find(data);
+        if (owner == owner_.end())
+            give_back(data, size);
+        else
+            owner->second->free_[size].push_back(data);
+    }
+
+    void dissolve(MemoryPool& pool) {
+        std::lock_guard lock(mutex_);
+        std::erase_if(owner_, [&](const auto& owned) { return owned.second == &pool; });
+        for (auto& [size, blocks] : pool.free_)
+            for (void* data : blocks) give_back(data, size);
+    }
+
+    // A block in use of this class may serve others. The caller holds the lock.
+    void give_back(void* data, size_t size) {
         if (const auto larger = larger_.find(data); larger != larger_.end()) {
             size = larger->second;
             larger_.erase(larger);
@@ -80,7 +118,7 @@ class Cache {
         free_[size].push_back(data);
         order_.push_back(size);
         stats_.cached += size;
-        trim(limit_);
+        if (!pool_is_closed) trim(limit_);
         if (order_.size() > 65536) order_.erase(order_.begin(), order_.begin() + 32768);
     }
 
@@ -126,11 +164,14 @@ class Cache {
     void to_system(void* data) { backend(device_).memory.release(default_context(device_), data); }
 
     DeviceType device_;
-    uint64_t most_ = 0;                          // bytes ever in use at once
-    std::map<size_t, std::vector<void*>> free_;  // by size, none empty
-    std::unordered_map<void*, size_t> larger_;   // blocks in use that exceed their class
-    std::deque<size_t> order_;                   // classes in the order of their frees
+    uint64_t most_ = 0;                             // bytes ever in use at once
+    std::map<size_t, std::vector<void*>> free_;     // by size, none empty
+    std::unordered_map<void*, size_t> larger_;      // blocks in use that exceed their class
+    std::unordered_map<void*, MemoryPool*> owner_;  // blocks of pools, in use by a tensor or not
+    std::deque<size_t> order_;                      // classes in the order of their frees
 };
+
+namespace {
 
 Cache& cache(DeviceType device) {
     // Both outlive every static tensor.
@@ -165,6 +206,17 @@ void reset_peak(DeviceType device) {
     Cache& of = cache(device);
     std::lock_guard lock(of.mutex_);
     of.stats_.peak = of.stats_.in_use;
+}
+
+MemoryPool::~MemoryPool() {
+    cache(device_).dissolve(*this);
+}
+MemoryPool::Use::Use(MemoryPool& pool, bool closed)
+    : previous_(std::exchange(pool_in_use, &pool)),
+      previous_closed_(std::exchange(pool_is_closed, closed)) {}
+MemoryPool::Use::~Use() {
+    pool_in_use = previous_;
+    pool_is_closed = previous_closed_;
 }
 
 }  // namespace mc

@@ -13,6 +13,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <vector>
 
 #include "kernels/dtype.h"
 
@@ -34,5 +36,39 @@ void empty_cache(DeviceType device);
 uint64_t set_cache_limit(DeviceType device, uint64_t bytes);
 AllocatorStats allocator_stats(DeviceType device);
 void reset_peak(DeviceType device);
+
+// Memory that is nobody else's for as long as the pool lives, as work that is recorded and repeated
+// needs it (tensor/graph.h). It counts as in use. Tensors may outlive it.
+class MemoryPool {
+  public:
+    explicit MemoryPool(DeviceType device) : device_(device) {}
+    ~MemoryPool();  // what it has may serve others again
+    MemoryPool(const MemoryPool&) = delete;
+    MemoryPool& operator=(const MemoryPool&) = delete;
+
+    // While one lives, this thread's allocations on the device are the pool's: blocks that were
+    // given back to it, by the class that was asked for, so that work which is done a second time
+    // finds what it took the first time. `closed`: those alone, an Error where there is none, and
+    // nothing goes back to the system.
+    class Use {
+      public:
+        Use(MemoryPool& pool, bool closed);
+        ~Use();
+        Use(const Use&) = delete;
+        Use& operator=(const Use&) = delete;
+
+      private:
+        MemoryPool* previous_;
+        bool previous_closed_;
+    };
+
+    uint64_t bytes() const { return bytes_; }
+
+  private:
+    friend class Cache;
+    DeviceType device_;
+    uint64_t bytes_ = 0;
+    std::map<size_t, std::vector<void*>> free_;  // by class
+};
 
 }  // namespace mc

@@ -27,6 +27,7 @@ trap 'rm -rf "$motions"' EXIT
     { echo "convolutions by cuDNN, if it is there:"; MOCLIP_CUDNN=on "$program" --test-case='conv1d*'; } &&
     build/"$preset"/bin/reproduce tests/reference --quiet --device cuda &&
     build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions" &&
+    { echo "the same kernel by kernel, without graphs:"; MOCLIP_CUDA_GRAPHS=off build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions"; } &&
     build/"$preset"/bin/generate "a person jumps" --device cuda --precision bf16 --out "$motions" &&
     build/"$preset"/bin/bench --check --device cuda && build/"$preset"/bin/bench --device cuda
 } >"$report.part" 2>&1

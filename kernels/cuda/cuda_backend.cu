@@ -46,6 +46,7 @@ Backend make_backend() {
     fill_gru(b);
     fill_copy(b);
     fill_memory(b);
+    fill_graph(b);
     return b;
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/graph.h"
 
 namespace mc::cuda {
 
@@ -63,7 +64,7 @@ void launch(const char* op, const Context& context, const Launch& shape, void (*
     config.stream = stream_of(context);
     check(op, "launch", cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...));
 #ifndef NDEBUG
-    MC_CUDA(op, cudaStreamSynchronize(config.stream));
+    if (!recording_graph()) MC_CUDA(op, cudaStreamSynchronize(config.stream));
 #endif
 }
 #if defined(__CUDACC__) || defined(MC_SIMT)  // kernels' side; host files do without

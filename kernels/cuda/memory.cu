@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/graph.h"
 
 namespace mc::cuda {
 
@@ -61,6 +62,7 @@ UploadRing& upload_ring() {
 }
 
 void allocate(Context&, void** data, size_t bytes) {
+    require_no_graph("allocate");
     const cudaError_t status = cudaMalloc(data, bytes);
     if (status == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError();
@@ -75,17 +77,23 @@ void allocate(Context&, void** data, size_t bytes) {
 void fill_memory(Backend& backend) {
     MemoryKernels& memory = backend.memory;
     memory.allocate = allocate;
-    memory.release = [](Context&, void* data) { (void)cudaFree(data); };
+    memory.release = [](Context&, void* data) {
+        require_no_graph("release");
+        (void)cudaFree(data);
+    };
     memory.copy = [](Context& context, void* dst, const void* src, size_t bytes) {
         if (bytes > 0)
             MC_CUDA("copy",
                     cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, stream_of(context)));
     };
     memory.upload = [](Context& context, void* dst, const void* src, size_t bytes) {
-        if (bytes > 0) upload_ring().upload(context, dst, src, bytes);
+        if (bytes == 0) return;
+        require_no_graph("upload");
+        upload_ring().upload(context, dst, src, bytes);
     };
     memory.download = [](Context& context, void* dst, const void* src, size_t bytes) {
         if (bytes == 0) return;
+        require_no_graph("download");
         MC_CUDA("download",
                 cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream_of(context)));
         MC_CUDA("download", cudaStreamSynchronize(stream_of(context)));

@@ -70,8 +70,8 @@ Transformer::ScalarEmbedder::ScalarEmbedder(int64_t width, Generator* init) : ml
     add("mlp", mlp);
 }
 
-Var Transformer::ScalarEmbedder::operator()(const std::vector<int64_t>& values, DType dtype) const {
-    const Var hidden = mlp.in(Var(scalar_features(values).to(dtype).to(mlp.in.device())));
+Var Transformer::ScalarEmbedder::operator()(const Tensor& features) const {
+    const Var hidden = mlp.in(Var(features));
     const Var out = mlp.out(hidden * sigmoid(hidden));  // SiLU
     return reshape(out, {out.size(0), 1, out.size(1)});
 }
@@ -110,7 +110,7 @@ Transformer::Head::Head(const Config& config, Generator* init)
 
 Transformer::Transformer(const Config& config, Tensor codebook, Generator* init)
     : config_(config),
-      codebook_(std::move(codebook)),
+      codebook_(codebook.cpu()),
       positions_(nn::sinusoidal_positions(config.block_size, config.embed_dim)),
       base_(config, init),
       head_(config, init) {
@@ -120,22 +120,40 @@ Transformer::Transformer(const Config& config, Tensor codebook, Generator* init)
                     "; they were not trained together");
     add("trans_base", base_);
     add("trans_head", head_);
+    add_constant(codebook_);
+    add_constant(positions_);
     nn::normal_init(*this, init);
 }
 
-Var Transformer::logits(const Tensor& ids_in, const Text& text, const Tensor& hidden,
-                        const nn::Pass& pass) const {
-    const Tensor ids = ids_in.contiguous();
-    const int64_t batch = ids.size(0), n = ids.size(1);
-    if (n > config_.tokens())
-        throw Error("[bad] " + std::to_string(n) + " tokens, at most " +
-                    std::to_string(config_.tokens()));
+void Transformer::check(const Text& text) const {
     if (text.sentence.dims() != 2 || text.sentence.size(1) != config_.clip_dim ||
         text.words.dims() != 3 || text.words.size(2) != config_.word_dim)
         throw Error("[bad] text embedding " + text.sentence.shape().str() + " and words " +
                     text.words.shape().str() + ", want (B, " + std::to_string(config_.clip_dim) +
                     ") and (B, W, " + std::to_string(config_.word_dim) +
                     "); is the text encoder another one than the generator was trained with?");
+}
+
+Var Transformer::logits(const Tensor& ids_in, const Text& text, const Tensor& hidden,
+                        const nn::Pass& pass) const {
+    const Tensor ids = ids_in.contiguous();
+    const int64_t n = ids.size(1);
+    if (n > config_.tokens())
+        throw Error("[bad] " + std::to_string(n) + " tokens, at most " +
+                    std::to_string(config_.tokens()));
+    check(text);
+    const DeviceType where = device();
+    const auto [masks, ends] = features(ids);
+    return forward({{text.sentence.to(where), text.words.to(where)},
+                    ids.to(where),
+                    hidden.to(where),
+                    masks.to(where),
+                    ends.to(where)},
+                   pass);
+}
+
+std::pair<Tensor, Tensor> Transformer::features(const Tensor& ids) const {
+    const int64_t batch = ids.size(0), n = ids.size(1);
     std::vector<int64_t> masks(static_cast<size_t>(batch)), ends(static_cast<size_t>(batch));
     for (int64_t b = 0; b < batch; ++b) {
         const int64_t* row = ids.data<int64_t>() + b * n;
@@ -144,19 +162,23 @@ Var Transformer::logits(const Tensor& ids_in, const Text& text, const Tensor& hi
         if (ends[b] == n) throw Error("[bad] a sequence without its end token");
     }
     const DType dtype = base_.to_emb.weight.dtype();
-    const DeviceType where = device();
-    const Var positions(positions_.slice(0, 0, n + kConditions).to(dtype).to(where));
-    const Var table = concat({Var(codebook_.to(dtype).to(where)), base_.learn_tok_emb.weight}, 0);
-    Var x = base_.to_emb(embedding(table, ids)) + slice(positions, 0, 0, n);
-    const Var words = base_.word_emb(Var(text.words.to(where)));
+    return {scalar_features(masks).to(dtype), scalar_features(ends).to(dtype)};
+}
+
+Var Transformer::forward(const Input& input, const nn::Pass& pass) const {
+    const int64_t batch = input.ids.size(0), n = input.ids.size(1);
+    const Var positions(positions_.slice(0, 0, n + kConditions));
+    const Var table = concat({Var(codebook_), base_.learn_tok_emb.weight}, 0);
+    Var x = base_.to_emb(embedding(table, input.ids)) + slice(positions, 0, 0, n);
+    const Var words = base_.word_emb(Var(input.text.words));
     for (size_t l = 0; l < base_.cross_att.size(); ++l) x = base_.cross_att[l](x, words, pass);
     const Var sentence =
-        reshape(base_.cond_emb(Var(text.sentence.to(where))), {batch, 1, config_.embed_dim});
-    const Var rate = base_.t_embedder(masks, dtype) + base_.l_embedder(ends, dtype);
+        reshape(base_.cond_emb(Var(input.text.sentence)), {batch, 1, config_.embed_dim});
+    const Var rate = base_.t_embedder(input.masks) + base_.l_embedder(input.ends);
     // The second time that positions are added, one place on for each condition (QUIRK Q31).
     x = concat({sentence, rate, x}, 1) + positions;
     AttentionOptions options;
-    options.mask = hidden.to(where);  // once, not in every layer
+    options.mask = input.hidden;
     for (size_t l = 0; l < base_.blocks.size(); ++l) x = base_.blocks[l](x, options, pass);
     for (size_t l = 0; l < head_.blocks.size(); ++l) x = head_.blocks[l](x, options, pass);
     return head_.head(head_.ln_f(slice(x, 1, kConditions, n + kConditions)));
@@ -251,10 +273,12 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
 Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengths,
                              const GenerationOptions& options, UniformSource& draws,
                              const Watch& watch, const Tensor& keep_in) const {
+    const Tape::Pause no_tape;
     const int64_t batch = static_cast<int64_t>(lengths.size()), n = config_.tokens(),
                   s = n + kConditions, classes = config_.nb_code;
     const bool reference = config_.reference_sampling;
     constexpr float kSettled = 1e5f;
+    check(text);
     draws.uniform("draw.uniform0", {batch});  // a masking ratio between 1 and 1
     draws.uniform("draw.rand0", {batch, n});  // and which tokens it masks
     const Tensor order = draws.uniform("draw.rand1", {batch, n});
@@ -270,10 +294,7 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
     };
     const DeviceType where = device();
     const Shape rows{batch * n};
-    // How sure the model was of each token, as it is on the device, and the same here.
-    const Tensor probability = Tensor::full({batch, n}, kSettled, DType::f32, where),
-                 tokens = Tensor::full({batch, n}, -1, DType::i64, where);
-    Tensor score = Tensor::full({batch, n}, kSettled);
+    Tensor score = Tensor::full({batch, n}, kSettled);  // how sure the model was of each token
     std::vector<float> span;
     std::vector<std::vector<int64_t>> open(static_cast<size_t>(batch));  // places that are made
     for (int64_t b = 0; b < batch; ++b) {
@@ -306,6 +327,8 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
     momask::TokenDraws how{categorical ? momask::top_k_count(options.top_k, classes) : classes,
                            random ? options.temperature : 1.0, !categorical};
     how.otherwise = kSettled;
+    std::vector<uint64_t> key;
+    std::unique_ptr<StepWork> work;
     for (int64_t step = 0; step < options.steps; ++step) {
         bool done = step > 0;
         for (int64_t b = 0; b < batch; ++b) {
@@ -336,21 +359,46 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         } else {
             hidden = hidden_mask(corruption, lengths);
         }
-        const Tensor all = logits(ids, text, hidden).value();
-        if (watch) watch({step, ids, hidden, all.cpu()});
-        how.drawn = corruption.masked.to(where).reshape(rows);
+        Tensor noise;
         if (random)
-            how.u = draws.uniform_on(where, "noise.step" + std::to_string(step),
+            noise = draws.uniform_on(where, "noise.step" + std::to_string(step),
                                      how.gumbel ? Shape{batch, n, classes} : Shape{batch, n});
-        momask::draw_tokens(tokens.reshape(rows),
-                            options.order_agnostic ? Tensor() : probability.reshape(rows),
-                            all.reshape({batch * n, classes}), how);
-        const Tensor drawn = tokens.cpu();
+        if (!work) {
+            key = graph_key(batch, text.words.size(1), noise.defined(), how.gumbel, how.k,
+                            how.temperature, options.order_agnostic, options.precision);
+            work = graphs_.take(key, fingerprint());
+            if (!work) work = std::make_unique<StepWork>(where);
+            put(where, work->input.text.sentence, text.sentence);
+            put(where, work->input.text.words, text.words);
+            put(where, work->tokens, Tensor::full(rows, -1, DType::i64));
+            put(where, work->probability, Tensor::full(rows, kSettled));
+        }
+        const auto [masks, ends] = features(ids);
+        put(where, work->input.ids, ids);
+        put(where, work->input.hidden, hidden);
+        put(where, work->input.masks, masks);
+        put(where, work->input.ends, ends);
+        put(where, work->drawn, corruption.masked.reshape(rows));
+        if (noise.defined()) put(where, work->noise, noise);
+        how.drawn = work->drawn;
+        how.u = work->noise;
+        const auto draw = [&] {
+            const Tensor all = forward(work->input, {}).value();
+            if (watch) watch({step, ids, hidden, all.cpu()});
+            momask::draw_tokens(work->tokens, options.order_agnostic ? Tensor() : work->probability,
+                                all.reshape({batch * n, classes}), how);
+        };
+        if (watch)
+            draw();
+        else
+            work->graph.run(draw);
+        const Tensor drawn = work->tokens.cpu();
         for (int64_t at = 0; at < batch * n; ++at)
             if (masked[at]) ids.data<int64_t>()[at] = drawn.data<int64_t>()[at];
         momask::check_drawn(ids);
-        if (!options.order_agnostic) score = probability.cpu();
+        if (!options.order_agnostic) score = work->probability.cpu().reshape({batch, n});
     }
+    if (work) graphs_.keep(std::move(key), std::move(work));
     return ids;
 }
 

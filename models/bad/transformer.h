@@ -9,6 +9,7 @@
 #include "models/motion_generator.h"
 #include "models/token_loss.h"
 #include "nn/gpt_block.h"
+#include "tensor/graph.h"
 #include "tensor/uniform_source.h"
 
 namespace mc::bad {
@@ -86,7 +87,7 @@ class Transformer : public nn::Module {
             Mlp(int64_t width, Generator* init);
         } mlp;
         ScalarEmbedder(int64_t width, Generator* init);
-        Var operator()(const std::vector<int64_t>& values, DType dtype) const;  // (B, 1, width)
+        Var operator()(const Tensor& features) const;  // (B, 256) -> (B, 1, width)
     };
     struct Base : nn::Module {
         nn::Embedding learn_tok_emb;  // (2 + tokens(), code_dim): end, pad, masks by rank
@@ -103,11 +104,32 @@ class Transformer : public nn::Module {
         Head(const Config& config, Generator* init);
     };
 
+    // What logits() computes with, on the device, and what it is told of the ids: features of how
+    // many are masked and of where the end is (scalar_features), (B, 256) each.
+    struct Input {
+        Text text;
+        Tensor ids, hidden, masks, ends;
+    };
+    void check(const Text& text) const;
+    std::pair<Tensor, Tensor> features(const Tensor& ids) const;  // masks, ends; all on the CPU
+    Var forward(const Input& input, const nn::Pass& pass) const;
+    // What a step of generate() works on.
+    struct StepWork {
+        explicit StepWork(DeviceType device) : graph(device) {}
+        Graph graph;
+        Input input;
+        Tensor drawn;        // bool (B N)
+        Tensor noise;        // f32 (B, N), (B, N, nb_code) or undefined
+        Tensor tokens;       // i64 (B N): what was drawn
+        Tensor probability;  // f32 (B N)
+    };
+
     Config config_;
     Tensor codebook_;   // (nb_code, code_dim)
     Tensor positions_;  // (block_size, embed_dim)
     Base base_;
     Head head_;
+    mutable GraphCache<StepWork> graphs_;
 };
 
 // [cos, sin] of value * exp(-ln(10000) i / 128), i < 128: (values, 256) f32.

@@ -38,19 +38,17 @@ Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
     return mask;
 }
 
-Var Transformer::attend(const Tensor& ids, const Tensor& cond, const Tensor& known,
+Var Transformer::attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
                         const nn::Pass& pass) const {
-    AttentionOptions options;
-    if (known.defined())
-        options.mask = hybrid_mask(known);
-    else
-        options.causal = true;
     return stack(embed(ids, cond, pass), options, pass);
 }
 
 Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
                         const nn::Pass& pass) const {
-    return head(attend(ids, cond, known, pass));
+    AttentionOptions options;
+    options.causal = !known.defined();
+    if (known.defined()) options.mask = hybrid_mask(known);
+    return head(attend(ids, cond, options, pass));
 }
 
 Tensor Transformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
@@ -106,52 +104,80 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
     return step;
 }
 
-Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond_in,
-                                      const Tensor& known, double guidance, bool with_end,
-                                      bool keep, int64_t first, const GenerationOptions& options,
+Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, const Tensor& known,
+                                      double guidance, bool with_end, bool keep, int64_t first,
+                                      const GenerationOptions& options,
                                       UniformSource& draws) const {
+    const Tape::Pause no_tape;
     const int64_t batch = ids_in.size(0), n = ids_in.size(1);
     const int64_t classes = config_.num_tokens + (with_end ? 1 : 0);
+    const int64_t copies = guidance == 1 ? 1 : 2;
     const bool reference = own_config_.reference_sampling;
     const DeviceType where = device();
-    const Tensor cond = cond_in.to(where);
-    // Place by place: which rows draw there.
-    Tensor drawn = Tensor::full({n, batch}, 1, DType::boolean);
+    // Without known tokens nothing looks ahead: what follows need not be computed. A GPU does it
+    // all the same: it takes no longer there, and every place is the same work, a graph's.
+    const auto seen = [&](int64_t at) {
+        return known.defined() || where != DeviceType::cpu ? n : std::max<int64_t>(at, 1);
+    };
+    // Place by place: which rows draw there, and where the place is in what attend() gives.
+    Tensor drawn = Tensor::full({n, batch}, 1, DType::boolean),
+           rows = Tensor::empty({n, copies * batch}, DType::i64);
     std::vector<bool> anew(static_cast<size_t>(n), true);
-    if (keep)
-        for (int64_t at = 0; at < n; ++at) {
-            bool* row = drawn.data<bool>() + at * batch;
-            for (int64_t b = 0; b < batch; ++b) row[b] = known.item<int64_t>({b, at}) == pad_id();
-            anew[at] = std::find(row, row + batch, true) != row + batch;
-        }
+    for (int64_t at = 0; at < n; ++at) {
+        for (int64_t b = 0; b < copies * batch; ++b)
+            rows.data<int64_t>()[at * copies * batch + b] = b * (seen(at) + 1) + at;
+        if (!keep) continue;
+        bool* row = drawn.data<bool>() + at * batch;
+        for (int64_t b = 0; b < batch; ++b) row[b] = known.item<int64_t>({b, at}) == pad_id();
+        anew[at] = std::find(row, row + batch, true) != row + batch;
+    }
     drawn = drawn.to(where);
+    rows = rows.to(where);
     momask::TokenDraws how{reference ? classes : momask::top_k_count(options.top_k, classes),
                            reference ? 1.0 : options.temperature};
-    const Tensor ids = ids_in.contiguous().clone().to(where),
-                 probabilities = Tensor::full({batch, n - 1}, 1, DType::f32, where);
-    const auto place = [&](const Tensor& all, int64_t at) {  // (B), a view
-        return all.slice(1, at, at + 1).squeeze(1);
+    const auto key = graph_key(batch, n, classes, guidance, known.defined(), how.k, how.temperature,
+                               cond.dtype(), options.precision);
+    std::unique_ptr<PlaceWork> work = graphs_.take(key, fingerprint());
+    if (!work) work = std::make_unique<PlaceWork>(where);
+    put(where, work->cond, cond);
+    put(where, work->tokens, ids_in.transpose(0, 1));
+    if (known.defined()) put(where, work->mask, hybrid_mask(known));
+    if (!work->probability.defined()) work->probability = Tensor::empty({batch}, DType::f32, where);
+    const Tensor probabilities = Tensor::full({n, batch}, 1, DType::f32, where);
+    const auto place = [&](const Tensor& all, int64_t at) {
+        return all.slice(0, at, at + 1).squeeze(0);
     };
     for (int64_t at = 0; at + 1 < n; ++at) {
-        how.u = draws.uniform_on(where, "noise.draw" + std::to_string(first + at), {batch});
+        const Tensor noise =
+            draws.uniform_on(where, "noise.draw" + std::to_string(first + at), {batch});
         if (!anew[at]) continue;
-        // Without known tokens nothing looks ahead: what follows need not be computed.
-        const int64_t seen = known.defined() ? n : std::max<int64_t>(at, 1);
-        const Tensor fed = ids.slice(1, 0, seen).contiguous();
-        const Tensor scores = momask::with_guidance(cond, guidance,
-                                                    [&](const Tensor& both, int64_t copies) {
-                                                        const Var x =
-                                                            attend(repeated(fed, copies), both,
-                                                                   repeated(known, copies), {});
-                                                        return head(slice(x, 1, at, at + 1));
-                                                    })
-                                  .slice(2, 0, classes)
-                                  .reshape({batch, classes});
-        how.drawn = drawn.slice(0, at, at + 1).reshape({batch});
-        momask::draw_tokens(place(ids, at), place(probabilities, at), scores, how);
-        ids.bump_version();
+        if (noise.defined()) put(where, work->noise, noise);
+        put(where, work->drawn, place(drawn, at));
+        put(where, work->row, place(rows, at));
+        put(where, work->id, place(work->tokens, at));
+        how.u = work->noise;
+        how.drawn = work->drawn;
+        work->graph.run([&] {
+            const Tensor fed = work->tokens.slice(0, 0, seen(at)).transpose(0, 1).contiguous();
+            const Tensor scores =
+                momask::with_guidance(work->cond, guidance, [&](const Tensor& both, int64_t times) {
+                    AttentionOptions attention;
+                    attention.causal = !work->mask.defined();
+                    attention.mask = repeated(work->mask, times);
+                    const Var x = attend(repeated(fed, times), both, attention, {});
+                    const Var here =
+                        embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row);
+                    return head(reshape(here, {x.size(0), 1, x.size(2)}));
+                });
+            momask::draw_tokens(work->id, work->probability,
+                                scores.slice(2, 0, classes).reshape({batch, classes}), how);
+        });
+        place(work->tokens, at).copy_(work->id);
+        place(probabilities, at).copy_(work->probability);
     }
-    const Sweep out{ids.cpu(), probabilities.cpu()};
+    const Sweep out{work->tokens.cpu().transpose(0, 1).contiguous(),
+                    probabilities.slice(0, 0, n - 1).cpu().transpose(0, 1).contiguous()};
+    graphs_.keep(key, std::move(work));
     momask::check_drawn(out.ids);
     return out;
 }

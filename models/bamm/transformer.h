@@ -6,6 +6,7 @@
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
 #include "models/token_loss.h"
+#include "tensor/graph.h"
 
 namespace mc::bamm {
 
@@ -98,11 +99,26 @@ class Transformer : public momask::Trunk {
     double second_guidance(const GenerationOptions& options) const;
     // (B, N + 1, D): condition and tokens with positions
     Var embed(const Tensor& ids, const Tensor& cond, const nn::Pass& pass) const;
-    Var attend(const Tensor& ids, const Tensor& cond, const Tensor& known,
-               const nn::Pass& pass) const;  // (B, N + 1, D)
+    // (B, N + 1, D)
+    Var attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
+               const nn::Pass& pass) const;
+    // What a sweep's drawing of one place works on.
+    struct PlaceWork {
+        explicit PlaceWork(DeviceType device) : graph(device) {}
+        Graph graph;
+        Tensor cond;         // (B, clip_dim)
+        Tensor mask;         // bool (B, N + 1, N + 1), or undefined: causal
+        Tensor tokens;       // i64 (N, B)
+        Tensor row;          // i64 (B) or, guided, (2 B): the place's row of what attend() gives
+        Tensor drawn;        // bool (B)
+        Tensor noise;        // f32 (B)
+        Tensor id;           // i64 (B): the token, before and after
+        Tensor probability;  // f32 (B)
+    };
 
     Config own_config_;
     nn::Embedding token_emb_;  // (num_tokens + 3, code_dim)
+    mutable GraphCache<PlaceWork> graphs_;
 };
 
 }  // namespace mc::bamm

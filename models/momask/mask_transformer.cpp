@@ -83,13 +83,15 @@ MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
 Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_t>& lengths,
                                  const GenerationOptions& options, UniformSource& draws,
                                  const Tensor& keep, const Watch& watch) const {
+    const Tape::Pause no_tape;
     const int64_t batch = static_cast<int64_t>(lengths.size()), classes = config_.num_tokens;
     const int64_t n = *std::max_element(lengths.begin(), lengths.end());
     const DeviceType where = device();
-    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(where);
     constexpr float kFixed = 1e5f;
-    Tensor ids = Tensor::empty({batch, n}, DType::i64), score = Tensor::empty({batch, n}),
-           counts = Tensor::empty({options.steps, batch}, DType::i64);  // to be masked
+    const Tensor padding = padding_mask(lengths, n),
+                 counts = Tensor::empty({options.steps, batch},
+                                        DType::i64);  // to be masked
+    Tensor ids = Tensor::empty({batch, n}, DType::i64), score = Tensor::empty({batch, n});
     std::vector<int64_t> open(static_cast<size_t>(batch));  // how many tokens are to be made
     for (int64_t b = 0; b < batch; ++b)
         for (int64_t i = 0; i < n; ++i) {
@@ -105,29 +107,53 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
             counts.data<int64_t>()[s * batch + b] =
                 open[b] > 0 ? masked_count(times[s], open[b]) : 0;
     // From here on all is on the model's device until the last token is drawn.
-    ids = ids.to(where);
-    score = score.to(where);
-    counts = counts.to(where);
-    const Tensor masked = Tensor::empty({batch, n}, DType::boolean, where);
+    std::vector<Tensor> noise;
+    for (int64_t s = 0; s < options.steps; ++s)
+        noise.push_back(
+            draws.uniform_on(where, "noise.step" + std::to_string(s),
+                             options.gumbel ? Shape{batch, n, classes} : Shape{batch, n}));
+    const Tensor all_counts = counts.to(where);
+    const bool noisy = options.steps > 0 && noise[0].defined();
+    const auto key =
+        graph_key(batch, n, noisy, options.gumbel, options.guidance, options.temperature,
+                  options.top_k, cond_in.dtype(), options.precision);
+    std::unique_ptr<StepWork> work = step_graphs_.take(key, fingerprint());
+    if (!work) work = std::make_unique<StepWork>(where);
+    put(where, work->cond, cond_in);
+    put(where, work->padding, padding);
+    put(where, work->ids, ids);
+    put(where, work->score, score);
+    if (!work->masked.defined()) work->masked = Tensor::empty({batch, n}, DType::boolean, where);
     const Shape rows{batch * n};
     TokenDraws how{top_k_count(options.top_k, classes), options.temperature, options.gumbel};
-    how.drawn = masked.reshape(rows);
+    how.drawn = work->masked.reshape(rows);
     how.otherwise = kFixed;
     for (int64_t s = 0; s < options.steps; ++s) {
-        mask_lowest(masked, ids, score, counts.slice(0, s, s + 1), mask_id());
-        ids.bump_version();
-        const std::string step = "step" + std::to_string(s);
-        if (watch) watch(step + ".input_ids", ids.cpu());
-        const Tensor logits = guided_logits(ids, cond, padding, options.guidance);
-        if (watch) watch(step + ".logits", logits.cpu());
-        how.u = draws.uniform_on(where, "noise." + step,
-                                 options.gumbel ? Shape{batch, n, classes} : Shape{batch, n});
-        draw_tokens(ids.reshape(rows), score.reshape(rows), logits.reshape({batch * n, classes}),
-                    how);
-        ids.bump_version();
-        if (watch) watch(step + ".pred_ids", ids.cpu());
+        put(where, work->count, all_counts.slice(0, s, s + 1));
+        if (noisy) put(where, work->noise, noise[s]);
+        how.u = work->noise;
+        const auto seen = [&](const char* what, const Tensor& value) {
+            if (watch) watch("step" + std::to_string(s) + what, value.cpu());
+        };
+        const auto step = [&] {
+            mask_lowest(work->masked, work->ids, work->score, work->count, mask_id());
+            work->ids.bump_version();
+            seen(".input_ids", work->ids);
+            const Tensor logits =
+                guided_logits(work->ids, work->cond, work->padding, options.guidance);
+            seen(".logits", logits);
+            draw_tokens(work->ids.reshape(rows), work->score.reshape(rows),
+                        logits.reshape({batch * n, classes}), how);
+            work->ids.bump_version();
+            seen(".pred_ids", work->ids);
+        };
+        if (watch)
+            step();
+        else
+            work->graph.run(step);
     }
-    ids = ids.cpu();
+    ids = work->ids.cpu();
+    step_graphs_.keep(key, std::move(work));
     check_drawn(ids);
     for (int64_t at = 0; at < batch * n; ++at)
         if (padding.data<bool>()[at]) ids.data<int64_t>()[at] = -1;

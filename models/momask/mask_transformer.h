@@ -5,6 +5,7 @@
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
 #include "models/token_loss.h"
+#include "tensor/graph.h"
 #include "tensor/uniform_source.h"
 #include "tensor/watch.h"
 
@@ -44,13 +45,27 @@ class MaskTransformer : public Trunk {
     // "noise.step{k}" (B, n) or, with options.gumbel, (B, n, num_tokens). With `keep` (B, n; -1 =
     // generate) the given ids stay and only the rest is made. `watch` sees of each step k
     // "step{k}.input_ids" (B, n), "step{k}.logits" (B, n, num_tokens), "step{k}.pred_ids" (B, n),
-    // the ids after the draw. The logits stay on the model's device but for `watch`.
+    // the ids after the draw. The logits stay on the model's device but for `watch`. On a device
+    // that has graphs (tensor/graph.h) a step is one, kept for further motions of the same shape;
+    // with `watch` none is used.
     Tensor generate(const Tensor& cond, const std::vector<int64_t>& lengths,
                     const GenerationOptions& options, UniformSource& draws, const Tensor& keep = {},
                     const Watch& watch = {}) const;
 
   private:
+    struct StepWork {
+        explicit StepWork(DeviceType device) : graph(device) {}
+        Graph graph;
+        Tensor cond;             // (B, clip_dim)
+        Tensor padding, masked;  // bool (B, n)
+        Tensor ids;              // i64 (B, n)
+        Tensor score;            // f32 (B, n): how sure each token is
+        Tensor count;            // i64 (B): how many are to be masked
+        Tensor noise;            // f32 (B, n), (B, n, num_tokens) or undefined
+    };
+
     nn::Embedding token_emb_;  // (num_tokens + 2, code_dim)
+    mutable GraphCache<StepWork> step_graphs_;
 };
 
 }  // namespace mc::momask

@@ -16,13 +16,17 @@ ResidualTransformer::ResidualTransformer(const TransformerConfig& config, Genera
           nn::init::zeros({config.num_quantizers - 2, config.num_tokens + 1, config.code_dim})),
       token_embed_weight_(nn::init::zeros({1, config.num_tokens + 1, config.code_dim})),
       output_proj_weight_(nn::init::zeros({1, config.num_tokens + 1, config.code_dim})),
-      quant_emb_(config.num_quantizers, config.latent_dim, init) {
+      quant_emb_(config.num_quantizers, config.latent_dim, init),
+      one_hot_(Tensor::zeros({config.num_quantizers, config.num_quantizers})) {
     if (config.num_quantizers < 3)
         throw Error("[momask] the residual transformer needs at least 3 quantisers");
     add_parameter("embed_proj_shared_weight", embed_proj_shared_weight_);
     add_parameter("token_embed_weight_", token_embed_weight_);
     add_parameter("output_proj_weight_", output_proj_weight_);
     add("quant_emb", quant_emb_);
+    for (int64_t j = 0; j < config.num_quantizers; ++j)
+        one_hot_.data<float>()[j * config.num_quantizers + j] = 1;
+    add_constant(one_hot_);
     reference_init(init);
 }
 
@@ -37,6 +41,11 @@ Var ResidualTransformer::projection_table(int64_t layer) const {
                          ? output_proj_weight_
                          : slice(embed_proj_shared_weight_, 0, layer - 1, layer);
     return reshape(bank, {config_.num_tokens + 1, config_.code_dim});
+}
+
+Var ResidualTransformer::hidden(const Var& h, const Tensor& one_hot, const Tensor& cond,
+                                const Tensor& padding, const nn::Pass& pass) const {
+    return run(h, {condition(cond), quant_emb_(Var(one_hot))}, padding, pass);
 }
 
 Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer, const Tensor& cond,
@@ -56,11 +65,9 @@ Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer,
     }
     if (end.back() != tokens)
         throw Error("[momask] a residual layer outside 1.." + std::to_string(q_count - 1));
-    Tensor one_hot = Tensor::zeros({batch, 1, q_count}, DType::f32);
-    for (int64_t b = 0; b < batch; ++b) one_hot.data<float>()[b * q_count + layer[b]] = 1;
-    const Var x =
-        run(h, {condition(cond), quant_emb_(Var(one_hot.to(h.dtype()).to(h.value().device())))},
-            padding, pass);  // (B, n, C)
+    const Tensor one_hot =
+        embedding(Var(one_hot_), Tensor::from_ids(layer, {batch, 1})).value();  // (B, 1, Q)
+    const Var x = hidden(h, one_hot, cond, padding, pass);                      // (B, n, C)
     const bool mixed =
         std::adjacent_find(layer.begin(), layer.end(), std::not_equal_to<>()) != layer.end();
     const auto reordered = [&](const Var& rows, const std::vector<int64_t>& ids) {
@@ -124,21 +131,26 @@ ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
 
 Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& cond,
                                    const Tensor& padding, double scale) const {
-    const int64_t batch = h.size(0);
+    const int64_t batch = h.size(0), q_count = config_.num_quantizers;
     return with_guidance(cond, scale, [&](const Tensor& both, int64_t copies) {
-        const std::vector<int64_t> layers(static_cast<size_t>(copies * batch), layer);
-        return logits(Var(repeated(h.value(), copies)), layers, both, repeated(padding, copies));
+        const Tensor one_hot =
+            one_hot_.slice(0, layer, layer + 1).expand({copies * batch, 1, q_count}).contiguous();
+        const Var x =
+            hidden(Var(repeated(h.value(), copies)), one_hot, both, repeated(padding, copies), {});
+        const Inference::InFull in_full;  // as in head()
+        return linear(x, projection_table(layer), Var());
     });
 }
 
-Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond_in,
+Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
                                      const std::vector<int64_t>& lengths,
                                      const GenerationOptions& options, UniformSource& draws,
                                      const Tensor& keep, const Watch& watch) const {
+    const Tape::Pause no_tape;
     const int64_t batch = base.size(0), n = base.size(1), q_count = config_.num_quantizers;
     const int64_t classes = config_.num_tokens + 1;
     const DeviceType where = device();
-    const Tensor padding = padding_mask(lengths, n), cond = cond_in.to(where);
+    const Tensor padding = padding_mask(lengths, n);
     // Layer by layer what is known, and where a token is drawn.
     Tensor layers = Tensor::full({q_count, batch * n}, static_cast<double>(pad_id()), DType::i64),
            drawn = Tensor::zeros({q_count, batch * n}, DType::boolean);
@@ -152,25 +164,45 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond_in,
             drawn.data<bool>()[j * batch * n + at] = kept < 0;
         }
     }
-    layers = layers.to(where);
-    drawn = drawn.to(where);
-    const Shape rows{batch * n};
-    TokenDraws how{top_k_count(options.top_k, classes), 1.0, true};
-    Var h;
-    for (int64_t j = 1; j < q_count; ++j) {
-        const Tensor below = layers.slice(0, j - 1, j).reshape({batch, n});
-        const Var part = embedding(embedding_table(j - 1), below);
-        h = h.defined() ? h + part : part;
-        const std::string step = "step" + std::to_string(j);
-        const Tensor logits = guided(h, j, cond, padding, options.residual_guidance);
-        if (watch) watch(step + ".logits", logits.cpu());
-        how.u = draws.uniform_on(where, "noise.res." + step, {batch, n, classes});
-        how.drawn = drawn.slice(0, j, j + 1).reshape(rows);
-        draw_tokens(layers.slice(0, j, j + 1).reshape(rows), {},
-                    logits.reshape({batch * n, classes}), how);
-        layers.bump_version();
-    }
-    layers = layers.cpu();
+    std::vector<Tensor> noise(static_cast<size_t>(q_count));
+    for (int64_t j = 1; j < q_count; ++j)
+        noise[j] =
+            draws.uniform_on(where, "noise.res.step" + std::to_string(j), {batch, n, classes});
+    const bool noisy = noise[1].defined();
+    const auto key = graph_key(batch, n, noisy, options.residual_guidance, options.top_k,
+                               cond.dtype(), options.precision);
+    std::unique_ptr<LayersWork> work = graphs_.take(key, fingerprint());
+    if (!work) work = std::make_unique<LayersWork>(where);
+    put(where, work->cond, cond);
+    put(where, work->padding, padding);
+    put(where, work->ids, layers);
+    put(where, work->drawn, drawn);
+    work->noise.resize(noise.size());
+    for (int64_t j = 1; j < q_count && noisy; ++j) put(where, work->noise[j], noise[j]);
+    const auto all_layers = [&] {
+        const Shape rows{batch * n};
+        TokenDraws how{top_k_count(options.top_k, classes), 1.0, true};
+        Var h;
+        for (int64_t j = 1; j < q_count; ++j) {
+            const Tensor below = work->ids.slice(0, j - 1, j).reshape({batch, n});
+            const Var part = embedding(embedding_table(j - 1), below);
+            h = h.defined() ? h + part : part;
+            const Tensor logits =
+                guided(h, j, work->cond, work->padding, options.residual_guidance);
+            if (watch) watch("step" + std::to_string(j) + ".logits", logits.cpu());
+            how.u = work->noise[j];
+            how.drawn = work->drawn.slice(0, j, j + 1).reshape(rows);
+            draw_tokens(work->ids.slice(0, j, j + 1).reshape(rows), {},
+                        logits.reshape({batch * n, classes}), how);
+            work->ids.bump_version();
+        }
+    };
+    if (watch)
+        all_layers();
+    else
+        work->graph.run(all_layers);
+    layers = work->ids.cpu();
+    graphs_.keep(key, std::move(work));
     check_drawn(layers.slice(0, 1, q_count));
     const Tensor all = Tensor::empty({batch, n, q_count}, DType::i64);
     for (int64_t j = 0; j < q_count; ++j)

@@ -4,6 +4,7 @@
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
 #include "models/token_loss.h"
+#include "tensor/graph.h"
 #include "tensor/uniform_source.h"
 #include "tensor/watch.h"
 
@@ -36,7 +37,8 @@ class ResidualTransformer : public Trunk {
     // base ids (B, n) -> all layers (B, n, Q), -1 beyond the lengths and where the pad class was
     // drawn (QUIRK Q18). Draws "noise.res.step{j}" (B, n, num_tokens + 1). With `keep` (B, n, Q; -1
     // = generate) the given ids of the upper layers stay. `watch` sees "step{j}.logits" (B, n,
-    // num_tokens + 1).
+    // num_tokens + 1). On a device that has graphs (tensor/graph.h) all layers together are one,
+    // kept for further motions of the same shape; with `watch` none is used.
     Tensor generate(const Tensor& base, const Tensor& cond, const std::vector<int64_t>& lengths,
                     const GenerationOptions& options, UniformSource& draws, const Tensor& keep = {},
                     const Watch& watch = {}) const;
@@ -46,6 +48,18 @@ class ResidualTransformer : public Trunk {
     // shared.
     Var embedding_table(int64_t layer) const;
     Var projection_table(int64_t layer) const;
+    // What the blocks make of h; one_hot (B, 1, Q) is the layer -> (B, n, code_dim).
+    Var hidden(const Var& h, const Tensor& one_hot, const Tensor& cond, const Tensor& padding,
+               const nn::Pass& pass) const;
+    struct LayersWork {
+        explicit LayersWork(DeviceType device) : graph(device) {}
+        Graph graph;
+        Tensor cond;                // (B, clip_dim)
+        Tensor padding;             // bool (B, n)
+        Tensor ids;                 // i64 (Q, B n): what is known
+        Tensor drawn;               // bool (Q, B n): where a token is drawn
+        std::vector<Tensor> noise;  // by layer: f32 (B, n, num_tokens + 1), or undefined
+    };
     Tensor guided(const Var& h, int64_t layer, const Tensor& cond, const Tensor& padding,
                   double scale) const;
 
@@ -53,6 +67,8 @@ class ResidualTransformer : public Trunk {
     Var token_embed_weight_;        // (1, K+1, C)
     Var output_proj_weight_;        // (1, K+1, C)
     nn::Linear quant_emb_;          // one-hot layer -> D
+    Tensor one_hot_;                // (Q, Q), a row a layer
+    mutable GraphCache<LayersWork> graphs_;
 };
 
 }  // namespace mc::momask

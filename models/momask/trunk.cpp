@@ -45,6 +45,7 @@ Trunk::Trunk(const TransformerConfig& config, int64_t out_dim, Generator* init, 
     add("seqTransEncoder", stack_);
     add("cond_emb", cond_emb_);
     add("output_process", output_process_);
+    add_constant(positions_);
 }
 
 Var Trunk::condition(const Tensor& cond) const {
@@ -66,8 +67,7 @@ Var Trunk::with_positions(const Var& x, const nn::Pass& pass) const {
     if (n > kMaxTokens)
         throw Error("[momask] " + std::to_string(n) + " tokens, at most " +
                     std::to_string(kMaxTokens));
-    const Var positions(positions_.slice(0, 0, n).to(x.dtype()).to(x.value().device()));
-    return nn::dropout(x + positions, config_.dropout, pass);
+    return nn::dropout(x + Var(positions_.slice(0, 0, n)), config_.dropout, pass);
 }
 
 Var Trunk::stack(const Var& x_in, AttentionOptions options, const nn::Pass& pass) const {
@@ -92,11 +92,10 @@ Var Trunk::run(const Var& h, const std::vector<Var>& prefix, const Tensor& paddi
     std::vector<Var> parts(prefix);
     parts.push_back(with_positions(project(h), pass));
     AttentionOptions options;
-    options.key_padding = Tensor::zeros({batch, n + extra}, DType::boolean);
-    const Tensor pad = padding.contiguous();
-    for (int64_t b = 0; b < batch; ++b)
-        std::memcpy(options.key_padding.data<bool>() + b * (n + extra) + extra,
-                    pad.data<bool>() + b * n, static_cast<size_t>(n));
+    options.key_padding =
+        concat({Var(Tensor::zeros({batch, extra}, DType::boolean, padding.device())), Var(padding)},
+               1)
+            .value();
     return head(slice(stack(concat(parts, 1), options, pass), 1, extra, n + extra));
 }
 

@@ -20,7 +20,7 @@ class Trunk : public nn::Module {
 
   protected:
     // h (B, n, code_dim), prefix tokens each (B, 1, D), padding (B, n) true beyond the length ->
-    // (B, n, out_dim). Prefix tokens carry no position code and no dropout. Padding is on the CPU.
+    // (B, n, out_dim). Prefix tokens carry no position code and no dropout.
     Var run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
             const nn::Pass& pass) const;
     Var condition(const Tensor& cond) const;  // (B, clip_dim) on any device -> (B, 1, D)

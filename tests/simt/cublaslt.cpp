@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "kernels/convert.h"
+#include "tests/simt/runtime.h"
 
 struct cublasLtContext {};
 struct cublasLtMatmulDescOpaque_t {
@@ -123,12 +124,6 @@ std::function<void()> product(cublasLtMatmulDescOpaque_t desc, T alpha, const vo
                 }
         }
     };
-}
-
-void run_once(void* data) {
-    const auto* work = static_cast<std::function<void()>*>(data);
-    (*work)();
-    delete work;
 }
 
 }  // namespace
@@ -282,11 +277,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     };
     ++simt::products;
     const cudaDataType_t type = layout_a->type;
-    cudaLaunchHostFunc(
-        stream, simt::run_once,
-        new std::function<void()>(type == CUDA_R_64F    ? work(double{}, double{})
-                                  : type == CUDA_R_16BF ? work(mc::bf16_bits{}, float{})
-                                  : type == CUDA_R_16F  ? work(mc::f16_bits{}, float{})
-                                                        : work(float{}, float{})));
-    return CUBLAS_STATUS_SUCCESS;
+    const cudaError_t queued = simt::enqueue(
+        stream, type == CUDA_R_64F    ? work(double{}, double{})
+                : type == CUDA_R_16BF ? work(mc::bf16_bits{}, float{})
+                : type == CUDA_R_16F  ? work(mc::f16_bits{}, float{})
+                                      : work(float{}, float{}));
+    return queued == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }

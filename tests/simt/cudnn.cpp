@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 #include <initializer_list>
 #include <mutex>
 #include <vector>
+
+#include "tests/simt/runtime.h"
 
 struct cudnnContext {
     cudaStream_t stream = nullptr;
@@ -114,12 +115,6 @@ bool one_and_zero(const void* alpha, const void* beta) {
     return *static_cast<const T*>(alpha) == 1 && *static_cast<const T*>(beta) == 0;
 }
 
-void run_once(void* data) {
-    const auto* work = static_cast<std::function<void()>*>(data);
-    (*work)();
-    delete work;
-}
-
 struct Call {
     cudnnHandle_t handle;
     const void *alpha, *beta;
@@ -145,9 +140,10 @@ cudnnStatus_t enqueue(const Problem& p, const Call& call, size_t Convolutions::*
     if (p.workspace() > 0 &&
         cudaMemsetAsync(call.workspace, 0xff, p.workspace(), stream) != cudaSuccess)
         return CUDNN_STATUS_BAD_PARAM;
-    auto* work = p.f64() ? new std::function<void()>([body] { body(double{}); })
-                         : new std::function<void()>([body] { body(float{}); });
-    cudaLaunchHostFunc(stream, run_once, work);
+    const auto run = [body](auto zero) { return [body, zero] { body(zero); }; };
+    const cudaError_t queued =
+        p.f64() ? simt::enqueue(stream, run(double{})) : simt::enqueue(stream, run(float{}));
+    if (queued != cudaSuccess) return CUDNN_STATUS_EXECUTION_FAILED;
     const std::lock_guard lock(mutex);
     ++(done.*counter);
     return CUDNN_STATUS_SUCCESS;

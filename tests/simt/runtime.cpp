@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "tests/simt/fiber.h"
@@ -26,9 +27,31 @@ struct Operation {
 
 }  // namespace
 
+// What was captured; shared by the graph, its executables and their launches on their way.
+struct Recorded {
+    std::vector<std::function<void()>> operations;
+    std::vector<void*> memory;  // taken by the capture
+    size_t taken = 0;           // of it not given back
+    ~Recorded();
+};
+struct Graph {
+    std::shared_ptr<Recorded> recorded;
+};
+struct GraphExec {
+    std::shared_ptr<Recorded> recorded;
+};
+
+struct Capture {
+    std::shared_ptr<Recorded> recorded = std::make_shared<Recorded>();
+    cudaStreamCaptureMode mode;
+    std::thread::id thread;
+    bool valid = true;
+};
+
 struct Stream {
     bool blocking = true;  // ordered with the default stream
     std::deque<Operation> queue;
+    std::unique_ptr<Capture> capture;
 };
 
 // The point that was recorded: an event is done when its stream is past it.
@@ -53,10 +76,45 @@ class Runtime {
 
     Stream* stream_of(cudaStream_t s) { return s ? s : &default_; }
 
-    void enqueue(Stream* stream, std::function<void()> run) {
+    cudaError_t enqueue(Stream* stream, std::function<void()> run) {
+        if (error != cudaSuccess) return error;
+        if (Capture* capture = stream->capture.get()) {
+            if (!capture->valid) return cudaErrorStreamCaptureInvalidated;
+            capture->recorded->operations.push_back(std::move(run));
+            return cudaSuccess;
+        }
+        if (stream == &default_)  // would have to wait for what is not going to be done
+            for (const auto& s : streams_)
+                if (s->blocking && s->capture) {
+                    s->capture->valid = false;
+                    return cudaErrorStreamCaptureImplicit;
+                }
         stream->queue.push_back({++number_, std::move(run)});
+        return cudaSuccess;
     }
     uint64_t last_number() const { return number_; }
+
+    // For a call that may wait for the device: an error, and the end of it, if the calling thread's
+    // capture, or another's in global mode, forbids that.
+    cudaError_t unsafe() {
+        cudaError_t status = error;
+        for (const auto& s : streams_) {
+            Capture* capture = s->capture.get();
+            if (!capture || capture->mode == cudaStreamCaptureModeRelaxed ||
+                (capture->mode == cudaStreamCaptureModeThreadLocal &&
+                 capture->thread != std::this_thread::get_id()))
+                continue;
+            capture->valid = false;
+            status = cudaErrorStreamCaptureUnsupported;
+        }
+        return status;
+    }
+    // For a call that needs what is on the stream to be done.
+    cudaError_t waits_for(Stream* stream) {
+        if (!stream || !stream->capture) return error;
+        stream->capture->valid = false;
+        return cudaErrorStreamCaptureUnsupported;
+    }
 
     // Does everything on the stream up to operation `number`, and what that waits for.
     void run_until(Stream* stream, uint64_t number) {
@@ -123,6 +181,16 @@ class Runtime {
         return at + bytes <= begin + it->second->bytes;
     }
     bool starts_on_device(const void* p) const { return on_device(p, 0); }
+    void* allocate_locked(size_t bytes) {
+        const auto block = std::make_unique<unsigned char[]>(bytes).release();
+        locked_[block] = bytes;
+        return block;
+    }
+    // Page-locked memory of the host's, or the device's.
+    bool device_reaches(const void* p) const {
+        auto it = locked_.upper_bound(static_cast<const unsigned char*>(p));
+        return starts_on_device(p) || (it != locked_.begin() && p < (--it)->first + it->second);
+    }
     // The first allocation whose guard zones were written to, or null.
     const Allocation* damaged() const {
         if (asan_present()) return nullptr;  // it has seen more
@@ -140,7 +208,10 @@ class Runtime {
         error = cudaSuccess;
         report.clear();
         default_.queue.clear();
-        for (auto& s : streams_) s->queue.clear();
+        for (auto& s : streams_) {
+            s->queue.clear();
+            s->capture.reset();
+        }
         while (!heap_.empty()) release(heap_.begin()->first);
     }
 
@@ -150,12 +221,13 @@ class Runtime {
     Stream default_;
     std::vector<std::unique_ptr<Stream>> streams_;
     std::map<unsigned char*, std::unique_ptr<Allocation>> heap_;
+    std::map<const unsigned char*, size_t> locked_;  // page-locked, never given back
     uint64_t number_ = 0;
 };
 
 Runtime& runtime() {
-    static Runtime r;
-    return r;
+    static auto* r = new Runtime;  // a static graph may outlive a static object
+    return *r;
 }
 
 using Lock = std::lock_guard<std::recursive_mutex>;
@@ -166,6 +238,10 @@ bool valid(const Runtime& r, void* dst, const void* src, size_t bytes, cudaMemcp
     if (bytes == 0 || kind == cudaMemcpyDefault) return true;
     return (to_device ? r.on_device(dst, bytes) : !r.starts_on_device(dst)) &&
            (from_device ? r.on_device(src, bytes) : !r.starts_on_device(src));
+}
+
+void forget_value(void* p, size_t bytes) {
+    std::fill_n(static_cast<unsigned char*>(p), bytes, 0xff);
 }
 
 void launch_now(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
@@ -197,10 +273,19 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
     if (config.dynamicSmemBytes >
         (limit == r.shared_limit.end() ? kDefaultSharedLimit : limit->second))
         return cudaErrorInvalidValue;
-    ++r.launches;
-    r.enqueue(r.stream_of(config.stream),
-              [config, body = std::move(body)] { launch_now(config, body); });
-    return cudaSuccess;
+    Stream* stream = r.stream_of(config.stream);
+    r.launches += !stream->capture;
+    return r.enqueue(stream, [config, body = std::move(body)] { launch_now(config, body); });
+}
+
+cudaError_t enqueue(cudaStream_t stream, std::function<void()> work) {
+    const Lock lock(runtime().mutex);
+    return runtime().enqueue(runtime().stream_of(stream), std::move(work));
+}
+
+Recorded::~Recorded() {
+    const Lock lock(runtime().mutex);
+    for (void* p : memory) runtime().release(p);
 }
 
 cudaError_t allow_shared(const void* kernel, int bytes) {
@@ -247,6 +332,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 }
 cudaError_t cudaDeviceSynchronize() {
     const Lock lock(runtime().mutex);
+    if (const cudaError_t status = runtime().unsafe(); status != cudaSuccess) return status;
     runtime().run_all();
     return runtime().error;
 }
@@ -266,12 +352,24 @@ const char* cudaGetErrorName(cudaError_t error) {
             return "cudaErrorInvalidConfiguration";
         case cudaErrorNoDevice:
             return "cudaErrorNoDevice";
+        case cudaErrorIllegalState:
+            return "cudaErrorIllegalState";
         case cudaErrorNotReady:
             return "cudaErrorNotReady";
         case cudaErrorIllegalAddress:
             return "cudaErrorIllegalAddress";
         case cudaErrorLaunchFailure:
             return "cudaErrorLaunchFailure";
+        case cudaErrorNotSupported:
+            return "cudaErrorNotSupported";
+        case cudaErrorStreamCaptureUnsupported:
+            return "cudaErrorStreamCaptureUnsupported";
+        case cudaErrorStreamCaptureInvalidated:
+            return "cudaErrorStreamCaptureInvalidated";
+        case cudaErrorStreamCaptureImplicit:
+            return "cudaErrorStreamCaptureImplicit";
+        case cudaErrorStreamCaptureWrongThread:
+            return "cudaErrorStreamCaptureWrongThread";
     }
     return "cudaErrorUnknown";
 }
@@ -282,12 +380,13 @@ const char* cudaGetErrorString(cudaError_t error) {
 
 cudaError_t cudaMalloc(void** p, size_t bytes) {
     const Lock lock(runtime().mutex);
-    if (runtime().error != cudaSuccess) return runtime().error;
+    if (const cudaError_t status = runtime().unsafe(); status != cudaSuccess) return status;
     *p = bytes ? runtime().allocate(bytes) : nullptr;
     return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
     const Lock lock(runtime().mutex);
+    if (const cudaError_t status = runtime().unsafe(); status != cudaSuccess) return status;
     runtime().run_all();  // as the real one does
     if (p && !runtime().release(p)) return cudaErrorInvalidValue;
     return runtime().error;
@@ -295,17 +394,31 @@ cudaError_t cudaFree(void* p) {
 // Page-locked memory is the host's: only the copies know.
 cudaError_t cudaMallocHost(void** p, size_t bytes) {
     const Lock lock(runtime().mutex);
-    if (runtime().error != cudaSuccess) return runtime().error;
-    *p = std::malloc(bytes);
-    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+    if (const cudaError_t status = runtime().unsafe(); status != cudaSuccess) return status;
+    *p = runtime().allocate_locked(bytes);
+    return cudaSuccess;
 }
-cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t) {
-    return cudaMalloc(p, bytes);
+cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t s) {
+    const Lock lock(runtime().mutex);
+    simt::Stream* stream = runtime().stream_of(s);
+    if (!stream->capture) return cudaMalloc(p, bytes);
+    if (!stream->capture->valid) return cudaErrorStreamCaptureInvalidated;
+    *p = runtime().allocate(bytes);
+    simt::Recorded& recorded = *stream->capture->recorded;
+    recorded.memory.push_back(*p);
+    ++recorded.taken;
+    return runtime().enqueue(stream, [to = *p, bytes] { simt::forget_value(to, bytes); });
 }
-cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
+cudaError_t cudaFreeAsync(void* p, cudaStream_t s) {
     const Lock lock(runtime().mutex);
     if (p && !runtime().on_device(p, 0)) return cudaErrorInvalidValue;
-    if (p) runtime().enqueue(runtime().stream_of(stream), [p] { runtime().release(p); });
+    if (!p) return cudaSuccess;
+    simt::Stream* stream = runtime().stream_of(s);
+    if (!stream->capture) return runtime().enqueue(stream, [p] { runtime().release(p); });
+    simt::Recorded& recorded = *stream->capture->recorded;
+    if (std::find(recorded.memory.begin(), recorded.memory.end(), p) == recorded.memory.end())
+        return cudaErrorNotSupported;  // what it would do a second time, the emulation cannot
+    --recorded.taken;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
@@ -319,12 +432,15 @@ cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
     const Lock lock(runtime().mutex);
     if (!simt::valid(runtime(), dst, src, bytes, kind)) return cudaErrorInvalidValue;
-    runtime().enqueue(runtime().stream_of(stream),
-                      [dst, src, bytes] { std::memmove(dst, src, bytes); });
-    return runtime().error;
+    simt::Stream* on = runtime().stream_of(stream);
+    if (!runtime().device_reaches(dst) || !runtime().device_reaches(src))  // may have to wait
+        if (const cudaError_t status = runtime().waits_for(on); status != cudaSuccess)
+            return status;
+    return runtime().enqueue(on, [dst, src, bytes] { std::memmove(dst, src, bytes); });
 }
 cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
     const Lock lock(runtime().mutex);
+    if (const cudaError_t status = runtime().unsafe(); status != cudaSuccess) return status;
     const cudaError_t status = cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
     runtime().run_blocking();
     return status != cudaSuccess ? status : runtime().error;
@@ -332,17 +448,13 @@ cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind 
 cudaError_t cudaMemsetAsync(void* dst, int value, size_t bytes, cudaStream_t stream) {
     const Lock lock(runtime().mutex);
     if (bytes > 0 && !runtime().on_device(dst, bytes)) return cudaErrorInvalidValue;
-    runtime().enqueue(runtime().stream_of(stream),
-                      [dst, value, bytes] { std::memset(dst, value, bytes); });
-    return runtime().error;
+    return simt::enqueue(stream, [dst, value, bytes] { std::memset(dst, value, bytes); });
 }
 cudaError_t cudaMemset(void* dst, int value, size_t bytes) {
     return cudaMemsetAsync(dst, value, bytes, nullptr);  // asynchronous, as the real one is
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
-    const Lock lock(runtime().mutex);
-    runtime().enqueue(runtime().stream_of(stream), [function, data] { function(data); });
-    return runtime().error;
+    return simt::enqueue(stream, [function, data] { function(data); });
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
@@ -360,12 +472,15 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     const Lock lock(runtime().mutex);
-    runtime().run_until(runtime().stream_of(stream), runtime().last_number());
+    simt::Stream* s = runtime().stream_of(stream);
+    if (const cudaError_t status = runtime().waits_for(s); status != cudaSuccess) return status;
+    runtime().run_until(s, runtime().last_number());
     return runtime().error;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
     const Lock lock(runtime().mutex);
     simt::Stream* s = runtime().stream_of(stream);
+    if (const cudaError_t status = runtime().waits_for(s); status != cudaSuccess) return status;
     if (s->queue.empty()) return runtime().error;
     runtime().run_until(s, s->queue.front().number);  // who polls sees progress
     return cudaErrorNotReady;
@@ -373,10 +488,10 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     const Lock lock(runtime().mutex);
     if (!event->stream) return cudaSuccess;  // never recorded
-    runtime().enqueue(runtime().stream_of(stream), [from = event->stream, number = event->number] {
-        runtime().run_until(from, number);
-    });
-    return cudaSuccess;
+    simt::Stream* s = runtime().stream_of(stream);
+    if (const cudaError_t status = runtime().waits_for(s); status != cudaSuccess) return status;
+    return runtime().enqueue(
+        s, [from = event->stream, number = event->number] { runtime().run_until(from, number); });
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     *event = new simt::Event;
@@ -391,13 +506,16 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     const Lock lock(runtime().mutex);
-    event->stream = runtime().stream_of(stream);
-    runtime().enqueue(event->stream, [] {});
+    simt::Stream* s = runtime().stream_of(stream);
+    if (const cudaError_t status = runtime().waits_for(s); status != cudaSuccess) return status;
+    const cudaError_t status = runtime().enqueue(s, [] {});
+    event->stream = s;
     event->number = runtime().last_number();
-    return cudaSuccess;
+    return status;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     const Lock lock(runtime().mutex);
+    if (const cudaError_t status = runtime().unsafe(); status != cudaSuccess) return status;
     if (event->stream) runtime().run_until(event->stream, event->number);
     return runtime().error;
 }
@@ -407,4 +525,51 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (!s || s->queue.empty() || s->queue.front().number > event->number) return runtime().error;
     runtime().run_until(s, s->queue.front().number);
     return cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+    const Lock lock(runtime().mutex);
+    if (runtime().error != cudaSuccess) return runtime().error;
+    if (!stream) return cudaErrorStreamCaptureUnsupported;  // the default stream waits for others
+    if (stream->capture) return cudaErrorIllegalState;
+    stream->capture = std::make_unique<simt::Capture>();
+    stream->capture->mode = mode;
+    stream->capture->thread = std::this_thread::get_id();
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    const Lock lock(runtime().mutex);
+    *graph = nullptr;
+    if (!stream || !stream->capture) return cudaErrorIllegalState;
+    if (stream->capture->thread != std::this_thread::get_id() &&
+        stream->capture->mode != cudaStreamCaptureModeRelaxed)
+        return cudaErrorStreamCaptureWrongThread;
+    const std::unique_ptr<simt::Capture> capture = std::move(stream->capture);
+    if (!capture->valid) return cudaErrorStreamCaptureInvalidated;
+    *graph = new simt::Graph{capture->recorded};
+    return runtime().error;
+}
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, size_t* count) {
+    *count = graph->recorded->operations.size();
+    return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* exec, cudaGraph_t graph,
+                                          unsigned long long) {
+    // A graph that keeps what it took can be launched once.
+    if (graph->recorded->taken > 0) return cudaErrorNotSupported;
+    *exec = new simt::GraphExec{graph->recorded};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    return simt::enqueue(stream, [recorded = exec->recorded] {
+        for (const auto& operation : recorded->operations) operation();
+    });
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
+    return cudaSuccess;
 }

@@ -4,9 +4,17 @@
 // it), and not before: whoever forgets to wait reads old values. Streams that nothing orders are
 // run in an order of their own. The functions are CUDA's, declared by include/cuda_runtime.h; what
 // is here is what tests ask the emulation besides.
+//
+// What is put on a stream that is captured is recorded, not done: arguments as they are then, done
+// again by each launch of the graph. A call that a capture forbids is refused and ends it, as on a
+// GPU. Memory that a capture takes (cudaMallocAsync) and gives back is the graph's own, at one
+// address, and without a value at the start of every launch.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstddef>
+#include <functional>
 #include <string>
 
 namespace simt {
@@ -17,6 +25,8 @@ std::string report();
 // Forgets the failure, frees all device memory, empties all streams.
 void reset();
 size_t live_allocations();
-size_t launches();  // since the process began
+size_t launches();  // of kernels, since the process began; a graph's own do not count
+// Puts work on a stream: for the emulation of libraries.
+cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
 
 }  // namespace simt

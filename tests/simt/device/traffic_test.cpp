@@ -4,6 +4,7 @@
 #include "models/bamm/transformer.h"
 #include "models/momask/mask_transformer.h"
 #include "models/momask/residual_transformer.h"
+#include "tensor/graph.h"
 #include "tests/simt/device/close.h"
 
 namespace mc::testing {
@@ -15,6 +16,7 @@ constexpr int64_t kClasses = 512;
 struct Traffic {
     static inline int64_t uploads, uploaded, downloads, downloaded;  // how many, bytes
     static inline MemoryKernels real;
+    GraphStats graphs = graph_stats();
 
     Traffic() {
         uploads = uploaded = downloads = downloaded = 0;
@@ -36,7 +38,8 @@ struct Traffic {
     ~Traffic() {
         backend(DeviceType::cuda).memory = real;
         MESSAGE(uploads << " uploads, " << uploaded << " bytes; " << downloads << " downloads, "
-                        << downloaded << " bytes");
+                        << downloaded << " bytes; " << graph_stats().launches - graphs.launches
+                        << " launches of graphs");
     }
 };
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/collective.h"
 #include "kernels/conv.h"
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
@@ -48,6 +49,7 @@ struct Backend {
     CopyKernels copy;
     SamplingKernels sampling;
     MemoryKernels memory;
+    CollectiveKernels collective;
 
     template <class T>
     KernelTable<T>& table();

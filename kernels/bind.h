@@ -39,6 +39,9 @@ inline void bind_backend(Backend& backend, DeviceType device) {
     MemoryKernels& memory = backend.memory;
     const auto bind = [&](auto&... kernel) { (kernel.bind(DType::f32, device), ...); };
     bind(memory.allocate, memory.release, memory.copy, memory.upload, memory.download, memory.zero);
+    CollectiveKernels& collective = backend.collective;
+    bind(collective.new_id, collective.join, collective.leave, collective.all_reduce,
+         collective.broadcast);
 }
 
 }  // namespace mc

@@ -28,8 +28,8 @@ const char* begin(int* rank, int* size, int* local_rank) {
     MPI_Comm_rank(MPI_COMM_WORLD, rank);
     MPI_Comm_size(MPI_COMM_WORLD, size);
     MPI_Comm machine;
-    status = MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, *rank, MPI_INFO_NULL,
-                                 &machine);
+    status =
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, *rank, MPI_INFO_NULL, &machine);
     if (status != MPI_SUCCESS) return said(status);
     MPI_Comm_rank(machine, local_rank);
     return said(MPI_Comm_free(&machine));

@@ -47,10 +47,10 @@ void begin(Stage& stage, const LoopOptions& options, const RunFolder& run, AdamW
 
 void check_batch(int64_t batch, const Communicator& ranks) {
     if (batch % ranks.size() != 0)
-        throw Error(fmt::format("batch={} is of all {} processes and no multiple of their number; "
-                                "set batch={}",
-                                batch, ranks.size(),
-                                (batch / ranks.size() + 1) * ranks.size()));
+        throw Error(
+            fmt::format("batch={} is of all {} processes and no multiple of their number; "
+                        "set batch={}",
+                        batch, ranks.size(), (batch / ranks.size() + 1) * ranks.size()));
 }
 
 }  // namespace

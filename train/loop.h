@@ -72,9 +72,9 @@ struct LoopOptions {
 };
 
 struct LoopResult {
-    int64_t steps = 0;     // done in all
-    bool finished = false; // false: interrupted, saved, to be resumed
-    Metrics train;         // the last ones
+    int64_t steps = 0;      // done in all
+    bool finished = false;  // false: interrupted, saved, to be resumed
+    Metrics train;          // the last ones
     // The last ones and the best score, on rank 0 alone.
     Metrics validation;
     double best = 0;

@@ -19,7 +19,8 @@ const MpiTable& mpi() {
         const fs::path file =
             fs::read_symlink("/proc/self/exe").parent_path() / "../lib/libmoclip_mpi.so";
         const std::string name = file.lexically_normal().string();
-        void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL);  // MPI's own plugins look in it
+        void* handle =
+            dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL);  // MPI's own plugins look in it
         const void* found = handle ? dlsym(handle, kMpiTable) : nullptr;
         if (!found)
             throw Error(std::string("started by mpirun, but this build has no MPI (") + dlerror() +

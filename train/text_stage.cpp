@@ -235,9 +235,9 @@ Metrics TextStage::step(int64_t step, Generator&) {
     Tape tape;
     const Tape::Recording recording(tape);
     // A sentence's similarities are to all of the batch.
-    const Var mine = all_gather(embed({rows.begin() + share.begin, rows.begin() + share.end},
-                                      &metrics),
-                                share, ranks());                        // (B, E)
+    const Var mine =
+        all_gather(embed({rows.begin() + share.begin, rows.begin() + share.end}, &metrics), share,
+                   ranks());                                            // (B, E)
     const Var theirs(teacher_.embeddings(rows).to(student_.device()));  // (B, E)
     const Var cosine = mean(sum(mine * theirs, 1, false));              // ()
     const auto logits = [&](const Var& z) {                             // (B, B)

@@ -50,8 +50,8 @@ class Nccl {
 
 void check_nccl(const char* statement, NcclStatus status) {
     if (status != kNcclSuccess)
-        throw Error(std::string("[nccl] ") + statement + ": " +
-                    Nccl::call().error_string(status) + "; NCCL_DEBUG=WARN tells more");
+        throw Error(std::string("[nccl] ") + statement + ": " + Nccl::call().error_string(status) +
+                    "; NCCL_DEBUG=WARN tells more");
 }
 
 NcclType type_of(DType dtype) {

@@ -267,8 +267,8 @@ Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws, Communica
             Tensor distance;
             nearest(ids, rows, layer.codebook, sample ? &distance : nullptr);
             if (sample) {
-                const Tensor u = draws.uniform_on(distance.device(), name(q),
-                                                  {share.total, config_.nb_code});
+                const Tensor u =
+                    draws.uniform_on(distance.device(), name(q), {share.total, config_.nb_code});
                 ids.copy_(sampled(distance, u.slice(0, share.begin, share.end),
                                   config_.sample_temperature));
             }

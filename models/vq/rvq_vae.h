@@ -34,7 +34,7 @@ class RvqVae : public nn::Module {
     Tensor encode(const Tensor& motion) const;  // (B, T, dim_pose) normalised -> ids (B, T/4, Q)
     Tensor decode(const Tensor& ids) const;     // (B, n, q), -1 = nothing -> (B, 4n, dim_pose)
     // On the model's device, motions too.
-    RvqOutput operator()(const Var& motion) const;                                   // evaluation
+    RvqOutput operator()(const Var& motion) const;  // evaluation
     // Training; of several ranks each has its part of the batch (ResidualQuantizer::train).
     RvqOutput train(const Var& motion, const nn::Pass& pass, UniformSource& draws,
                     Communicator& ranks = single_process());

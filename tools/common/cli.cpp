@@ -81,7 +81,8 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
 
 std::string processes_help() {
     return "Several processes, each on a GPU or cores of its own, are started by mpirun (OpenMPI). "
-           "The setting batch\nis of all of them and a multiple of their number; --out is on a disk "
+           "The setting batch\nis of all of them and a multiple of their number; --out is on a "
+           "disk "
            "that they share. --threads is each\none's; without a GPU give each its cores, as with "
            "mpirun -n 2 --map-by slot:pe=16.";
 }

@@ -39,7 +39,7 @@ struct Run {
                name +
                " --set steps=60 batch=8 window=32 validate_every=50 save_every=10 log_every=1 "
                "model.width=32 model.code_dim=16 model.depth=1 model.nb_code=16 "
-               "model.num_quantizers=3 " +
+               "model.num_quantizers=3 model.dropout=0 " +
                settings;
     }
     std::vector<double> losses(const std::string& name) const {
@@ -57,10 +57,11 @@ struct Run {
     // Two processes, of which the second gets the signal once the log has some steps.
     Outcome signalled(const std::string& name, const std::string& signal) const {
         const std::string log = dir + "/" + name + "/log.jsonl", pid = dir + "/pid.";
-        return run_command(
-            "(" + kMpirun + "sh -c 'echo $$ > " + pid + "$OMPI_COMM_WORLD_RANK; exec " + vq(name) +
-            "') & until grep -q '\"step\":12[,}]' " + log +
-            " 2>/dev/null; do sleep 0.02; done; kill -" + signal + " $(cat " + pid + "1); wait $!");
+        return run_command("{ (" + kMpirun + "sh -c 'echo $$ > " + pid +
+                           "$OMPI_COMM_WORLD_RANK; exec " + vq(name) +
+                           "') & until grep -q '\"step\":12[,}]' " + log +
+                           " 2>/dev/null; do sleep 0.02; done; kill -" + signal + " $(cat " + pid +
+                           "1); wait $!; }");
     }
 };
 

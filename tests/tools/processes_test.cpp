@@ -1,6 +1,7 @@
 // Training started by mpirun, with the built programs: two processes against one.
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -91,6 +92,30 @@ TEST_CASE("mpirun: two processes train as one does, and go on after a signal or 
         CHECK(run.checkpoint(name) == run.checkpoint("two"));
         CHECK(run.losses(name) == two_loss);
     }
+}
+
+// What only a machine with several GPUs can show; make check-gpu asks for it.
+TEST_CASE("mpirun: a process on each GPU trains as one CPU does") {
+    if (!have_mpi()) return;
+    const int gpus =
+        std::atoi(run_command("nvidia-smi --list-gpus 2>/dev/null | wc -l").text.c_str());
+    if (gpus < 2) {
+        MESSAGE("SKIPPED: needs two GPUs");
+        return;
+    }
+    const Run run;
+    const std::string batch = "steps=20 batch=" + std::to_string(8 * gpus);
+    const Outcome cpu = run_command(run.vq("cpu", batch));
+    REQUIRE_MESSAGE(cpu.status == 0, cpu.text);
+    const Outcome all =
+        run_command("mpirun -n " + std::to_string(gpus) + " --oversubscribe --allow-run-as-root " +
+                    run.vq("gpus", batch + " --device cuda"));
+    REQUIRE_MESSAGE(all.status == 0, all.text);
+    const std::vector<double> want = run.losses("cpu"), got = run.losses("gpus");
+    REQUIRE(got.size() == want.size());
+    // As above of two processes: the first steps' rounding, and then a code that moves.
+    for (size_t i = 0; i < got.size(); ++i)
+        CHECK(got[i] == doctest::Approx(want[i]).epsilon(i < 5 ? 1e-4 : 2e-2));
 }
 
 TEST_CASE("mpirun: what is wrong is one line, of one process") {

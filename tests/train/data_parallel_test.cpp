@@ -31,8 +31,7 @@ double worst(const Tensor& got, const Tensor& want, double least = 0) {
     const auto a = got.to(DType::f64).to_vector<double>(),
                b = want.to(DType::f64).to_vector<double>();
     double difference = 0;
-    for (size_t i = 0; i < a.size(); ++i)
-        difference = std::max(difference, std::fabs(a[i] - b[i]));
+    for (size_t i = 0; i < a.size(); ++i) difference = std::max(difference, std::fabs(a[i] - b[i]));
     const double size = std::max(least, greatest(want));
     return size > 0 ? difference / size : difference;
 }
@@ -55,7 +54,8 @@ void check_same(const std::map<std::string, Tensor>& got, const std::map<std::st
     }
 }
 
-std::string error_of(const std::function<void()>& work) {
+// Unlike tests/error_of.h: an Error of another rank has no text.
+std::string outcome_of(const std::function<void()>& work) {
     try {
         work();
     } catch (const std::exception& e) {
@@ -91,22 +91,22 @@ TEST_CASE("data parallel: gradients are averaged in buckets of any size") {
 
 TEST_CASE("data parallel: what fails on one rank ends all, and is said once") {
     run_ranks(3, [](Communicator& ranks) {
-        const std::string said = error_of([&] {
+        const std::string said = outcome_of([&] {
             together(ranks, [&] {
                 if (ranks.rank() > 0) throw Error("rank " + std::to_string(ranks.rank()));
             });
         });
         CHECK(said == (ranks.rank() == 1 ? "rank 1" : ""));
-        const std::string same = error_of([&] { alike(ranks, [] { throw Error("nan"); }); });
+        const std::string same = outcome_of([&] { alike(ranks, [] { throw Error("nan"); }); });
         CHECK(same == (ranks.first() ? "nan" : ""));
-        CHECK(error_of([&] { want_same(7, "differ", ranks); }) == "no error");
+        CHECK(outcome_of([&] { want_same(7, "differ", ranks); }) == "no error");
         CHECK(any(ranks.rank() == 2, ranks));
         CHECK_FALSE(any(false, ranks));
         Metrics metrics = {{"loss", ranks.rank()}};
         average(metrics, ranks);
         CHECK(metrics.at("loss") == doctest::Approx(1));
     });
-    CHECK(error_of([] { together(single_process(), [] { throw Error("alone"); }); }) == "alone");
+    CHECK(outcome_of([] { together(single_process(), [] { throw Error("alone"); }); }) == "alone");
 }
 
 // Two ranks with half of the batch each against one with all of it. f64: what differs is the order
@@ -289,7 +289,7 @@ TEST_CASE("data parallel: a NaN or a signal on one rank stops all at the same st
         stage.set_ranks(ranks);
         LoopOptions options = toy_options(scratch.path / "nan");
         stage.nan_at = 3;
-        const std::string said = error_of([&] { run_loop(stage, options); });
+        const std::string said = outcome_of([&] { run_loop(stage, options); });
         CHECK(said.find(ranks.first() ? "step 3: loss is nan" : "") == 0);
         CHECK(said.empty() == !ranks.first());
         options.out = scratch.path / "signal";
@@ -310,7 +310,7 @@ TEST_CASE("data parallel: the batch is of all processes, and the run folder is s
         stage.set_ranks(ranks);
         LoopOptions options = toy_options(scratch.path / "run");
         options.config = {{"batch", 7}};
-        const std::string said = error_of([&] { run_loop(stage, options); });
+        const std::string said = outcome_of([&] { run_loop(stage, options); });
         CHECK(said == (ranks.first() ? "batch=7 is of all 2 processes and no multiple of their "
                                        "number; set batch=8"
                                      : ""));
@@ -319,7 +319,7 @@ TEST_CASE("data parallel: the batch is of all processes, and the run folder is s
         ranks.barrier();
         options.resume = true;
         if (!ranks.first()) options.out = scratch.path / "elsewhere";
-        const std::string apart = error_of([&] { run_loop(stage, options); });
+        const std::string apart = outcome_of([&] { run_loop(stage, options); });
         CHECK(apart.find(ranks.first() ? "" : "must be on a disk") != std::string::npos);
     });
 }

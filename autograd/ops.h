@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "autograd/tape.h"
+#include "tensor/communicator.h"
 
 namespace mc {
 
@@ -145,6 +146,13 @@ struct AttentionOptions {
 Var attention(const Var& qkv, const AttentionOptions& options);
 // q (B, Lq, D), k and v (B, Lk, D).
 Var attention(const Var& q, const Var& k, const Var& v, const AttentionOptions& options);
+
+// gather.cpp
+// Every rank's rows x (share.size(), ...) on each: (share.total, ...). Backward sums the gradients
+// over the ranks; so where each rank goes on to the same loss L of all rows, the mean over the
+// ranks of the parameters' gradients is L's own (each gets `size` times its rows' part). All ranks
+// call it alike, differentiated or not.
+Var all_gather(const Var& x, const Share& share, Communicator& ranks);
 
 // conv.cpp: channels last
 // x (B, T, Cin), w (Cout, Cin, K), b (Cout) or undefined -> (B, Tout, Cout), zero padding; relu

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/collective.h"
 #include "kernels/conv.h"
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
@@ -50,6 +51,7 @@ struct Backend {
     SamplingKernels sampling;
     MemoryKernels memory;
     GraphKernels graph;
+    CollectiveKernels collective;
 
     template <class T>
     KernelTable<T>& table();

@@ -42,6 +42,9 @@ inline void bind_backend(Backend& backend, DeviceType device) {
     const auto bind = [&](auto&... kernel) { (kernel.bind(DType::f32, device), ...); };
     bind(memory.allocate, memory.release, memory.copy, memory.upload, memory.download, memory.zero);
     bind(backend.graph.begin, backend.graph.end, backend.graph.launch, backend.graph.release);
+    CollectiveKernels& collective = backend.collective;
+    bind(collective.new_id, collective.join, collective.leave, collective.all_reduce,
+         collective.broadcast);
 }
 
 }  // namespace mc

@@ -21,6 +21,10 @@ Context& cuda_default_context() {
     throw Error("[default_context] this build has no CUDA; use the device cpu");
 }
 
+void cuda_use_device(int) {
+    throw Error("[cuda] this build has no CUDA; use the device cpu");
+}
+
 std::string cuda_description() {
     return "this build has no CUDA";
 }

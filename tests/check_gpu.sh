@@ -13,6 +13,15 @@ cmake --preset "$preset" -DMOCLIP_CUDA=ON | grep -q '^-- CUDA: [0-9]' ||
   fail "no CUDA compiler found; install the CUDA toolkit, or name it with CUDACXX=/path/to/nvcc"
 cmake --build --preset "$preset" --target test_gpu test_gpu_device program_reproduce program_generate program_bench ||
   fail "the CUDA kernels do not build"
+# Training with a process on each GPU, where there are several.
+several_gpus() {
+  if [ "$(nvidia-smi --list-gpus 2>/dev/null | wc -l)" -lt 2 ] || ! command -v mpirun >/dev/null; then
+    echo "several GPUs: not tried, there is one, or no mpirun"
+    return 0
+  fi
+  cmake --build --preset "$preset" --target test_tools &&
+    build/"$preset"/tests/test_tools --duration=true --test-case='mpirun: a process on each GPU*'
+}
 program=build/$preset/gpu/test_gpu
 motions=$(mktemp -d)
 trap 'rm -rf "$motions"' EXIT
@@ -29,7 +38,8 @@ trap 'rm -rf "$motions"' EXIT
     build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions" &&
     { echo "the same kernel by kernel, without graphs:"; MOCLIP_CUDA_GRAPHS=off build/"$preset"/bin/generate "a person jumps" --device cuda --out "$motions"; } &&
     build/"$preset"/bin/generate "a person jumps" --device cuda --precision bf16 --out "$motions" &&
-    build/"$preset"/bin/bench --check --device cuda && build/"$preset"/bin/bench --device cuda
+    build/"$preset"/bin/bench --check --device cuda && build/"$preset"/bin/bench --device cuda &&
+    several_gpus
 } >"$report.part" 2>&1
 status=$?
 mv "$report.part" "$report"

@@ -5,7 +5,9 @@
 
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
+#include "train/data_parallel.h"
 #include "train/moclip_stage.h"
+#include "train/processes.h"
 #include "train/schedule.h"
 
 namespace mc::tools {
@@ -34,6 +36,7 @@ void print_recall(const char* when, const train::MoClipStage::Recall& r) {
 
 int run(const Options& options) {
     const DeviceType device = apply(options.common);
+    const auto ranks = train::join_processes(device);
     std::vector<std::string> settings;
     if (options.mode) {  // with the body parts that belong to it, unless --set names others
         settings.push_back("mode=" + *options.mode);
@@ -47,18 +50,24 @@ int run(const Options& options) {
                                                                   static_cast<double>(kEpochs)));
     }
     settings.insert(settings.end(), options.settings.begin(), options.settings.end());
-    const nlohmann::json config = train::resolve_config(
-        train::moclip_presets(), options.preset,
-        options.config ? std::optional<fs::path>(*options.config) : std::nullopt, settings);
-    train::MoClipStageOptions stage_options = train::moclip_stage_options(config, options.data);
-    stage_options.lexicon = options.lexicon;
-    stage_options.device = device;
-    train::MoClipStage stage(stage_options, options.text, options.vocab);
-    if (!options.start.empty()) {
+    nlohmann::json config;
+    train::MoClipStageOptions stage_options;
+    std::optional<train::MoClipStage> made;
+    train::together(*ranks, [&] {
+        config = train::resolve_config(
+            train::moclip_presets(), options.preset,
+            options.config ? std::optional<fs::path>(*options.config) : std::nullopt, settings);
+        stage_options = train::moclip_stage_options(config, options.data);
+        stage_options.lexicon = options.lexicon;
+        stage_options.device = device;
+        made.emplace(stage_options, options.text, options.vocab);
+        if (options.start.empty()) return;
         const fs::path path = checkpoint_of(options.start);
-        stage.model().load(train::checkpoint_model(train::load_checkpoint(path, stage.name())),
+        made->model().load(train::checkpoint_model(train::load_checkpoint(path, made->name())),
                            {{}, path.string()});
-    }
+    });
+    train::MoClipStage& stage = *made;
+    stage.set_ranks(*ranks);
     nlohmann::json adapted = config;
     for (const auto& [key, value] : {std::pair<const char*, nlohmann::json>{"warm_up", 0},
                                      {"weight_decay", 0.0},
@@ -80,12 +89,16 @@ int run(const Options& options) {
     };
     loop.resume = options.resume;
     loop.quiet = options.quiet;
-    if (!options.quiet)
+    if (!options.quiet && ranks->first())
         fmt::print(stderr,
                    "moclip: {} parameters; the text tower is released after step {} of {}\n",
                    stage.model().parameter_count(), first, steps);
-    const train::MoClipStage::Recall before = stage.retrieval("test");
+    train::MoClipStage::Recall before;
+    train::together(*ranks, [&] {
+        if (ranks->first()) before = stage.retrieval("test");
+    });
     const train::LoopResult result = train::run_loop(stage, loop);
+    if (!ranks->first()) return 0;
     if (!result.finished) {
         fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
                    result.steps, steps);
@@ -147,6 +160,8 @@ int main(int argc, char** argv) {
     app.footer(
         "Example:\n  moclip_train --data data/mocap --text runs/text/text_encoder.safetensors "
         "--vocab runs/vocab.txt.gz "
-        "--lexicon pretrained/text/lexicon.json --out runs/moclip");
+        "--lexicon pretrained/text/lexicon.json --out runs/moclip\n"
+        "  mpirun -n 8 moclip_train ... --device cuda\n" +
+        processes_help());
     return run_program(app, argc, argv, [&] { return run(options); });
 }

@@ -12,6 +12,7 @@ packages=(
   zlib1g-dev                                     # npz, gzip, PNG
   libutf8proc-dev                                # Unicode tables for the tokenizer
   libfmt-dev                                     # text formatting
+  libopenmpi-dev openmpi-bin                     # training in several processes
   curl ca-certificates unzip                     # CLIP's vocabulary, from PyPI
 )
 if [ "${1:-}" = tests ]; then

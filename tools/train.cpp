@@ -11,7 +11,8 @@ int main(int argc, char** argv) {
         "bad, length, "
         "bundle.",
         "train");
-    app.footer("TRAINING.md has the whole recipe, command by command.");
+    app.footer("TRAINING.md has the whole recipe, command by command.\n" +
+               mc::tools::processes_help());
     app.require_subcommand(1);
     std::function<int()> action;
     mc::tools::add_text_commands(app, action);

@@ -3,15 +3,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
-
-#include "kernels/error.h"
+#include <mutex>
 
 namespace mc::train {
 namespace {
 
 volatile std::sig_atomic_t received = 0;
-bool installed = false;
+std::mutex mutex;
+int alive = 0;  // Interrupts
+struct sigaction old_int, old_term;
 const char* notice_text = nullptr;
 size_t notice_size = 0;
 
@@ -28,22 +30,23 @@ void handle(int number) {  // only what is allowed in a signal handler
 }  // namespace
 
 Interrupt::Interrupt(const char* notice) {
-    if (installed) throw Error("[interrupt] two Interrupt objects at a time; keep one");
-    installed = true;
+    const std::lock_guard lock(mutex);
+    if (alive++ > 0) return;
     received = 0;
     notice_text = notice;
     notice_size = notice ? std::strlen(notice) : 0;
     struct sigaction action {};
     action.sa_handler = handle;
     action.sa_flags = SA_RESTART;
-    ::sigaction(SIGINT, &action, &old_int_);
-    ::sigaction(SIGTERM, &action, &old_term_);
+    ::sigaction(SIGINT, &action, &old_int);
+    ::sigaction(SIGTERM, &action, &old_term);
 }
 
 Interrupt::~Interrupt() {
-    ::sigaction(SIGINT, &old_int_, nullptr);
-    ::sigaction(SIGTERM, &old_term_, nullptr);
-    installed = false;
+    const std::lock_guard lock(mutex);
+    if (--alive > 0) return;
+    ::sigaction(SIGINT, &old_int, nullptr);
+    ::sigaction(SIGTERM, &old_term, nullptr);
 }
 
 int Interrupt::signal() const {

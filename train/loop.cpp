@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "train/data_parallel.h"
 #include "train/guard.h"
 #include "train/interrupt.h"
 #include "train/progress.h"
@@ -24,6 +25,34 @@ nlohmann::json as_json(const Metrics& metrics) {
     return record;
 }
 
+// Where the last checkpoint stands, if the run is resumed.
+void begin(Stage& stage, const LoopOptions& options, const RunFolder& run, AdamW& optimizer,
+           LoopResult& result) {
+    if (!run.can_resume()) return;
+    if (!options.resume)
+        throw Error(
+            run.latest().string() +
+            ": a run is there already; add --resume to go on, or name another --out folder");
+    const Checkpoint saved = load_checkpoint(run.latest(), stage.name());
+    if (saved.config != options.config)
+        throw Error(run.latest().string() +
+                    ": was made with another configuration; resume with the same, or name "
+                    "another --out folder");
+    stage.model().load(checkpoint_model(saved), {{}, run.latest().string()});
+    optimizer.load(saved.section("optimizer"));
+    stage.load_extra(saved.section("extra"));
+    result.steps = saved.step;
+    if (saved.best_metric) result.best = *saved.best_metric;
+}
+
+void check_batch(int64_t batch, const Communicator& ranks) {
+    if (batch % ranks.size() != 0)
+        throw Error(
+            fmt::format("batch={} is of all {} processes and no multiple of their number; "
+                        "set batch={}",
+                        batch, ranks.size(), (batch / ranks.size() + 1) * ranks.size()));
+}
+
 }  // namespace
 
 nn::TensorMap checkpoint_model(const Checkpoint& checkpoint) {
@@ -33,34 +62,32 @@ nn::TensorMap checkpoint_model(const Checkpoint& checkpoint) {
 }
 
 LoopResult run_loop(Stage& stage, const LoopOptions& options) {
+    Communicator& ranks = stage.ranks();
     const RunFolder run(options.out);
     AdamW optimizer(options.adamw);
     optimizer.add(stage.model().parameters());
     LoopResult result;
     result.best = std::numeric_limits<double>::infinity();
-    if (options.resume && run.can_resume()) {
-        const Checkpoint saved = load_checkpoint(run.latest(), stage.name());
-        if (saved.config != options.config)
-            throw Error(run.latest().string() +
-                        ": was made with another configuration; resume with the same, or name "
-                        "another --out folder");
-        stage.model().load(checkpoint_model(saved), {{}, run.latest().string()});
-        optimizer.load(saved.section("optimizer"));
-        stage.load_extra(saved.section("extra"));
-        result.steps = saved.step;
-        if (saved.best_metric) result.best = *saved.best_metric;
-    } else if (!options.resume && run.can_resume()) {
-        throw Error(
-            run.latest().string() +
-            ": a run is there already; add --resume to go on, or name another --out folder");
-    }
-    RunLog log(run.log(), result.steps ? std::optional(result.steps) : std::nullopt);
-    Interrupt interrupt;
-    ProgressOptions progress_options;
-    progress_options.done = result.steps;
+    together(ranks, [&] {
+        if (options.config.contains("batch")) check_batch(options.config.at("batch"), ranks);
+        begin(stage, options, run, optimizer, result);
+    });
+    want_same(result.steps,
+              run.latest().string() +
+                  ": the processes see different checkpoints; --out must be on a disk that all of "
+                  "them share",
+              ranks);
+    std::optional<RunLog> log;
     std::unique_ptr<Progress> progress;
-    if (!options.quiet)
-        progress = std::make_unique<Progress>(stage.name(), options.steps, progress_options);
+    together(ranks, [&] {
+        if (!ranks.first()) return;
+        log.emplace(run.log(), result.steps ? std::optional(result.steps) : std::nullopt);
+        ProgressOptions progress_options;
+        progress_options.done = result.steps;
+        if (!options.quiet)
+            progress = std::make_unique<Progress>(stage.name(), options.steps, progress_options);
+    });
+    Interrupt interrupt(ranks.first() ? kStopNotice : nullptr);
 
     auto save = [&](bool is_best) {
         Checkpoint checkpoint;
@@ -78,14 +105,27 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
     Metrics sums;
     int64_t summed = 0;
     auto started = std::chrono::steady_clock::now();
-    while (result.steps < options.steps && !interrupt.requested()) {
+    auto validate = [&](int64_t step) {  // true: the best so far
+        const Metrics validation = stage.validate();
+        if (validation.empty()) return false;
+        guard_value(step, "the validation score", validation.at("score"));
+        result.validation = validation;
+        const bool is_best = validation.at("score") < result.best;
+        if (is_best) result.best = validation.at("score");
+        log->write({{"step", result.steps}, {"validation", as_json(validation)}});
+        started = std::chrono::steady_clock::now();
+        return is_best;
+    };
+    while (result.steps < options.steps && !any(interrupt.requested(), ranks)) {
         const int64_t step = result.steps;
         Generator generator(options.seed, static_cast<uint64_t>(step) << 32);
         stage.prepare(step, optimizer);
-        const Metrics metrics = stage.step(step, generator);
-        guard_value(step, "loss", metrics.at("loss"));
+        Metrics metrics = stage.step(step, generator);
+        average(metrics, ranks);
+        alike(ranks, [&] { guard_value(step, "loss", metrics.at("loss")); });
+        average_gradients(stage.model().parameters(), ranks);
         const double norm = optimizer.gradient_norm();
-        guard_value(step, "the gradient norm", norm);
+        alike(ranks, [&] { guard_value(step, "the gradient norm", norm); });
         optimizer.step(options.rate(step), clip_factor(norm, options.clip_norm));
         ++result.steps;
         result.train = metrics;
@@ -94,7 +134,7 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
         ++summed;
         if (progress)
             progress->update(result.steps, fmt::format("loss {:.4f}", metrics.at("loss")));
-        if (result.steps % options.log_every == 0 || result.steps == options.steps) {
+        if (log && (result.steps % options.log_every == 0 || result.steps == options.steps)) {
             const auto now = std::chrono::steady_clock::now();
             Metrics means;
             for (const auto& [key, value] : sums) means[key] = value / static_cast<double>(summed);
@@ -103,31 +143,27 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
             record["lr"] = options.rate(step);
             record["seconds_per_step"] =
                 std::chrono::duration<double>(now - started).count() / static_cast<double>(summed);
-            log.write(record);
+            log->write(record);
             sums.clear();
             summed = 0;
             started = now;
         }
-        bool is_best = false;
-        if (result.steps % options.validate_every == 0 || result.steps == options.steps) {
-            const Metrics validation = stage.validate();
-            if (!validation.empty()) {
-                guard_value(step, "the validation score", validation.at("score"));
-                result.validation = validation;
-                is_best = validation.at("score") < result.best;
-                if (is_best) result.best = validation.at("score");
-                nlohmann::json record = {{"step", result.steps},
-                                         {"validation", as_json(validation)}};
-                log.write(record);
-                started = std::chrono::steady_clock::now();
-            }
-        }
-        if (is_best || result.steps % options.save_every == 0 || result.steps == options.steps)
-            save(is_best);
+        const bool last = result.steps == options.steps;
+        const bool validates = last || result.steps % options.validate_every == 0;
+        const bool saves = last || result.steps % options.save_every == 0;
+        if (!validates && !saves) continue;
+        together(ranks, [&] {
+            if (!ranks.first()) return;
+            const bool is_best = validates && validate(step);
+            if (is_best || saves) save(is_best);
+        });
     }
     if (progress) progress->finish();
     result.finished = result.steps >= options.steps;
-    if (!result.finished) save(false);
+    if (!result.finished)
+        together(ranks, [&] {
+            if (ranks.first()) save(false);
+        });
     return result;
 }
 

@@ -3,7 +3,8 @@
 //
 // Every draw of step s comes from the generator (seed, stream s * 2^32 ...), and a step's batch is
 // a function of the step alone, so a run that is killed anywhere and resumed from its last
-// checkpoint ends in the same bits.
+// checkpoint ends in the same bits. With several processes see NOTE [ Several processes ] in
+// train/data_parallel.h.
 #pragma once
 
 #include <functional>
@@ -12,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tensor/communicator.h"
 #include "train/adamw.h"
 #include "train/checkpoint.h"
 
@@ -28,7 +30,8 @@ class Stage {
     virtual std::string name() const = 0;  // "vq", "masked", ...: what its checkpoints are called
     virtual nn::Module& model() = 0;
     // Forward and backward of one step: gradients are left in the parameters; the metrics have a
-    // "loss".
+    // "loss". Of several ranks: of this rank's share of the batch, so that the means over the ranks
+    // are the batch's.
     virtual Metrics step(int64_t step, Generator& generator) = 0;
     // On held-out data, the same each time; has a "score", lower is better. Empty: this stage has
     // no validation.
@@ -44,6 +47,13 @@ class Stage {
     // What the stage keeps beside weights and moments.
     virtual NamedTensors extra_state() { return {}; }
     virtual void load_extra(const NamedTensors& state) { (void)state; }
+
+    // Who trains; before run_loop, and alive as long as the stage.
+    void set_ranks(Communicator& ranks) { ranks_ = &ranks; }
+    Communicator& ranks() const { return *ranks_; }
+
+  private:
+    Communicator* ranks_ = &single_process();
 };
 
 struct LoopOptions {
@@ -62,10 +72,12 @@ struct LoopOptions {
 };
 
 struct LoopResult {
-    int64_t steps = 0;          // done in all
-    bool finished = false;      // false: interrupted, saved, to be resumed
-    Metrics train, validation;  // the last ones
-    double best = 0;            // best validation score
+    int64_t steps = 0;      // done in all
+    bool finished = false;  // false: interrupted, saved, to be resumed
+    Metrics train;          // the last ones
+    // The last ones and the best score, on rank 0 alone.
+    Metrics validation;
+    double best = 0;
 };
 
 LoopResult run_loop(Stage& stage, const LoopOptions& options);

@@ -17,6 +17,11 @@ moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip:
     return config;
 }
 
+template <class T>
+std::vector<T> part_of(const std::vector<T>& all, const Share& share) {
+    return {all.begin() + share.begin, all.begin() + share.end};
+}
+
 }  // namespace
 
 std::map<std::string, Var> moclip_objective(const MoClipStageOptions& options,
@@ -72,7 +77,7 @@ void MoClipStage::prepare(int64_t step, AdamW& optimizer) {
         return;
     }
     if (!released_) {
-        if (!frozen_recall_) frozen_recall_ = retrieval("test");
+        if (!frozen_recall_ && ranks().first()) frozen_recall_ = retrieval("test");
         frozen_text_.clear();
         student_.set_requires_grad(true);
         if (!options_.train_scale) {
@@ -142,19 +147,27 @@ MoClipStage::Batch MoClipStage::assemble(const MotionData& data,
 
 Metrics MoClipStage::step(int64_t step, Generator& generator) {
     const std::vector<DrawnClip> drawn = draw_batch(train_, options_.batch, options_.seed, step);
-    const auto [clips, captions] =
+    const auto [clips, all_captions] =
         options_.mirror_pairs ? with_mirror_pairs(train_, twins_, captions_, drawn, generator)
                               : with_captions(train_, captions_, drawn, generator);
-    const Batch batch = assemble(train_, clips, captions);
+    const Share share = ranks().share(static_cast<int64_t>(clips.size()));
+    if (share.total < ranks().size())
+        throw Error("[moclip] a batch of " + std::to_string(share.total) + " motions for " +
+                    std::to_string(ranks().size()) + " processes; set a larger batch");
+    const std::vector<std::string> captions = part_of(all_captions, share);
+    const Batch batch = assemble(train_, part_of(clips, share), captions);
+    Generator own = ranks().own(generator);
     Tape tape;
     Tape::Recording recording(tape);
-    const Var zm = l2_normalize(student_.motion(batch.joints, batch.lengths, {true, &generator}));
-    const Var zs = l2_normalize(step < switch_step_ ? Var(frozen_text(captions, batch.ids))
-                                                    : student_.text(batch.ids));
+    // Each motion has the texts of the whole batch for negatives: every rank goes on with all
+    // ranks' embeddings to the loss of one process.
+    const auto of_all = [&](const Var& z) { return all_gather(l2_normalize(z), share, ranks()); };
+    const Var zm = of_all(student_.motion(batch.joints, batch.lengths, {true, &own}));
+    const Var zs = of_all(step < switch_step_ ? Var(frozen_text(captions, batch.ids))
+                                              : student_.text(batch.ids));
     const bool tethered = options_.tether && step >= switch_step_;
-    const std::map<std::string, Var> terms =
-        moclip_objective(options_, student_, zm, zs,
-                         tethered ? l2_normalize(teacher_(batch.ids)).value() : Tensor());
+    const std::map<std::string, Var> terms = moclip_objective(
+        options_, student_, zm, zs, tethered ? of_all(teacher_(batch.ids)).value() : Tensor());
     tape.backward(terms.at("loss"));
     Metrics metrics;  // read when all the step's work is on its way to the device
     for (const auto& [name, term] : terms) metrics[name] = term.value().item<float>();

@@ -1,6 +1,10 @@
 // MoCLIP's fine-tuning in two phases (moclip.md 5): the motion tower learns to meet the frozen text
 // embeddings; then the text tower is released, pulled towards the motions and tethered to its
 // frozen former self.
+//
+// With several processes the loss is that of the whole batch, all its motions and texts being each
+// other's negatives (all_gather in autograd/ops.h). Where positions are counted over the batch
+// (PositionAxis::batch, of the published code) each process counts its own.
 #pragma once
 
 #include <optional>

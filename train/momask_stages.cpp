@@ -21,7 +21,10 @@ Tensor TokenStage::base_layer(const Tensor& ids) {
 }
 
 TokenBatch TokenStage::batch(int64_t step, Generator& generator) const {
-    return token_batch(train_, tokens_, captions_, options_.batch, options_.seed, step, generator);
+    const TokenBatch drawn = token_batch(train_, tokens_, captions_, ranks().share(options_.batch),
+                                         options_.seed, step, generator);
+    generator = ranks().own(generator);
+    return drawn;
 }
 
 Tensor TokenStage::noisy(const Tensor& cond, Generator& generator) const {

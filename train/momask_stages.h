@@ -82,6 +82,8 @@ class TokenStage : public Stage {
         return mean;
     }
 
+    // This rank's share of the step's batch; what is drawn from the generator from then on (masks,
+    // dropout) differs by rank.
     TokenBatch batch(int64_t step, Generator& generator) const;
     // Text embeddings (B, E) with the options' noise.
     Tensor noisy(const Tensor& cond, Generator& generator) const;

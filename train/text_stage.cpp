@@ -71,6 +71,15 @@ double operations(const clip::TextConfig& c, int64_t head_width, int64_t tokens,
     return 6.0 * static_cast<double>(tokens * token + rows * row);
 }
 
+// Each `hands`-th of the rows after another: hand h has rows h, h + hands, ...
+std::vector<int64_t> dealt(const std::vector<int64_t>& rows, int hands) {
+    const auto step = static_cast<size_t>(hands);
+    std::vector<int64_t> out;
+    for (size_t hand = 0; hand < step; ++hand)
+        for (size_t i = hand; i < rows.size(); i += step) out.push_back(rows[i]);
+    return out;
+}
+
 Tensor diagonal(int64_t n, double value) {
     Tensor out = Tensor::zeros({n, n});
     for (int64_t i = 0; i < n; ++i) out.data<float>()[i * n + i] = static_cast<float>(value);
@@ -190,10 +199,15 @@ std::vector<int64_t> TextStage::batch_rows(int64_t step) {
     return rows;
 }
 
-Var TextStage::embed(std::vector<int64_t>& rows, Metrics* metrics) const {
-    const auto ids_of = [&](int64_t row) { return &ids_[static_cast<size_t>(row)]; };
+std::vector<int64_t> TextStage::sorted(std::vector<int64_t> rows) const {
+    const auto length = [&](int64_t row) { return ids_[static_cast<size_t>(row)].size(); };
     std::stable_sort(rows.begin(), rows.end(),
-                     [&](int64_t a, int64_t b) { return ids_of(a)->size() < ids_of(b)->size(); });
+                     [&](int64_t a, int64_t b) { return length(a) < length(b); });
+    return rows;
+}
+
+Var TextStage::embed(const std::vector<int64_t>& rows, Metrics* metrics) const {
+    const auto ids_of = [&](int64_t row) { return &ids_[static_cast<size_t>(row)]; };
     const size_t group = metrics ? static_cast<size_t>(group_) : kScoredGroup;
     std::vector<Var> parts;
     int64_t tokens = 0;
@@ -215,10 +229,15 @@ Var TextStage::embed(std::vector<int64_t>& rows, Metrics* metrics) const {
 
 Metrics TextStage::step(int64_t step, Generator&) {
     Metrics metrics;
-    std::vector<int64_t> rows = batch_rows(step);
+    const Share share = ranks().share(batch_);
+    // Dealt out by length, so that each rank has short ones and long ones.
+    const std::vector<int64_t> rows = dealt(sorted(batch_rows(step)), ranks().size());
     Tape tape;
     const Tape::Recording recording(tape);
-    const Var mine = embed(rows, &metrics);                             // (B, E)
+    // A sentence's similarities are to all of the batch.
+    const Var mine =
+        all_gather(embed({rows.begin() + share.begin, rows.begin() + share.end}, &metrics), share,
+                   ranks());                                            // (B, E)
     const Var theirs(teacher_.embeddings(rows).to(student_.device()));  // (B, E)
     const Var cosine = mean(sum(mine * theirs, 1, false));              // ()
     const auto logits = [&](const Var& z) {                             // (B, B)
@@ -233,13 +252,14 @@ Metrics TextStage::step(int64_t step, Generator&) {
     metrics["loss"] = loss.value().item<float>();  // after all work is on its way to the device
     metrics["cosine"] = cosine.value().item<float>();
     metrics["divergence"] = divergence.value().item<float>();
+    for (const char* of_all : {"tokens", "gflop"}) metrics[of_all] *= ranks().size();
     return metrics;
 }
 
 Metrics TextStage::validate() {
     if (held_out_.empty()) return {};
     const Tape::Pause no_tape;
-    std::vector<int64_t> rows = held_out_;
+    const std::vector<int64_t> rows = sorted(held_out_);
     const Var mine = embed(rows, nullptr);                                                // (N, E)
     const Var theirs(teacher_.embeddings(rows).to(student_.device()));                    // (N, E)
     const Tensor cosines = matmul(mine, theirs, false, true).value().cpu().contiguous();  // (N, N)

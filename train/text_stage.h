@@ -70,9 +70,10 @@ class TextStage : public Stage {
         std::vector<int64_t> order;  // of `epoch`
         int64_t at(int64_t index);   // the row at a position of the endless walk
     };
-    // Embeddings of the student, (rows, E), of unit length, for rows in an order that it chooses
-    // and writes back: by length, so that padding costs little.
-    Var embed(std::vector<int64_t>& rows, Metrics* metrics) const;
+    // By length, so that padding costs little.
+    std::vector<int64_t> sorted(std::vector<int64_t> rows) const;
+    // Embeddings of the student, (rows, E), of unit length.
+    Var embed(const std::vector<int64_t>& rows, Metrics* metrics) const;
 
     TextStudent student_;
     const TextTeacher& teacher_;

@@ -75,19 +75,20 @@ TokenBatch assemble(const TokenData& tokens, const std::vector<std::pair<size_t,
 }  // namespace
 
 TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
-                       const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
-                       Generator& generator) {
+                       const CaptionSource& captions, const Share& share, uint64_t seed,
+                       int64_t step, Generator& generator) {
     std::vector<std::pair<size_t, size_t>> items;
     const auto [clips, said] =
-        with_captions(data, captions, draw_batch(data, batch, seed, step), generator);
-    for (const DrawnClip& clip : clips) {
+        with_captions(data, captions, draw_batch(data, share.total, seed, step), generator);
+    for (int64_t i = share.begin; i < share.end; ++i) {
+        const DrawnClip& clip = clips[static_cast<size_t>(i)];
         const size_t count = tokens.variants(clip.sample).size();
         items.emplace_back(
             clip.sample,
             std::min(count - 1, static_cast<size_t>(clip.u * static_cast<float>(count))));
     }
     TokenBatch out = assemble(tokens, items);
-    out.captions = said;
+    out.captions.assign(said.begin() + share.begin, said.begin() + share.end);
     return out;
 }
 

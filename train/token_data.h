@@ -14,6 +14,7 @@
 #include <functional>
 
 #include "models/vq/rvq_vae.h"
+#include "tensor/communicator.h"
 #include "train/motion_data.h"
 
 namespace mc::train {
@@ -45,10 +46,11 @@ struct TokenBatch {
     std::vector<int64_t> samples;       // (B)
 };
 
-// The batch of a step (draw_batch), with one of each clip's variants and captions.
+// A share of the batch of a step (draw_batch), with one of each clip's variants and captions.
+// Captions are drawn for all of the batch, so that they do not depend on the shares.
 TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
-                       const CaptionSource& captions, int64_t batch, uint64_t seed, int64_t step,
-                       Generator& generator);
+                       const CaptionSource& captions, const Share& share, uint64_t seed,
+                       int64_t step, Generator& generator);
 
 // The whole split, first variant (its own speed) and first caption of each clip, in batches of
 // similar length: for validation.

@@ -40,10 +40,11 @@ Metrics VqStage::step(int64_t, Generator& generator) {
                                        static_cast<uint32_t>((window - shortest) / unit)));
         batch = std::max<int64_t>(1, batch * options_.window / window);
     }
-    Tensor motion = Tensor::empty({batch, window, train_.dims()});
+    const Share share = ranks().share(batch);
+    Tensor motion = Tensor::empty({share.size(), window, train_.dims()});
     const bool varied = options_.speed_change > 0;
     const Tensor u = generator.uniform({batch, varied ? 3 : 2});
-    for (int64_t b = 0; b < batch; ++b) {
+    for (int64_t b = share.begin; b < share.end; ++b) {
         const auto draw = [&](int64_t i) {
             return static_cast<double>(u.data<float>()[b * u.size(1) + i]);
         };
@@ -59,7 +60,7 @@ Metrics VqStage::step(int64_t, Generator& generator) {
             std::max<int64_t>(1, frames - span);  // rounding may ask for one more
         const int64_t start =
             std::min(places - 1, static_cast<int64_t>(draw(1) * static_cast<double>(places)));
-        float* to = motion.data<float>() + b * window * train_.dims();
+        float* to = motion.data<float>() + (b - share.begin) * window * train_.dims();
         if (varied)
             train_.at_speed(sample, start, window, speed, to);
         else
@@ -69,12 +70,16 @@ Metrics VqStage::step(int64_t, Generator& generator) {
     Tape tape;
     Tape::Recording recording(tape);
     GeneratorSource draws(generator);
-    const vq::RvqOutput out = model_.train(target, {true, &generator}, draws);
-    const Var loss = model_.loss(out, target);
+    Generator own = ranks().own(generator);  // dropout's
+    const nn::Pass pass{true, ranks().size() == 1 ? &generator : &own};
+    const vq::RvqOutput out = model_.train(target, pass, draws, ranks());
+    // Shares may differ by a window.
+    const double weight = ranks().weight(share);
+    const Var loss = scale(model_.loss(out, target), weight);
     tape.backward(loss);
     // Reading them waits for the GPU: once all of the step's work is under way.
     return {{"loss", loss.value().item<float>()},
-            {"commitment", out.commitment.value().item<float>()},
+            {"commitment", weight * static_cast<double>(out.commitment.value().item<float>())},
             {"perplexity", vq::perplexity(out.code_counts)}};
 }
 

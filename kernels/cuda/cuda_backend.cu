@@ -1,4 +1,4 @@
-// The list of CUDA's kernel families, and the answers of kernels/cuda.h. Linked instead of
+// The list of CUDA's kernel families, and what kernels/cuda.h declares. Linked instead of
 // kernels/cuda_stub.cpp. Where the process finds no device, the table is as empty as the stub's.
 #include "kernels/cuda.h"
 
@@ -47,24 +47,39 @@ Backend make_backend() {
     fill_copy(b);
     fill_memory(b);
     fill_graph(b);
+    fill_collective(b);
     return b;
 }
 
 namespace {
 
+struct Devices {
+    int count = 0;
+    cudaError_t status = cudaErrorNoDevice;
+};
+
 // What cudaGetDeviceCount says is asked once; without a driver it fails and leaves the count.
-cudaError_t device_status() {
-    static const cudaError_t status = [] {
-        int count = 0;
-        const cudaError_t asked = cudaGetDeviceCount(&count);
-        if (asked != cudaSuccess) {
+const Devices& devices() {
+    static const Devices found = [] {
+        Devices d;
+        d.status = cudaGetDeviceCount(&d.count);
+        if (d.status != cudaSuccess) {
             (void)cudaGetLastError();
-            return asked;
+            d.count = 0;
+        } else if (d.count == 0) {
+            d.status = cudaErrorNoDevice;
         }
-        return count > 0 ? cudaSuccess : cudaErrorNoDevice;
+        return d;
     }();
-    return status;
+    return found;
 }
+
+cudaError_t device_status() {
+    return devices().status;
+}
+
+int chosen_device = 0;  // by cuda_use_device, before any thread has a context
+bool device_in_use = false;
 
 // The pool that scratch memory comes from keeps all that is given back to it.
 void keep_pool_memory() {
@@ -100,20 +115,37 @@ Context& cuda_default_context() {
     if (!cuda_available())
         throw Error(std::string("[default_context] no CUDA device can be used here (") +
                     cudaGetErrorString(cuda::device_status()) + "); use the device cpu");
-    static const bool once = [] {
-        cuda::keep_pool_memory();
-        return true;
+    thread_local Context context = [] {
+        // Each thread begins on the first device.
+        if (cuda::chosen_device != 0)
+            MC_CUDA("default_context", cudaSetDevice(cuda::chosen_device));
+        static const bool once = [] {
+            cuda::device_in_use = true;
+            cuda::keep_pool_memory();
+            return true;
+        }();
+        (void)once;
+        return Context{nullptr, &thread_workspace(), nullptr};
     }();
-    (void)once;
-    thread_local Context context{nullptr, &thread_workspace(), nullptr};
     return context;
+}
+
+void cuda_use_device(int index) {
+    const int count = cuda::devices().count;
+    if (index < 0 || index >= count)
+        throw Error("[cuda] GPU " + std::to_string(index) + " is wanted, this machine has " +
+                    std::to_string(count) + "; start at most as many processes on it");
+    if (cuda::device_in_use && index != cuda::chosen_device)
+        throw Error("[cuda] GPU " + std::to_string(cuda::chosen_device) +
+                    " is in use already; choose before the first tensor on it");
+    cuda::chosen_device = index;
 }
 
 std::string cuda_description() {
     if (!cuda_available())
         return std::string("no device: ") + cudaGetErrorString(cuda::device_status());
     cudaDeviceProp device;
-    MC_CUDA("cuda", cudaGetDeviceProperties(&device, 0));
+    MC_CUDA("cuda", cudaGetDeviceProperties(&device, cuda::chosen_device));
     return std::string(device.name) + ", compute capability " + std::to_string(device.major) + "." +
            std::to_string(device.minor) + "; " + cuda::blaslt_report() + "; " + cuda::dnn_report();
 }

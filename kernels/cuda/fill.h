@@ -23,6 +23,7 @@ void fill_gru(Backend& backend);
 void fill_copy(Backend& backend);
 void fill_memory(Backend& backend);
 void fill_graph(Backend& backend);
+void fill_collective(Backend& backend);
 
 // The table with every family, whether there is a device or not.
 Backend make_backend();

@@ -79,6 +79,14 @@ Tensor tiled(const Tensor& rows, const Tensor& u) {
         .reshape({total, c});
 }
 
+// Of all ranks' rows the first `count`, on every rank.
+Tensor first_rows(const Tensor& rows, const Share& share, int64_t count, Communicator& ranks) {
+    if (ranks.size() == 1) return rows;
+    const Share first{std::min(share.begin, count), std::min(share.end, count),
+                      std::min(share.total, count)};
+    return ranks.all_gather(rows.slice(0, 0, first.size()), first);
+}
+
 // Row q of a tensor (Q, n), sharing its storage.
 Tensor row_of(const Tensor& all, int64_t q) {
     return all.slice(0, q, q + 1).reshape({all.size(1)});
@@ -200,19 +208,21 @@ Tensor ResidualQuantizer::replacements(const Tensor& rows, const Tensor& order) 
 }
 
 void ResidualQuantizer::update(Layer& layer, const Tensor& rows, const Tensor& ids,
-                               const Tensor& counts, const std::string& name,
-                               UniformSource& draws) {
+                               const Tensor& counts, const Tensor& pool, const std::string& name,
+                               UniformSource& draws, Communicator& ranks) {
     const Shape shape = layer.codebook.shape(), column{shape[0], 1};
     const Tensor sums = Tensor::zeros(shape, rows.dtype(), rows.device());
     add_rows(sums, rows, ids);
+    ranks.all_reduce(sums);
+    ranks.all_reduce(counts);
     layer.code_sum = averaged(layer.code_sum, sums, config_.mu);
     layer.code_count = averaged(layer.code_count, counts, config_.mu);
     // Drawn at every update, as the original does; used where codes are replaced.
-    const Tensor noise = tile_draws(rows, name, draws);
+    const Tensor noise = tile_draws(pool, name, draws);
     Tensor order, dead = below_one(layer.code_count);
     bool reset = true;
     if (config_.periodic_reset) {
-        const int64_t candidates = noise.defined() ? noise.size(0) : rows.size(0);
+        const int64_t candidates = noise.defined() ? noise.size(0) : pool.size(0);
         order = draws.uniform_on(rows.device(), name + ".randperm", {candidates});
         const Tensor ones = Tensor::full({shape[0]}, 1, rows.dtype(), rows.device());
         layer.used = select(dead, layer.used.to(rows.device()), ones).value();
@@ -222,13 +232,18 @@ void ResidualQuantizer::update(Layer& layer, const Tensor& rows, const Tensor& i
     }
     Var codes = div(layer.code_sum, layer.code_count.reshape(column));
     if (reset)  // row i revives code i (QUIRK Q13)
-        codes = select(dead.reshape(column).expand(shape), replacements(tiled(rows, noise), order),
+        codes = select(dead.reshape(column).expand(shape), replacements(tiled(pool, noise), order),
                        codes);
     layer.codebook.copy_(codes.value());
 }
 
-Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
+Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws, Communicator& ranks) {
     const int64_t q_count = config_.num_quantizers;
+    const Share share = ranks.place(e.size(0) * e.size(1));
+    const auto pool = [&](const Tensor& rows) {
+        return first_rows(rows, share, config_.periodic_reset ? share.total : config_.nb_code,
+                          ranks);
+    };
     int64_t active = q_count;
     if (config_.quantize_dropout > 0) {
         const Tensor u = draws.uniform("quantize_dropout", {2});
@@ -243,20 +258,23 @@ Quantized ResidualQuantizer::train(const Var& e, UniformSource& draws) {
         [&](int64_t q, const Tensor& rows, const Tensor& ids) {
             Layer& layer = *layers_[q];
             if (!layer.begun) {
-                const Tensor first = tiled(rows, tile_draws(rows, name(q) + ".init", draws));
+                const Tensor all = pool(rows);
+                const Tensor first = tiled(all, tile_draws(all, name(q) + ".init", draws));
                 layer.codebook.copy_(first.slice(0, 0, config_.nb_code));
                 layer.begin();
             }
             const bool sample = config_.sample_temperature > 0;
             Tensor distance;
             nearest(ids, rows, layer.codebook, sample ? &distance : nullptr);
-            if (sample)
-                ids.copy_(sampled(distance,
-                                  draws.uniform_on(distance.device(), name(q), distance.shape()),
+            if (sample) {
+                const Tensor u =
+                    draws.uniform_on(distance.device(), name(q), {share.total, config_.nb_code});
+                ids.copy_(sampled(distance, u.slice(0, share.begin, share.end),
                                   config_.sample_temperature));
+            }
         },
         [&](int64_t q, const Tensor& rows, const Tensor& ids, const Tensor& counts) {
-            update(*layers_[q], rows, ids, counts, name(q) + ".reset", draws);
+            update(*layers_[q], rows, ids, counts, pool(rows), name(q) + ".reset", draws, ranks);
         });
 }
 

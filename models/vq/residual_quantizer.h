@@ -3,6 +3,7 @@
 #pragma once
 
 #include "nn/module.h"
+#include "tensor/communicator.h"
 #include "tensor/uniform_source.h"
 
 namespace mc::vq {
@@ -43,7 +44,9 @@ class ResidualQuantizer : public nn::Module {
     // codes. Draws in order: "quantize_dropout" (2) if the probability is not 0; layer q:
     // "layer{q}.init" normals if tiled; "layer{q}" (rows, codes) if sampled; "layer{q}.reset"
     // normals if tiled, with periodic_reset then "layer{q}.randperm" (rows).
-    Quantized train(const Var& e, UniformSource& draws);
+    // Of several ranks each has its part of the batch, and all of them the same draws, which are
+    // for the rows of all ranks: codebooks and code_counts are those of one process with all rows.
+    Quantized train(const Var& e, UniformSource& draws, Communicator& ranks = single_process());
 
     Tensor encode(const Tensor& e) const;    // (B, n, Q) i64
     Tensor decode(const Tensor& ids) const;  // ids (B, n, q <= Q), -1 = nothing -> (B, n, C)
@@ -84,8 +87,10 @@ class ResidualQuantizer : public nn::Module {
     // The codebook's size of them: the first, or, if there are uniforms `order` (R), those whose
     // uniforms are least.
     Tensor replacements(const Tensor& rows, const Tensor& order) const;
+    // `pool`: the rows that dead codes are replaced by.
     void update(Layer& layer, const Tensor& rows, const Tensor& ids, const Tensor& counts,
-                const std::string& name, UniformSource& draws);
+                const Tensor& pool, const std::string& name, UniformSource& draws,
+                Communicator& ranks);
 
     QuantizerConfig config_;
     std::vector<std::unique_ptr<Layer>> layers_;

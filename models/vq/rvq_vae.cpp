@@ -25,8 +25,9 @@ RvqOutput RvqVae::operator()(const Var& motion) const {
     return {decoder_(q.codes, {}), q.commitment, q.code_counts, q.ids};
 }
 
-RvqOutput RvqVae::train(const Var& motion, const nn::Pass& pass, UniformSource& draws) {
-    const Quantized q = quantizer_.train(encoder_(motion, pass), draws);
+RvqOutput RvqVae::train(const Var& motion, const nn::Pass& pass, UniformSource& draws,
+                        Communicator& ranks) {
+    const Quantized q = quantizer_.train(encoder_(motion, pass), draws, ranks);
     return {decoder_(q.codes, pass), q.commitment, q.code_counts, q.ids};
 }
 

@@ -34,8 +34,10 @@ class RvqVae : public nn::Module {
     Tensor encode(const Tensor& motion) const;  // (B, T, dim_pose) normalised -> ids (B, T/4, Q)
     Tensor decode(const Tensor& ids) const;     // (B, n, q), -1 = nothing -> (B, 4n, dim_pose)
     // On the model's device, motions too.
-    RvqOutput operator()(const Var& motion) const;                                   // evaluation
-    RvqOutput train(const Var& motion, const nn::Pass& pass, UniformSource& draws);  // training
+    RvqOutput operator()(const Var& motion) const;  // evaluation
+    // Training; of several ranks each has its part of the batch (ResidualQuantizer::train).
+    RvqOutput train(const Var& motion, const nn::Pass& pass, UniformSource& draws,
+                    Communicator& ranks = single_process());
     // smooth L1 + loss_vel * smooth L1 of the joint positions + loss_root * smooth L1 of the summed
     // root velocities + commit * commitment
     Var loss(const RvqOutput& output, const Var& motion) const;

@@ -28,8 +28,10 @@ std::string one_line(const std::string& text) {
     return out;
 }
 
+// A message without text: another process of the run says it (train/data_parallel.h).
 int fail(const CLI::App& app, const std::string& message, int status) {
     std::fflush(stdout);  // what was done comes before what failed
+    if (message.empty()) return status;
     fmt::print(stderr, "{}: {}\n", app.get_name(), one_line(message));
     return status;
 }
@@ -75,6 +77,14 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
     app.add_option("--device", options.device, "cpu or cuda")
         ->check(CLI::IsMember({"cpu", "cuda"}))
         ->capture_default_str();
+}
+
+std::string processes_help() {
+    return "Several processes, each on a GPU or cores of its own, are started by mpirun (OpenMPI). "
+           "The setting batch\nis of all of them and a multiple of their number; --out is on a "
+           "disk "
+           "that they share. --threads is each\none's; without a GPU give each its cores, as with "
+           "mpirun -n 2 --map-by slot:pe=16.";
 }
 
 DeviceType apply(const CommonOptions& options) {

@@ -36,6 +36,9 @@ struct CommonOptions {
 // --threads N and --device cpu|cuda.
 void add_common_options(CLI::App& app, CommonOptions& options);
 
+// What --help of those that train says of several processes.
+std::string processes_help();
+
 // Sets the number of threads. Error if the device cannot be used here.
 DeviceType apply(const CommonOptions& options);
 

@@ -10,7 +10,9 @@
 #include "models/config_json.h"
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
+#include "train/data_parallel.h"
 #include "train/presets.h"
+#include "train/processes.h"
 
 namespace mc::tools {
 namespace {
@@ -33,6 +35,7 @@ Json resolve(const Options& options, const std::vector<train::Preset>& presets) 
     return train::resolve_config(presets, options.preset, file, options.settings);
 }
 
+// What rank 0 says.
 int report(const train::LoopResult& result, const train::LoopOptions& loop) {
     if (!result.finished) {
         fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
@@ -47,19 +50,22 @@ int report(const train::LoopResult& result, const train::LoopOptions& loop) {
     return 0;
 }
 
-int run(train::Stage& stage, const Options& options, const Json& config) {
-    if (!options.start.empty()) {
+int run(train::Stage& stage, const Options& options, const Json& config, Communicator& ranks) {
+    stage.set_ranks(ranks);
+    train::together(ranks, [&] {
+        if (options.start.empty()) return;
         const fs::path path = checkpoint_of(options.start);
         stage.model().load(train::checkpoint_model(train::load_checkpoint(path, stage.name())),
                            {{}, path.string()});
         stage.weights_loaded();
-    }
+    });
     train::LoopOptions loop = train::loop_options(config, options.out);
     loop.resume = options.resume;
     loop.quiet = options.quiet;
-    if (!options.quiet)
+    if (!options.quiet && ranks.first())
         fmt::print(stderr, "{}: {} parameters\n", stage.name(), stage.model().parameter_count());
-    return report(train::run_loop(stage, loop), loop);
+    const train::LoopResult result = train::run_loop(stage, loop);
+    return ranks.first() ? report(result, loop) : 0;
 }
 
 void say_warnings(const train::MotionData& data, bool quiet) {
@@ -69,12 +75,17 @@ void say_warnings(const train::MotionData& data, bool quiet) {
 
 int run_vq(const Options& options) {
     const DeviceType device = apply(options.common);
-    const Json config = resolve(options, train::vq_presets());
-    train::VqStageOptions with = train::vq_stage_options(config, options.data);
-    with.device = device;
-    train::VqStage stage(with);
-    say_warnings(stage.data(), options.quiet);
-    return run(stage, options, config);
+    const auto ranks = train::join_processes(device);
+    Json config;
+    std::optional<train::VqStage> stage;
+    train::together(*ranks, [&] {
+        config = resolve(options, train::vq_presets());
+        train::VqStageOptions with = train::vq_stage_options(config, options.data);
+        with.device = device;
+        stage.emplace(with);
+    });
+    say_warnings(stage->data(), options.quiet || !ranks->first());
+    return run(*stage, options, config, *ranks);
 }
 
 // What follows from the tokenizer and the text encoder, into the settings' "model".
@@ -104,17 +115,24 @@ auto stage_options(const Json& config, const std::string& data) {
 template <class TheStage>
 int run_tokens(const Options& options, const std::vector<train::Preset>& presets) {
     const DeviceType device = apply(options.common);
-    Json config = resolve(options, presets);
-    const auto tokenizer = load_tokenizer(options.tokenizer);
-    clip::ClipTextEncoder text(options.text, options.vocab);
-    tokenizer->to(device);
-    text.to(device);
-    if (config.contains("model")) complete<TheStage>(config["model"], *tokenizer, text);
-    auto with = stage_options<TheStage>(config, options.data);
-    with.lexicon = options.lexicon;
-    with.device = device;
-    TheStage stage(with, *tokenizer, text);
-    return run(stage, options, config);
+    const auto ranks = train::join_processes(device);
+    Json config;
+    decltype(load_tokenizer(options.tokenizer)) tokenizer;
+    std::optional<clip::ClipTextEncoder> text;
+    std::optional<TheStage> stage;
+    train::together(*ranks, [&] {
+        config = resolve(options, presets);
+        tokenizer = load_tokenizer(options.tokenizer);
+        text.emplace(options.text, options.vocab);
+        tokenizer->to(device);
+        text->to(device);
+        if (config.contains("model")) complete<TheStage>(config["model"], *tokenizer, *text);
+        auto with = stage_options<TheStage>(config, options.data);
+        with.lexicon = options.lexicon;
+        with.device = device;
+        stage.emplace(with, *tokenizer, *text);
+    });
+    return run(*stage, options, config, *ranks);
 }
 
 CLI::App* add_common(CLI::App& app, Options& options, const char* name, const char* what,

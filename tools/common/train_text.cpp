@@ -12,6 +12,8 @@
 #include "models/clip/bpe_learner.h"
 #include "models/clip/text_tower_file.h"
 #include "tools/common/cli.h"
+#include "train/data_parallel.h"
+#include "train/processes.h"
 #include "train/text_stage.h"
 
 namespace mc::tools {
@@ -67,27 +69,38 @@ Json resolve(const TextOptions& options) {
 
 int run_text(const TextOptions& options) {
     const DeviceType device = apply(options.common);
-    Json config = resolve(options);
-    const auto tokenizer = clip::Tokenizer::from_file(options.vocab);
-    const auto teacher = train::read_text_teacher(options.teacher);
-    train::TextStage stage(config, teacher, tokenizer, device);
-    if (!options.start.empty())
-        stage.student().text.load(clip::read_text_tower(options.start).state, {{}, options.start});
-    // A run is resumed with the data that it began with.
-    config["data"] = {{"sentences", teacher.size()}, {"vocabulary", tokenizer.vocab_size()}};
+    const auto ranks = train::join_processes(device);
+    Json config;
+    std::optional<clip::Tokenizer> tokenizer;
+    train::TextTeacher teacher;
+    std::optional<train::TextStage> made;
+    train::together(*ranks, [&] {
+        config = resolve(options);
+        tokenizer.emplace(clip::Tokenizer::from_file(options.vocab));
+        teacher = train::read_text_teacher(options.teacher);
+        made.emplace(config, teacher, *tokenizer, device);
+        if (!options.start.empty())
+            made->student().text.load(clip::read_text_tower(options.start).state,
+                                      {{}, options.start});
+        // A run is resumed with the data that it began with.
+        config["data"] = {{"sentences", teacher.size()}, {"vocabulary", tokenizer->vocab_size()}};
+    });
+    train::TextStage& stage = *made;
+    stage.set_ranks(*ranks);
     train::LoopOptions loop = train::text_loop_options(config, options.out);
     loop.resume = options.resume;
     loop.quiet = options.quiet;
-    if (!options.quiet)
+    if (!options.quiet && ranks->first())
         fmt::print(stderr, "text: {} parameters, {} sentences, {} held out for validation\n",
                    stage.model().parameter_count(), teacher.size(), stage.held_out().size());
     const train::LoopResult result = train::run_loop(stage, loop);
+    if (!ranks->first()) return 0;
     if (!result.finished) {
         fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
                    result.steps, loop.steps);
         return 0;
     }
-    const fs::path written = train::export_text_encoder(options.out, config, tokenizer);
+    const fs::path written = train::export_text_encoder(options.out, config, *tokenizer);
     fmt::print("{}: held-out cosine to the teacher {:.4f} at best", written.string(),
                1 - result.best);
     if (const auto recall = result.validation.find("recall_at_1");

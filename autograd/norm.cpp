@@ -124,7 +124,7 @@ struct ChannelNormNode : Node {
         dispatch_float(grad.dtype(), name(), [&](auto zero) {
             using T = decltype(zero);
             typename NormKernels<T>::ChannelNormBackwardArgs args;
-            args.dx = data_or_null<T>(dx);
+            args.dx = dx.defined() ? dx.ptr<T>() : nullptr;
             args.dweight = grad_or_null<T>(weight);
             args.dbias = grad_or_null<T>(bias);
             args.dy = grad.ptr<T>();

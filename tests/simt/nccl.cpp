@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <functional>
+#include <memory>
 
 #include "kernels/cuda/nccl.h"
 #include "tests/shared_meeting.h"
@@ -26,7 +27,12 @@ constexpr auto kFailed = static_cast<NcclStatus>(3);
 constexpr size_t kBytes = sizeof(mc::testing::SharedMeeting);
 
 void queue(cudaStream_t stream, std::function<void()> work) {
-    cudaLaunchHostFunc(stream, simt::run_once, new std::function<void()>(std::move(work)));
+    const auto run = [](void* given) {
+        const std::unique_ptr<std::function<void()>> once(
+            static_cast<std::function<void()>*>(given));
+        (*once)();
+    };
+    cudaLaunchHostFunc(stream, run, new std::function<void()>(std::move(work)));
 }
 
 }  // namespace

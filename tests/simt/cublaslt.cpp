@@ -277,10 +277,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     };
     ++simt::products;
     const cudaDataType_t type = layout_a->type;
-    const cudaError_t queued = simt::enqueue(
-        stream, type == CUDA_R_64F    ? work(double{}, double{})
-                : type == CUDA_R_16BF ? work(mc::bf16_bits{}, float{})
-                : type == CUDA_R_16F  ? work(mc::f16_bits{}, float{})
-                                      : work(float{}, float{}));
+    const cudaError_t queued =
+        simt::enqueue(stream, type == CUDA_R_64F    ? work(double{}, double{})
+                              : type == CUDA_R_16BF ? work(mc::bf16_bits{}, float{})
+                              : type == CUDA_R_16F  ? work(mc::f16_bits{}, float{})
+                                                    : work(float{}, float{}));
     return queued == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }

@@ -9,10 +9,11 @@
 
 #include <cstdlib>
 #include <functional>
-#include <memory>
+#include <utility>
 
 #include "kernels/cuda/nccl.h"
 #include "tests/shared_meeting.h"
+#include "tests/simt/runtime.h"
 
 namespace mc::cuda {
 
@@ -26,13 +27,8 @@ namespace {
 constexpr auto kFailed = static_cast<NcclStatus>(3);
 constexpr size_t kBytes = sizeof(mc::testing::SharedMeeting);
 
-void queue(cudaStream_t stream, std::function<void()> work) {
-    const auto run = [](void* given) {
-        const std::unique_ptr<std::function<void()>> once(
-            static_cast<std::function<void()>*>(given));
-        (*once)();
-    };
-    cudaLaunchHostFunc(stream, run, new std::function<void()>(std::move(work)));
+NcclStatus queue(cudaStream_t stream, std::function<void()> work) {
+    return simt::enqueue(stream, std::move(work)) == cudaSuccess ? kNcclSuccess : kFailed;
 }
 
 }  // namespace
@@ -77,9 +73,9 @@ NcclStatus ncclAllReduce(const void* send, void* receive, size_t count, NcclType
                          NcclReduction reduction, NcclComm* comm, cudaStream_t stream) {
     if (send != receive || reduction != kNcclSum) return kFailed;
     const auto sum = [=]<class T>(T) {
-        queue(stream,
-              [=] { comm->meeting->sum(static_cast<T*>(receive), count, comm->rank, comm->size); });
-        return kNcclSuccess;
+        return queue(stream, [=] {
+            comm->meeting->sum(static_cast<T*>(receive), count, comm->rank, comm->size);
+        });
     };
     if (type == kNcclFloat32) return sum(float{});
     if (type == kNcclFloat64) return sum(double{});
@@ -88,8 +84,8 @@ NcclStatus ncclAllReduce(const void* send, void* receive, size_t count, NcclType
 NcclStatus ncclBroadcast(const void* send, void* receive, size_t count, NcclType type, int root,
                          NcclComm* comm, cudaStream_t stream) {
     if (send != receive || type != kNcclUint8 || root != 0) return kFailed;
-    queue(stream, [=] { comm->meeting->copy_from_first(receive, count, comm->rank, comm->size); });
-    return kNcclSuccess;
+    return queue(stream,
+                 [=] { comm->meeting->copy_from_first(receive, count, comm->rank, comm->size); });
 }
 
 }  // extern "C"

@@ -125,7 +125,7 @@ struct Call {
 
 // Puts body(float or double) on the stream, if the call keeps what it promises.
 template <class Body>
-cudnnStatus_t enqueue(const Problem& p, const Call& call, size_t Convolutions::*counter,
+cudnnStatus_t checked(const Problem& p, const Call& call, size_t Convolutions::*counter,
                       Body&& body) {
     if (const cudnnStatus_t status = p.check(); status != CUDNN_STATUS_SUCCESS) return status;
     for (const void* operand : call.operands)
@@ -143,7 +143,7 @@ cudnnStatus_t enqueue(const Problem& p, const Call& call, size_t Convolutions::*
     const auto run = [body](auto zero) { return [body, zero] { body(zero); }; };
     const cudaError_t queued =
         p.f64() ? simt::enqueue(stream, run(double{})) : simt::enqueue(stream, run(float{}));
-    if (queued != cudaSuccess) return CUDNN_STATUS_EXECUTION_FAILED;
+    if (queued != cudaSuccess) return CUDNN_STATUS_BAD_PARAM;
     const std::lock_guard lock(mutex);
     ++(done.*counter);
     return CUDNN_STATUS_SUCCESS;
@@ -296,7 +296,7 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha,
                                       const cudnnTensorDescriptor_t y_desc, void* y) {
     if (algo != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM) return CUDNN_STATUS_BAD_PARAM;
     const Problem p{*x_desc, *y_desc, *w_desc, *convolution};
-    return simt::enqueue(p, {handle, alpha, beta, workspace, workspace_bytes, {x, w, y}},
+    return simt::checked(p, {handle, alpha, beta, workspace, workspace_bytes, {x, w, y}},
                          &simt::Convolutions::forward, [=]<class T>(T) {
                              simt::convolve<T>(p, int64_t{p.y.n} * p.y.w * p.y.c, y, x, w,
                                                [](int64_t at_y, int64_t at_x, int64_t at_w) {
@@ -313,7 +313,7 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alp
                                            const cudnnTensorDescriptor_t dx_desc, void* dx) {
     if (algo != CUDNN_CONVOLUTION_BWD_DATA_ALGO_1) return CUDNN_STATUS_BAD_PARAM;
     const Problem p{*dx_desc, *dy_desc, *w_desc, *convolution};
-    return simt::enqueue(p, {handle, alpha, beta, workspace, workspace_bytes, {w, dy, dx}},
+    return simt::checked(p, {handle, alpha, beta, workspace, workspace_bytes, {w, dy, dx}},
                          &simt::Convolutions::data, [=]<class T>(T) {
                              simt::convolve<T>(p, int64_t{p.x.n} * p.x.w * p.x.c, dx, dy, w,
                                                [](int64_t at_y, int64_t at_x, int64_t at_w) {
@@ -330,7 +330,7 @@ cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void* a
                                              const cudnnFilterDescriptor_t dw_desc, void* dw) {
     if (algo != CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1) return CUDNN_STATUS_BAD_PARAM;
     const Problem p{*x_desc, *dy_desc, *dw_desc, *convolution};
-    return simt::enqueue(p, {handle, alpha, beta, workspace, workspace_bytes, {x, dy, dw}},
+    return simt::checked(p, {handle, alpha, beta, workspace, workspace_bytes, {x, dy, dw}},
                          &simt::Convolutions::weight, [=]<class T>(T) {
                              simt::convolve<T>(p, int64_t{p.w.k} * p.w.w * p.w.c, dw, x, dy,
                                                [](int64_t at_y, int64_t at_x, int64_t at_w) {

@@ -30,11 +30,15 @@ Inference::InFull::~InFull() {
     in_full = previous_;
 }
 
+DType Inference::products() {
+    return current && !in_full ? current->products_ : DType::f32;
+}
+
 PackedMatrix Inference::packed(const Tensor& w) {
     if (!current || w.dtype() != DType::f32 || !w.is_contiguous()) return {};
-    const DType products = in_full ? DType::f32 : current->products_;
-    if (products == DType::f32 && !backend(w.device()).f32.pack_b_f32) return {};
-    return packed_weight(w, products);
+    const DType dtype = products();
+    if (dtype == DType::f32 && !backend(w.device()).f32.pack_b_f32) return {};
+    return packed_weight(w, dtype);
 }
 
 }  // namespace mc

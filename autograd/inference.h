@@ -39,6 +39,8 @@ class Inference {
     // What `linear` hands to its product for w (N, K): nothing where no Inference lives, w is not
     // f32, or is as good as it is.
     static PackedMatrix packed(const Tensor& w);
+    // What products are asked for in: f32 where no Inference lives.
+    static DType products();
 
   private:
     Tape::Pause no_tape_;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "autograd/inference.h"
 #include "models/momask/sampling.h"
 #include "tensor/sort.h"
 
@@ -365,7 +366,7 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
                                      how.gumbel ? Shape{batch, n, classes} : Shape{batch, n});
         if (!work) {
             key = graph_key(batch, text.words.size(1), noise.defined(), how.gumbel, how.k,
-                            how.temperature, options.order_agnostic, options.precision);
+                            how.temperature, options.order_agnostic, Inference::products());
             work = graphs_.take(key, fingerprint());
             if (!work) work = std::make_unique<StepWork>(where);
             put(where, work->input.text.sentence, text.sentence);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/inference.h"
 #include "models/momask/sampling.h"
 #include "tensor/sort.h"
 
@@ -136,7 +137,7 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     momask::TokenDraws how{reference ? classes : momask::top_k_count(options.top_k, classes),
                            reference ? 1.0 : options.temperature};
     const auto key = graph_key(batch, n, classes, guidance, known.defined(), how.k, how.temperature,
-                               cond.dtype(), options.precision);
+                               cond.dtype(), Inference::products());
     std::unique_ptr<PlaceWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<PlaceWork>(where);
     put(where, work->cond, cond);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/inference.h"
 #include "models/momask/sampling.h"
 #include "tensor/sort.h"
 
@@ -116,7 +117,7 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
     const bool noisy = options.steps > 0 && noise[0].defined();
     const auto key =
         graph_key(batch, n, noisy, options.gumbel, options.guidance, options.temperature,
-                  options.top_k, cond_in.dtype(), options.precision);
+                  options.top_k, cond_in.dtype(), Inference::products());
     std::unique_ptr<StepWork> work = step_graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<StepWork>(where);
     put(where, work->cond, cond_in);

@@ -170,7 +170,7 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
             draws.uniform_on(where, "noise.res.step" + std::to_string(j), {batch, n, classes});
     const bool noisy = noise[1].defined();
     const auto key = graph_key(batch, n, noisy, options.residual_guidance, options.top_k,
-                               cond.dtype(), options.precision);
+                               cond.dtype(), Inference::products());
     std::unique_ptr<LayersWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<LayersWork>(where);
     put(where, work->cond, cond);

@@ -1,6 +1,7 @@
 // Work that is recorded and launched again gives what it gives when it is done kernel by kernel.
 #include "tensor/graph.h"
 
+#include "autograd/inference.h"
 #include "models/bad/transformer.h"
 #include "models/bamm/transformer.h"
 #include "models/momask/mask_transformer.h"
@@ -196,6 +197,24 @@ TEST_CASE("MoMask's tokens by graphs are those without") {
         MESSAGE("operations in a step and in all residual layers: "
                 << (after.operations - before.operations) / 2);
     }
+}
+
+TEST_CASE("a graph is of the precision it was recorded in") {
+    MoMask model;
+    const auto made = [&](DType products) {
+        const Inference scope(products);
+        return model(1, {5, 3});
+    };
+    const auto want = [&] {
+        const WithoutGraphs without;
+        return std::pair(made(DType::f32), made(DType::bf16));
+    }();
+    const GraphStats before = graph_stats();
+    for (int i = 0; i < 2; ++i) {
+        CHECK(made(DType::f32) == want.first);
+        CHECK(made(DType::bf16) == want.second);
+    }
+    CHECK(graph_stats().recorded == before.recorded + 4);
 }
 
 // What makes three motions by graphs and without, and how many graphs it took.

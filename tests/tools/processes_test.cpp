@@ -77,9 +77,10 @@ TEST_CASE("mpirun: two processes train as one does, and go on after a signal or 
     const std::vector<double> one_loss = run.losses("one"), two_loss = run.losses("two");
     REQUIRE(one_loss.size() == 60);
     REQUIRE(two_loss.size() == 60);
-    // The same batches and draws. Sums in another order (2^-24 of each) move a code now and then.
+    // The same batches and draws: sums in another order, 1e-7 of the first losses. Later on one may
+    // move a code.
     for (size_t i = 0; i < 60; ++i)
-        CHECK(two_loss[i] == doctest::Approx(one_loss[i]).epsilon(i < 5 ? 1e-4 : 2e-2));
+        CHECK(two_loss[i] == doctest::Approx(one_loss[i]).epsilon(i < 20 ? 1e-5 : 2e-2));
 
     const Outcome stopped = run.signalled("stopped", "TERM");
     CHECK_MESSAGE(stopped.status == 0, stopped.text);

@@ -232,8 +232,8 @@ TEST_CASE("data parallel: a run of two ranks is that of one, and resumes to the 
     const std::vector<double> one_loss = losses("one"), two_loss = losses("two");
     REQUIRE(one_loss.size() == 8);
     REQUIRE(two_loss.size() == 8);
-    // Rounding of the first step's gradients, which AdamW makes steps of full length of.
-    for (size_t i = 0; i < 8; ++i) CHECK(two_loss[i] == doctest::Approx(one_loss[i]).epsilon(1e-3));
+    // The losses' own rounding, 2e-7, and that of the gradients, of which AdamW makes more.
+    for (size_t i = 0; i < 8; ++i) CHECK(two_loss[i] == doctest::Approx(one_loss[i]).epsilon(1e-5));
     for (const int64_t stop : {3, 5}) {
         const std::string name = "stop" + std::to_string(stop);
         run(name, 2, stop, false);

@@ -7,6 +7,7 @@
 #include "models/momask/mask_transformer.h"
 #include "nn/layers.h"
 #include "tensor/formats/safetensors.h"
+#include "tensor/graph.h"
 #include "tests/simt/device/close.h"
 #include "tests/test_paths.h"
 
@@ -68,14 +69,19 @@ TEST_CASE("a weight on the GPU is packed anew when it was written to, and not in
     CHECK(same_bits(applied(x, w, b), applied(x, on_gpu(other), b)));
 }
 
-TEST_CASE("a transformer's logits in bf16 are the CPU's in bf16") {
-    const Tape::Pause no_tape;
+momask::TransformerConfig tiny() {
     momask::TransformerConfig config;
     config.num_tokens = 12;
     config.code_dim = config.latent_dim = config.clip_dim = 16;
     config.heads = 2;
     config.layers = 2;
     config.ff_size = 32;
+    return config;
+}
+
+TEST_CASE("a transformer's logits in bf16 are the CPU's in bf16") {
+    const Tape::Pause no_tape;
+    const momask::TransformerConfig config = tiny();
     Generator init(3), again(3);
     momask::MaskTransformer cpu(config, &init), gpu(config, &again);
     gpu.to(kCuda);
@@ -92,6 +98,27 @@ TEST_CASE("a transformer's logits in bf16 are the CPU's in bf16") {
     // Sums in another order; at worst a few of some hundred operands, which lie between two of
     // bf16, are rounded the other way.
     CHECK(worst(logits(gpu, DType::bf16), want) < rounding / 10);
+}
+
+TEST_CASE("a recorded step is repeated in its own precision alone") {
+    Generator init(3);
+    momask::MaskTransformer model(tiny(), &init);
+    model.to(kCuda);
+    GenerationOptions options;
+    options.steps = 4;
+    const auto recorded = [&](DType products) {
+        const Inference scope(products);
+        Generator generator(1);
+        GeneratorSource draws(generator);
+        const uint64_t before = graph_stats().recorded;
+        model.generate(normal({1, 16}, 5), {5}, options, draws);
+        return graph_stats().recorded - before;
+    };
+    CHECK(recorded(DType::f32) == 1);
+    CHECK(recorded(DType::f32) == 0);
+    CHECK(recorded(DType::bf16) == 1);
+    CHECK(recorded(DType::bf16) == 0);
+    CHECK(recorded(DType::f32) == 0);
 }
 
 TEST_CASE("tensors stored in half precision live on the GPU") {

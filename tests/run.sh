@@ -13,7 +13,7 @@ logs=$(mktemp -d)
 export logs
 trap 'rm -rf "$logs"' EXIT
 
-export large_cuda_cases='*<double>,*the number of threads,nearest_code finds*,conv1d: more than one block*,matmul: every small size*,matmul: more than one block*'
+export large_cuda_cases='*<double>,*threads,*threads<float>,*every small size*,*more than one block*,nearest_code finds*'
 
 # Runs one program; its report is printed in one piece, its "passed failed" is left in a file.
 run_program() {

@@ -13,7 +13,7 @@ logs=$(mktemp -d)
 export logs
 trap 'rm -rf "$logs"' EXIT
 
-export large_cuda_cases='*<double>,*threads,*threads<float>,*every small size*,*more than one block*,nearest_code finds*'
+export large_cuda_cases='*<double>,*threads,*threads<float>,*every small size*,*more than one block*,nearest_code finds*,cumsum along*,max over*,find_non_finite gives*,a categorical draw is*'
 
 # Runs one program; its report is printed in one piece, its "passed failed" is left in a file.
 run_program() {

@@ -5,6 +5,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/fill.h"
+#include "kernels/cpu/thread_pool.h"
 
 namespace mc {
 namespace {
@@ -24,8 +25,13 @@ void fill_memory(Backend& backend) {
     };
     memory.release = [](Context&, void* data) { ::operator delete(data, kAlignment); };
     memory.copy = memory.upload = memory.download = move;
-    memory.zero = [](Context&, void* dst, size_t bytes) {
-        if (bytes > 0) std::memset(dst, 0, bytes);
+    // On all threads: the first to touch a page waits for the system to find one.
+    memory.zero = [](Context& context, void* dst, size_t bytes) {
+        constexpr int64_t kPart = int64_t{1} << 20;
+        context.pool->for_ranges(
+            static_cast<int64_t>(bytes), kPart, [dst](int64_t begin, int64_t end) {
+                std::memset(static_cast<char*>(dst) + begin, 0, static_cast<size_t>(end - begin));
+            });
     };
 }
 

@@ -108,12 +108,7 @@ class BlasLt {
     }
 
     bool available() const { return static_cast<bool>(library_); }
-    std::string report() const {
-        const size_t version = available() ? call_.version() : 0;  // 130100 is 13.1.0
-        return library_.report(std::to_string(version / 10000) + "." +
-                               std::to_string(version / 100 % 100) + "." +
-                               std::to_string(version % 100));
-    }
+    std::string report() const { return library_.report(available() ? call_.version() : 0); }
 
     bool product(const Context& context, const Problem& problem, const Operands& x) {
         const std::lock_guard lock(mutex_);

@@ -113,12 +113,7 @@ class Dnn {
     }
 
     bool available() const { return static_cast<bool>(library_); }
-    std::string report() const {
-        const size_t version = available() ? call_.version() : 0;  // 91900 is 9.19.0
-        return library_.report(std::to_string(version / 10000) + "." +
-                               std::to_string(version / 100 % 100) + "." +
-                               std::to_string(version % 100));
-    }
+    std::string report() const { return library_.report(available() ? call_.version() : 0); }
 
     // dst is y, dx or dw; a and b are what the pass reads, in the order of the functions in dnn.h.
     bool run(const Context& context, const Problem& problem, void* dst, const void* a,

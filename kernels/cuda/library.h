@@ -65,9 +65,12 @@ class Library {
         absent(file_ + ": " + why);
     }
 
-    // "cuBLASLt 13.1.0 (libcublasLt.so.13)", or "no cuBLASLt: " and why.
-    std::string report(const std::string& version) const {
-        return handle_ ? name_ + " " + version + " (" + file_ + ")" : why_;
+    // "cuBLASLt 13.1.0 (libcublasLt.so.13)" for version 130100, or "no cuBLASLt: " and why.
+    std::string report(size_t version) const {
+        return handle_ ? name_ + " " + std::to_string(version / 10000) + "." +
+                             std::to_string(version / 100 % 100) + "." +
+                             std::to_string(version % 100) + " (" + file_ + ")"
+                       : why_;
     }
 
   private:

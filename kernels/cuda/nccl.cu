@@ -26,11 +26,9 @@ class Nccl {
         return one.call_;
     }
     std::string report() const {
-        int version = 0;  // 22703 is 2.27.3
+        int version = 0;
         if (library_) call_.version(&version);
-        return library_.report(std::to_string(version / 10000) + "." +
-                               std::to_string(version / 100 % 100) + "." +
-                               std::to_string(version % 100));
+        return library_.report(static_cast<size_t>(version));
     }
 
   private:

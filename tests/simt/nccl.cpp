@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <string>
 #include <utility>
 
 #include "kernels/cuda/nccl.h"
@@ -46,7 +48,11 @@ const char* ncclGetErrorString(NcclStatus) {
     return "emulated error";
 }
 NcclStatus ncclGetUniqueId(NcclId* id) {
-    *id = {"/tmp/moclip_nccl_XXXXXX"};
+    const std::string path =
+        (std::filesystem::temp_directory_path() / "moclip_nccl_XXXXXX").string();
+    if (path.size() >= sizeof id->bytes) return kFailed;
+    *id = {};
+    path.copy(id->bytes, path.size());
     const int file = mkstemp(id->bytes);
     if (file < 0 || ftruncate(file, kBytes) != 0) return kFailed;
     close(file);

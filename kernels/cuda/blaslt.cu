@@ -3,13 +3,13 @@
 #include <cublasLt.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/library.h"
+#include "kernels/cuda/plans.h"
 
 namespace mc::cuda {
 
@@ -20,8 +20,6 @@ constexpr uint64_t kMaxWorkspace = uint64_t{32} << 20;
 // An alignment beyond the widest load helps nobody, and would make the algorithm depend on where
 // the allocator happens to put a tensor.
 constexpr uint64_t kMaxAlignment = 16;
-// Lengths vary: beyond this many problems all are forgotten.
-constexpr size_t kMaxPlans = 4096;
 
 // All that the choice of an algorithm may depend on. Row-major, as in MatmulArgs.
 struct Problem {
@@ -112,7 +110,7 @@ class BlasLt {
 
     bool product(const Context& context, const Problem& problem, const Operands& x) {
         const std::lock_guard lock(mutex_);
-        Plan& plan = plan_of(problem);
+        Plan& plan = plans_.of(problem, [&](const Problem& p) { return make_plan(p); });
         if (!plan.usable) return false;
         if (x.bias) set_bias(plan, x.bias);
         const DeviceLoan<unsigned char> workspace("matmul", context,
@@ -140,13 +138,6 @@ class BlasLt {
         if (status != CUBLAS_STATUS_SUCCESS)
             throw Error(std::string("[matmul] ") + statement + ": " + call_.status_string(status) +
                         "; MOCLIP_CUBLASLT=off does without the library");
-    }
-
-    Plan& plan_of(const Problem& problem) {
-        const auto known = plans_.find(problem);
-        if (known != plans_.end()) return known->second;
-        if (plans_.size() >= kMaxPlans) plans_.clear();
-        return plans_.emplace(problem, make_plan(problem)).first->second;
     }
 
     Plan make_plan(const Problem& p) const {
@@ -228,7 +219,7 @@ class BlasLt {
     Functions call_{};
     cublasLtHandle_t handle_ = nullptr;
     std::mutex mutex_;
-    std::map<Problem, Plan> plans_;
+    Plans<Problem, Plan> plans_;
 };
 
 uint64_t alignment_of(const void* p) {

@@ -6,12 +6,12 @@
 #include <array>
 #include <cstdlib>
 #include <initializer_list>
-#include <map>
 #include <memory>
 #include <mutex>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/library.h"
+#include "kernels/cuda/plans.h"
 
 namespace mc::cuda {
 
@@ -21,8 +21,6 @@ namespace {
 constexpr size_t kMaxWorkspace = size_t{256} << 20;
 // More than the library has algorithms, each once with and once without tensor cores.
 constexpr int kMaxAlgorithms = 16;
-// Lengths vary: beyond this many problems all are forgotten.
-constexpr size_t kMaxPlans = 4096;
 
 enum class Pass : uint8_t { forward, data, weight };
 
@@ -119,7 +117,7 @@ class Dnn {
     bool run(const Context& context, const Problem& problem, void* dst, const void* a,
              const void* b) {
         const std::lock_guard lock(mutex_);
-        Plan& plan = plan_of(problem);
+        Plan& plan = plans_.of(problem, [&](const Problem& p) { return make_plan(p); });
         if (!plan.usable) return false;
         check("cudnnSetStream", call_.set_stream(handle_, stream_of(context)));
         const DeviceLoan<unsigned char> workspace("conv1d", context,
@@ -147,13 +145,6 @@ class Dnn {
         if (status != CUDNN_STATUS_SUCCESS)
             throw Error(std::string("[conv1d] ") + statement + ": " + call_.error_string(status) +
                         "; MOCLIP_CUDNN=off does without the library");
-    }
-
-    Plan& plan_of(const Problem& problem) {
-        const auto known = plans_.find(problem);
-        if (known != plans_.end()) return known->second;
-        if (plans_.size() >= kMaxPlans) plans_.clear();
-        return plans_.emplace(problem, make_plan(problem)).first->second;
     }
 
     // Two dimensions of which the first is 1; channels last, the weight's too.
@@ -260,7 +251,7 @@ class Dnn {
     Functions call_{};
     cudnnHandle_t handle_ = nullptr;
     std::mutex mutex_;
-    std::map<Problem, Plan> plans_;
+    Plans<Problem, Plan> plans_;
 };
 
 // The library counts in int, and its widest loads take 16 bytes. An algorithm that depended on

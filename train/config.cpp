@@ -149,6 +149,8 @@ Json read_json(const std::filesystem::path& path) {
         const std::string before = text.substr(0, e.byte);
         throw Error(fmt::format("{}: line {} is not JSON; look for a missing comma or quote",
                                 path.string(), 1 + std::count(before.begin(), before.end(), '\n')));
+    } catch (const Json::exception&) {  // of its kinds the parser throws one more
+        throw Error(fmt::format("{}: a number is too large; keep below 1e308", path.string()));
     } catch (const Error& e) {
         throw Error(fmt::format("{}: {}; no configuration is", path.string(), e.what()));
     }

@@ -79,6 +79,8 @@ Json parse_json(std::string_view text) {
         return Json::parse(text.begin(), text.end(), watch);
     } catch (const Json::parse_error& e) {
         throw Error(fmt::format("not JSON at byte {}", e.byte));
+    } catch (const Json::exception&) {  // of its kinds the parser throws one more
+        throw Error("a number is too large");
     }
 }
 

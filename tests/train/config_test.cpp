@@ -99,6 +99,7 @@ TEST_CASE("config: a file goes over the preset, settings over the file") {
     };
     complaint("", "line 1 is not JSON");
     complaint("{\n\"lr\": 1\n\"batch\": 2}", "line 3 is not JSON");
+    complaint("{\"lr\": 1e999}", "a number is too large");
     complaint("[]", "not a JSON object");
     complaint("{\"model\": {\"with\": 1}}", "unknown key 'model.with'; did you mean model.width?");
     complaint("{\"model\": 3}", "'model' got 3, want a group of keys");

@@ -132,6 +132,7 @@ TEST_CASE("safetensors: broken files, one clear line each") {
         CHECK(contains(complaint("1234567"), "too few"));
         CHECK(contains(complaint(std::string(8, '\xff')), "claims 18446744073709551615 bytes"));
         CHECK(contains(complaint(std::string(8, '\0')), "not JSON"));
+        CHECK(contains(complaint(file_bytes("{\"a\": 1e999}", "")), "a number is too large"));
         std::string longer = file_bytes("{\"w\":" + good + "}", "abcd");
         longer[0] = '\x7f';
         CHECK(complaint(longer) != "");

@@ -1,6 +1,9 @@
-// A run is published under the mutex and closed under it; a worker takes part only in a run that it
-// found open. So the caller waits for workers that have begun, never for one that is still asleep:
-// on a busy machine a run costs at most what it costs alone.
+// A run is published and closed by one atomic number, the ticket; a worker takes part only in a run
+// that it found open. So the caller waits for workers that have begun, never for one that is still
+// asleep: on a busy machine a run costs at most what it costs alone.
+//
+// Each thread has a share of the chunks, a range, and the same part of the whole in every run: rows
+// that it wrote in one kernel are in its own cache in the next. Who is done helps the others.
 #include "kernels/cpu/thread_pool.h"
 
 #include <atomic>
@@ -8,6 +11,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -35,9 +39,10 @@ thread_local bool inside_chunk = false;
 }  // namespace
 
 struct ThreadPool::State {
-    explicit State(int threads) : spins(threads <= hardware_threads() ? kSpins : 0) {
+    explicit State(int threads)
+        : spins(threads <= hardware_threads() ? kSpins : 0), shares(static_cast<size_t>(threads)) {
         try {
-            for (int i = 1; i < threads; ++i) workers.emplace_back([this] { work(); });
+            for (size_t i = 1; i < shares.size(); ++i) workers.emplace_back([this, i] { work(i); });
         } catch (...) {
             stop();
             throw;
@@ -51,17 +56,21 @@ struct ThreadPool::State {
         {
             std::lock_guard lock(mutex);
             stopping = true;
-            epoch.fetch_add(1);
+            ticket.fetch_add(kEpoch);
         }
         wake.notify_all();
         for (std::thread& worker : workers) worker.join();
     }
 
-    // Takes chunks until none is left.
-    void take_chunks() {
+    // Takes the chunks of one's own share, then what others have left of theirs.
+    void take_chunks(size_t self) {
         inside_chunk = true;
-        for (int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;)
-            call(chunk);
+        for (size_t i = 0; i < shares.size(); ++i) {
+            Share& share = shares[(self + i) % shares.size()];
+            for (int64_t chunk;
+                 (chunk = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+                call(chunk);
+        }
         inside_chunk = false;
     }
 
@@ -78,70 +87,87 @@ struct ThreadPool::State {
         }
     }
 
-    void work() {
+    static uint64_t epoch(uint64_t t) { return t / kEpoch; }
+    static bool active(uint64_t t) { return t % kOpen != 0; }
+
+    void work(size_t self) {
         uint64_t seen = 0;
         for (;;) {
-            for (int i = 0; i < spins && epoch.load(std::memory_order_relaxed) == seen; ++i)
-                pause_briefly();
-            {
+            for (int i = 0; i < spins && epoch(ticket.load()) == seen; ++i) pause_briefly();
+            uint64_t t = ticket.load();
+            if (epoch(t) == seen) {
                 std::unique_lock lock(mutex);
-                wake.wait(lock, [&] { return stopping || epoch.load() != seen; });
-                if (stopping) return;
-                seen = epoch.load();
-                if (!open) continue;
-                active.fetch_add(1);
+                sleeping.fetch_add(1);
+                wake.wait(lock, [&] { return epoch(t = ticket.load()) != seen; });
+                sleeping.fetch_sub(1);
             }
-            take_chunks();
-            {
-                std::lock_guard lock(mutex);
-                active.fetch_sub(1);
-            }
-            done.notify_one();
+            seen = epoch(t);
+            while ((t & kOpen) && epoch(t) == seen)
+                if (ticket.compare_exchange_weak(t, t + 1)) {
+                    take_chunks(self);
+                    ticket.fetch_sub(1);
+                    if (waiting.load()) {
+                        { std::lock_guard lock(mutex); }
+                        done.notify_one();
+                    }
+                    break;
+                }
+            if (stopping.load()) return;
         }
     }
 
     void run(int64_t count, void (*f)(void*, int64_t), void* argument) {
-        {
-            std::lock_guard lock(mutex);
-            function = f;
-            context = argument;
-            chunks = count;
-            next.store(0, std::memory_order_relaxed);
-            error = nullptr;
-            open = true;
-            epoch.fetch_add(1);
+        function = f;
+        context = argument;
+        error = nullptr;
+        const int64_t parts = static_cast<int64_t>(shares.size());
+        const int64_t each = count / parts, longer = count % parts;
+        int64_t begin = 0;
+        for (int64_t i = 0; i < parts; ++i) {
+            Share& share = shares[static_cast<size_t>(i)];
+            share.next.store(begin, std::memory_order_relaxed);
+            share.end = begin += each + (i < longer);
         }
-        wake.notify_all();
-        take_chunks();
-        {
-            std::lock_guard lock(mutex);
-            open = false;
+        // Nobody takes part now, so nobody else writes the ticket.
+        ticket.store((epoch(ticket.load()) + 1) * kEpoch + kOpen);
+        if (sleeping.load() > 0) {
+            { std::lock_guard lock(mutex); }
+            wake.notify_all();
         }
-        for (int i = 0; i < spins && active.load(std::memory_order_relaxed) != 0; ++i)
-            pause_briefly();
-        std::exception_ptr thrown;
-        {
+        take_chunks(0);
+        ticket.fetch_and(~kOpen);
+        for (int i = 0; i < spins && active(ticket.load()); ++i) pause_briefly();
+        if (active(ticket.load())) {
             std::unique_lock lock(mutex);
-            done.wait(lock, [&] { return active.load() == 0; });
-            thrown = error;
-            error = nullptr;
+            waiting.store(true);
+            done.wait(lock, [&] { return !active(ticket.load()); });
+            waiting.store(false);
         }
-        if (thrown) std::rethrow_exception(thrown);
+        if (error) std::rethrow_exception(std::exchange(error, nullptr));
     }
+
+    // A ticket is the number of the run, whether it is open, and how many workers take part in it.
+    static constexpr uint64_t kEpoch = uint64_t{1} << 32, kOpen = uint64_t{1} << 31;
+    // Chunks [next, end): a thread's own, in a cache line of its own.
+    struct alignas(64) Share {
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    };
 
     const int spins;
     std::mutex caller;  // held for the length of a run: one caller at a time
+    // What is written before and read after in another thread: all sequentially consistent.
+    std::atomic<uint64_t> ticket{0};
+    std::atomic<int> sleeping{0};      // workers that wait for a run
+    std::atomic<bool> waiting{false};  // the caller waits for workers
+    std::atomic<bool> stopping{false};
     std::mutex mutex, error_mutex;
     std::condition_variable wake, done;
-    std::atomic<uint64_t> epoch{0};
-    std::atomic<int> active{0};
-    std::atomic<int64_t> next{0};
-    bool open = false, stopping = false;
     void (*function)(void*, int64_t) = nullptr;
     void* context = nullptr;
-    int64_t chunks = 0;
     std::exception_ptr error;
     int64_t error_chunk = 0;
+    std::vector<Share> shares;         // the caller's, then the workers'
     std::vector<std::thread> workers;  // last: they use all of the above
 };
 

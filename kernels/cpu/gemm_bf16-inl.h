@@ -120,11 +120,15 @@ HWY_NOINLINE void bf16_block(int64_t depth, const float* HWY_RESTRICT a,
     const auto upper = hn::Set(du, 0xffff0000u);
     V sum[kRows][kVecs];
     clear(sum);
+    fetch_output<kRows>(out);
+    const char* ahead = out.ahead;
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
             bv[j] = hn::BitCast(d, hn::And(hn::LoadU(du, b + j * kLanes), upper));
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += out.ahead_stride;
         multiply_add(sum, a + kBlockRows, bv);
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)

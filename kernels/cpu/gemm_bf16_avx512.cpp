@@ -26,11 +26,15 @@ MC_TARGET void block(int64_t depth, const Bf16Pair* __restrict a, const Bf16Pair
     for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_setzero_ps();
+    fetch_output<kRows>(out);
+    const char* ahead = out.ahead;
     for (int64_t k = 0; k < depth; ++k) {
         __m512bh bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
             bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + j * kLanes));
+        _mm_prefetch(ahead, _MM_HINT_T1);
+        ahead += out.ahead_stride;
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
             const auto av = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[i])));

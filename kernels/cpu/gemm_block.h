@@ -14,7 +14,21 @@ struct BlockOutput {
     int64_t cols;  // <= the width of a panel of B
     T alpha;
     bool add;  // C += alpha A B, else C =
+    // Fetched into the second-level cache meanwhile, a line every step along k: what the next
+    // columns will read.
+    const char* ahead;
+    int64_t ahead_stride;  // bytes
 };
+
+// Fetches the block of C that will be written when the sums are ready.
+template <int kRows, class T>
+inline void fetch_output(const BlockOutput<T>& out) {
+    for (int i = 0; i < kRows; ++i) {
+        const T* row = out.c + i * out.ld;
+        __builtin_prefetch(row, 1, 3);
+        __builtin_prefetch(row + out.cols - 1, 1, 3);
+    }
+}
 
 // C = sum over `depth` steps along k of a panel of A times a panel of B, `ldb` from one step of B
 // to the next.

@@ -97,10 +97,14 @@ HWY_NOINLINE void block(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RES
     constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
     V sum[kRows][kVecs];
     clear(sum);
+    fetch_output<kRows>(out);
+    const char* ahead = out.ahead;
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b + j * kLanes);
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += out.ahead_stride;
         multiply_add(sum, a, bv);
         a += kBlockRows;
         b += ldb;
@@ -213,14 +217,23 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                      const typename Operands::B* b, int64_t b_panel, int64_t ldb, int64_t depth,
                      bool first, bool last) {
     constexpr int64_t kCols = kBlockCols<T>;
+    // The next panel of B is fetched a part with each row block.
+    const int64_t stride = kCols * static_cast<int64_t>(sizeof(*b)) / HWY_MAX(rows / kBlockRows, 1);
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);
         const auto* bj = b + j / kCols * b_panel;
+        const char* ahead = reinterpret_cast<const char*>(bj + b_panel);
         for (int64_t i = 0; i < rows; i += kBlockRows) {
             const int64_t height = HWY_MIN(int64_t{kBlockRows}, rows - i);
-            const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j, args.ldc, width,
-                                     args.alpha, !first || args.accumulate};
+            const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j,
+                                     args.ldc,
+                                     width,
+                                     args.alpha,
+                                     !first || args.accumulate,
+                                     ahead,
+                                     stride};
             Operands::block_for(height, width)(depth, a + i / kBlockRows * a_panel, bj, ldb, out);
+            ahead += stride * depth;
         }
         if (last) apply_epilogue(args, row, col + j, rows, width);
     }

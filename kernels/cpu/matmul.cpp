@@ -31,19 +31,20 @@ HWY_BEFORE_NAMESPACE();
 namespace mc {
 namespace HWY_NAMESPACE {
 
-// A panel of B, kDepth x 16 f32, is 16 KiB: half a first-level cache.
-inline constexpr int64_t kDepth = 256;
-// A row block of A, 72 x 256 f32, is 72 KiB of the second-level cache.
+// Long enough that adding to C is cheap beside it; the panels of A and B that a register block runs
+// along, up to 48 KiB each, come from the second-level cache as fast as they are used.
+inline constexpr int64_t kDepth = 384;
+// A row block of A, 72 x 384 f32, is 108 KiB of the second-level cache.
 inline constexpr int64_t kMaxRowBlock = 72;
-// Packed B at a time: 8 MiB of f32.
-inline constexpr int64_t kMaxPackedB = int64_t{1} << 21;
+// Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
+inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
 inline constexpr int64_t kMaxPackedA = int64_t{1} << 20;
 inline constexpr int64_t kMaxCols = 4096;
 // B that stays in the first-level cache: 16 KiB of f32.
 inline constexpr int64_t kMaxInPlace = 4096;
-// B that a thread packs for itself, kDepth steps of it: 256 KiB of f32, a part of the second-level
-// cache.
-inline constexpr int64_t kMaxInCache = int64_t{1} << 16;
+// Columns of B that a thread packs for itself, kDepth steps of them: 384 KiB of f32, a part of the
+// second-level cache.
+inline constexpr int64_t kMaxColsInCache = 256;
 inline constexpr int64_t kMaxRowsInCache = 256;
 // Multiply-adds worth waking another thread for (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
@@ -121,12 +122,12 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
     });
 }
 
-// pack(first, count, step, steps) on all threads, about 64 K elements a chunk: cut along the
+// pack(first, count, step, steps) on all threads, about 8 K elements a chunk: cut along the
 // operand's long side in multiples of `width`, or along k where that is how it lies in memory.
 template <class Pack>
 void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t count,
                     int64_t steps, const Pack& pack) {
-    constexpr int64_t kElements = int64_t{1} << 16;
+    constexpr int64_t kElements = int64_t{1} << 13;
     if (k_contiguous) {
         const int64_t grain = round_up(ceil_div(kElements, steps), width);
         context.pool->for_ranges(
@@ -152,7 +153,7 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
                                         first, count, at, some);
                    });
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
-    const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxInCache / kDepth);
+    const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
         Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
@@ -180,8 +181,12 @@ struct Partition {
             depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kDepth, int64_t{1}) * kDepth);
         }
         row_blocks = ceil_div(m, kMaxRowBlock);
-        rows = round_up(ceil_div(m, row_blocks), kBlockRows);
-        row_blocks = ceil_div(m, rows);
+        // Whole register blocks; the last row block has what is left, more or less.
+        rows = m / row_blocks / kBlockRows * kBlockRows;
+        if (rows == 0 || m - (row_blocks - 1) * rows > kMaxRowBlock) {
+            rows = round_up(ceil_div(m, row_blocks), kBlockRows);
+            row_blocks = ceil_div(m, rows);
+        }
         const int64_t work = m * HWY_MIN(n, cols) * depth;
         if (work < 2 * kWorkPerChunk) {  // too small to share
             rows = round_up(m, kBlockRows);
@@ -189,16 +194,19 @@ struct Partition {
             group_cols = cols;
         } else {
             int64_t groups = row_blocks >= 12 ? 1 : ceil_div(24, row_blocks);
-            groups = HWY_MIN(groups, HWY_MAX(cols / 64, int64_t{1}));
+            groups = HWY_MIN(groups, cols / kCols);
             groups = HWY_MAX(HWY_MIN(groups, work / kWorkPerChunk / row_blocks), int64_t{1});
             group_cols = round_up(ceil_div(cols, groups), kCols);
         }
         // Where a row block meets several column groups, A is packed once for all.
         pack_a_first = group_cols < cols && round_up(m, kBlockRows) * depth <= kMaxPackedA;
     }
+    int64_t rows_of(int64_t block, int64_t m) const {
+        return block + 1 < row_blocks ? rows : m - block * rows;
+    }
     int64_t cols;        // of B packed at a time
     int64_t depth;       // steps of B packed at a time, a multiple of kDepth or all
-    int64_t rows;        // of a tile
+    int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
     int64_t group_cols;  // columns of a tile
     bool pack_a_first;
@@ -236,16 +244,21 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
             const B* b = whole_b ? whole_b : b_loan.data();
             if (!whole_b)
                 pack_columns<Operands>(context, b_loan.data(), args, col, cols, k0, all_depth);
-            if (part.pack_a_first)
-                pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, all_depth,
-                               [&](int64_t first, int64_t count, int64_t at, int64_t some) {
-                                   Operands::pack_a(
-                                       a.data() + first / kBlockRows * a_panel + at * kA, a_panel,
-                                       args, first, count, k0 + at, some);
-                               });
+            if (part.pack_a_first) {
+                const auto pack = [&](int64_t first, int64_t count, int64_t at, int64_t some) {
+                    Operands::pack_a(a.data() + first / kBlockRows * a_panel + at * kA, a_panel,
+                                     args, first, count, k0 + at, some);
+                };
+                if (args.trans_a || part.row_blocks == 1)
+                    pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, all_depth, pack);
+                else  // the rows that a thread will multiply
+                    context.pool->for_chunks(part.row_blocks, [&](int64_t block) {
+                        pack(block * part.rows, part.rows_of(block, args.m), 0, all_depth);
+                    });
+            }
             context.pool->for_chunks(part.row_blocks * groups, [&](int64_t chunk) {
                 const int64_t row = chunk / groups * part.rows;
-                const int64_t rows = HWY_MIN(part.rows, args.m - row);
+                const int64_t rows = part.rows_of(chunk / groups, args.m);
                 const int64_t j = chunk % groups * part.group_cols;
                 const int64_t width = HWY_MIN(part.group_cols, cols - j);
                 Loan<A> own(thread_workspace(),

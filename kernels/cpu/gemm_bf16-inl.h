@@ -110,8 +110,7 @@ HWY_INLINE void round_to_bf16(float* x, int64_t n) {
 
 // A as f32 values of bf16, two k a step; B in pairs.
 template <int kRows, int kVecs>
-HWY_NOINLINE void bf16_block(int64_t depth, const float* HWY_RESTRICT a,
-                             const Bf16Pair* HWY_RESTRICT b, int64_t ldb,
+HWY_NOINLINE void bf16_block(int64_t depth, Strip<float> a, Strip<Bf16Pair> b,
                              const BlockOutput<float>& out) {
     const hn::ScalableTag<float> d;
     const hn::ScalableTag<uint32_t> du;
@@ -126,16 +125,16 @@ HWY_NOINLINE void bf16_block(int64_t depth, const float* HWY_RESTRICT a,
         V bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
-            bv[j] = hn::BitCast(d, hn::And(hn::LoadU(du, b + j * kLanes), upper));
+            bv[j] = hn::BitCast(d, hn::And(hn::LoadU(du, b.at + j * kLanes), upper));
         __builtin_prefetch(ahead, 0, 2);
         ahead += out.ahead_stride;
-        multiply_add(sum, a + kBlockRows, bv);
+        multiply_add(sum, a.at + kBlockRows, bv);
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
-            bv[j] = hn::BitCast(d, hn::ShiftLeft<16>(hn::LoadU(du, b + j * kLanes)));
-        multiply_add(sum, a, bv);
-        a += 2 * kBlockRows;
-        b += ldb;
+            bv[j] = hn::BitCast(d, hn::ShiftLeft<16>(hn::LoadU(du, b.at + j * kLanes)));
+        multiply_add(sum, a.at, bv);
+        a.at += a.step;
+        b.at += b.step;
     }
     store_block(sum, out);
 }
@@ -148,6 +147,7 @@ struct Bf16Operands {  // portable
     using B = Bf16Pair;
     static constexpr int64_t kA = 2 * kBlockRows, kB = kBlockCols<float>;
     static int64_t steps(int64_t k) { return (k + 1) / 2; }
+    static int64_t rows_of_block(int64_t) { return kBlockRows; }
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
         const int64_t k = 2 * step, depth = HWY_MIN(2 * steps, args.k - k);

@@ -19,8 +19,8 @@ namespace {
 constexpr int kRowsOfPanel = 12, kLanes = 16;
 
 template <int kRows, int kVecs>
-MC_TARGET void block(int64_t depth, const Bf16Pair* __restrict a, const Bf16Pair* __restrict b,
-                     int64_t ldb, const BlockOutput<float>& out) {
+MC_TARGET void block(int64_t depth, Strip<Bf16Pair> a, Strip<Bf16Pair> b,
+                     const BlockOutput<float>& out) {
     __m512 sum[kRows][kVecs];
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i)
@@ -32,17 +32,18 @@ MC_TARGET void block(int64_t depth, const Bf16Pair* __restrict a, const Bf16Pair
         __m512bh bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
-            bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + j * kLanes));
+            bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b.at + j * kLanes));
         _mm_prefetch(ahead, _MM_HINT_T1);
         ahead += out.ahead_stride;
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
-            const auto av = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[i])));
+            const auto av =
+                reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a.at[i])));
 #pragma GCC unroll 2
             for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_dpbf16_ps(sum[i][j], av, bv[j]);
         }
-        a += kRowsOfPanel;
-        b += ldb;
+        a.at += a.step;
+        b.at += b.step;
     }
     const __m512 alpha = _mm512_set1_ps(out.alpha);
 #pragma GCC unroll 2

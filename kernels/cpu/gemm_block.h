@@ -30,11 +30,16 @@ inline void fetch_output(const BlockOutput<T>& out) {
     }
 }
 
-// C = sum over `depth` steps along k of a panel of A times a panel of B, `ldb` from one step of B
-// to the next.
+// What a register block reads of an operand: `step` elements from one step along k to the next.
+template <class E>
+struct Strip {
+    const E* at;
+    int64_t step;
+};
+
+// C = sum over `depth` steps along k of a strip of A times a strip of B.
 template <class T, class A, class B>
-using BlockFunction = void (*)(int64_t depth, const A* a, const B* b, int64_t ldb,
-                               const BlockOutput<T>& out);
+using BlockFunction = void (*)(int64_t depth, Strip<A> a, Strip<B> b, const BlockOutput<T>& out);
 
 // Two bf16 numbers, k in the low half and k + 1 in the high one.
 using Bf16Pair = uint32_t;

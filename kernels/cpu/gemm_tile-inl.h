@@ -12,6 +12,7 @@
 
 #include <type_traits>
 
+#include "kernels/cpu/chunking.h"
 #include "kernels/cpu/gemm_block.h"
 #include "kernels/cpu/gemm_pack-inl.h"
 #include "kernels/cpu/math-inl.h"
@@ -60,15 +61,19 @@ HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& 
     constexpr int64_t kLanes = hn::MaxLanes(hn::DFromV<V>());
     const V alpha = hn::Set(d, out.alpha);
     if (out.cols == kVecs * kLanes) {
+        const auto store = [&, c = out.c, ld = out.ld](auto value) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i)
+            for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 2
-            for (int j = 0; j < kVecs; ++j) {
-                T* c = out.c + i * out.ld + j * kLanes;
-                hn::StoreU(out.add ? hn::MulAdd(alpha, sum[i][j], hn::LoadU(d, c))
-                                   : hn::Mul(alpha, sum[i][j]),
-                           d, c);
-            }
+                for (int j = 0; j < kVecs; ++j) {
+                    T* at = c + i * ld + j * kLanes;
+                    hn::StoreU(value(sum[i][j], at), d, at);
+                }
+        };
+        if (out.add)
+            store([&](V v, const T* at) { return hn::MulAdd(alpha, v, hn::LoadU(d, at)); });
+        else
+            store([&](V v, const T*) { return hn::Mul(alpha, v); });
         return;
     }
     HWY_ALIGN T row[kVecs * kLanes];
@@ -87,11 +92,24 @@ HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& 
     }
 }
 
-// sum over k of a[k * kBlockRows + i] * b[k * ldb + j], for kRows rows and kVecs vectors. Every
-// element is one chain of fused multiply-adds in the order of k, whatever kRows and kVecs.
-template <int kRows, int kVecs, class T>
-HWY_NOINLINE void block(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b,
-                        int64_t ldb, const BlockOutput<T>& out) {
+// The same for rows of A in place: a[i * ld], three rows to a pointer.
+template <class V, int kRows, int kVecs, class T>
+HWY_INLINE void multiply_add(V (&sum)[kRows][kVecs], const T* const (&a)[(kRows + 2) / 3],
+                             int64_t ld, int64_t k, const V (&b)[kVecs]) {
+    const hn::DFromV<V> d;
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+        const V av = hn::Set(d, a[i / 3][i % 3 * ld + k]);
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::MulAdd(av, b[j], sum[i][j]);
+    }
+}
+
+// sum over k of a(i, k) * b[k * step + j], for kRows rows and kVecs vectors; a(i, k) is
+// a[k * step + i], as in panels, or, kInPlace, a[i * step + k]. Every element is one chain of fused
+// multiply-adds in the order of k, whatever kRows and kVecs.
+template <int kRows, int kVecs, bool kInPlace, class T>
+HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput<T>& out) {
     const hn::ScalableTag<T> d;
     using V = hn::Vec<decltype(d)>;
     constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
@@ -99,15 +117,21 @@ HWY_NOINLINE void block(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RES
     clear(sum);
     fetch_output<kRows>(out);
     const char* ahead = out.ahead;
+    const T* rows[(kRows + 2) / 3];
+    for (int i = 0; i < kRows; i += 3) rows[i / 3] = a.at + i * a.step;
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
 #pragma GCC unroll 2
-        for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b + j * kLanes);
+        for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b.at + j * kLanes);
         __builtin_prefetch(ahead, 0, 2);
         ahead += out.ahead_stride;
-        multiply_add(sum, a, bv);
-        a += kBlockRows;
-        b += ldb;
+        if constexpr (kInPlace) {
+            multiply_add(sum, rows, a.step, k, bv);
+        } else {
+            multiply_add(sum, a.at, bv);
+            a.at += a.step;
+        }
+        b.at += b.step;
     }
     store_block(sum, out);
 }
@@ -133,6 +157,8 @@ struct PlainOperands {
     using B = T;
     static constexpr int64_t kA = kBlockRows, kB = kBlockCols<T>;
     static int64_t steps(int64_t k) { return k; }
+    // Of a register block, where there are `rows`: as they are packed.
+    static int64_t rows_of_block(int64_t) { return kBlockRows; }
     // A's rows [row, row + rows), steps [step, step + steps), into panels at distance panel_stride.
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<T>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
@@ -148,8 +174,22 @@ struct PlainOperands {
     // The block for `rows` rows (1..kBlockRows) and `cols` columns (1..kB).
     static BlockFunction<T, A, B> block_for(int64_t rows, int64_t cols) {
         return block_function<kBlockRows>(rows, cols * 2 <= kB, [](auto height, auto width) {
-            return &block<height(), width(), T>;
+            return &block<height(), width(), false, T>;
         });
+    }
+};
+
+// A's rows where they lie.
+template <class T>
+struct RowsInPlace : PlainOperands<T> {
+    // Of one height: a block of few rows waits for its sums.
+    static int64_t rows_of_block(int64_t rows) {
+        return ceil_div(rows, ceil_div(rows, int64_t{kBlockRows}));
+    }
+    static BlockFunction<T, T, T> block_for(int64_t rows, int64_t cols) {
+        return block_function<kBlockRows>(
+            rows, cols * 2 <= PlainOperands<T>::kB,
+            [](auto height, auto width) { return &block<height(), width(), true, T>; });
     }
 };
 
@@ -208,23 +248,31 @@ HWY_INLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t c
 
 // ---- Tiles ------------------------------------------------------------------------------------
 
-// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `a`: panels of
-// kBlockRows rows at distance a_panel; `b`: panels of kBlockCols columns at distance b_panel, row
-// stride ldb inside.
+// The strips of an operand side by side; `stride` is their distance over their rows (A) or columns
+// (B).
+template <class E>
+struct Strips {
+    Strip<E> from(int64_t i) const { return {at + i * stride, step}; }
+    const E* at;
+    int64_t stride, step;
+};
+
+// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps.
 template <class Operands, class T = typename Operands::Out>
 HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
-                     int64_t cols, const typename Operands::A* a, int64_t a_panel,
-                     const typename Operands::B* b, int64_t b_panel, int64_t ldb, int64_t depth,
-                     bool first, bool last) {
+                     int64_t cols, const Strips<typename Operands::A>& a,
+                     const Strips<typename Operands::B>& b, int64_t depth, bool first, bool last) {
     constexpr int64_t kCols = kBlockCols<T>;
+    const int64_t most = Operands::rows_of_block(rows);
     // The next panel of B is fetched a part with each row block.
-    const int64_t stride = kCols * static_cast<int64_t>(sizeof(*b)) / HWY_MAX(rows / kBlockRows, 1);
+    const int64_t stride =
+        kCols * static_cast<int64_t>(sizeof(*b.at)) / HWY_MAX(rows / kBlockRows, 1);
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);
-        const auto* bj = b + j / kCols * b_panel;
-        const char* ahead = reinterpret_cast<const char*>(bj + b_panel);
-        for (int64_t i = 0; i < rows; i += kBlockRows) {
-            const int64_t height = HWY_MIN(int64_t{kBlockRows}, rows - i);
+        const auto bj = b.from(j);
+        const char* ahead = reinterpret_cast<const char*>(b.from(j + kCols).at);
+        for (int64_t i = 0; i < rows; i += most) {
+            const int64_t height = HWY_MIN(most, rows - i);
             const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j,
                                      args.ldc,
                                      width,
@@ -232,7 +280,7 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                                      !first || args.accumulate,
                                      ahead,
                                      stride};
-            Operands::block_for(height, width)(depth, a + i / kBlockRows * a_panel, bj, ldb, out);
+            Operands::block_for(height, width)(depth, a.from(i), bj, out);
             ahead += stride * depth;
         }
         if (last) apply_epilogue(args, row, col + j, rows, width);

@@ -91,33 +91,45 @@ void with_dots(Context& context, const MatmulArgs<T>& args) {
 }
 
 // B's rows contiguous, and used too seldom to be worth a copy or few enough to be read from the
-// first-level cache as they are.
+// first-level cache as they are; A likewise, or packed.
 template <class T>
 void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
     constexpr int64_t kCols = kBlockCols<T>;
+    const bool a_in_place = args.m * args.k <= kMaxInPlace;
     const int64_t a_panel = args.k * kBlockRows, a_panels = ceil_div(args.m, kBlockRows);
-    Loan<T> a(*context.workspace, a_panels * a_panel);
-    pack_panels<kBlockRows>(a.data(), a_panel, args.a, args.lda, !args.trans_a, 0, args.m, 0,
-                            args.k);
+    Loan<T> packed_a(*context.workspace, a_in_place ? 0 : a_panels * a_panel);
+    if (!a_in_place)
+        pack_panels<kBlockRows>(packed_a.data(), a_panel, args.a, args.lda, !args.trans_a, 0,
+                                args.m, 0, args.k);
     const int64_t whole = args.n / kCols * kCols, rest = args.n - whole;
     Loan<T> edge(*context.workspace, rest ? args.k * kCols : 0);  // the columns a vector overhangs
     if (rest)
         pack_panels<static_cast<int>(kCols)>(edge.data(), 0, args.b, args.ldb, false, whole, rest,
                                              0, args.k);
+    const auto columns = [&](auto operands, const Strips<T>& a, int64_t begin, int64_t end,
+                             int64_t k, int64_t depth) {
+        using Operands = decltype(operands);
+        const bool first = k == 0, last = k + depth == args.k;
+        const int64_t inner = HWY_MIN(end, whole);
+        if (inner > begin)
+            tile<Operands>(args, 0, args.m, begin, inner - begin, a,
+                           {args.b + k * args.ldb + begin, 1, args.ldb}, depth, first, last);
+        if (end > whole)
+            tile<Operands>(args, 0, args.m, whole, rest, a, {edge.data() + k * kCols, 0, kCols},
+                           depth, first, last);
+    };
     const int64_t grain = round_up(ceil_div(kWorkPerChunk, args.m * args.k), kCols);
     context.pool->for_ranges(args.n, grain, [&](int64_t begin, int64_t end) {
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
-            const bool first = k == 0, last = k + depth == args.k;
-            const int64_t inner = HWY_MIN(end, whole);
-            if (inner > begin)
-                tile<PlainOperands<T>>(
-                    args, 0, args.m, begin, inner - begin, a.data() + k * kBlockRows, a_panel,
-                    args.b + k * args.ldb + begin, kCols, args.ldb, depth, first, last);
-            if (end > whole)
-                tile<PlainOperands<T>>(args, 0, args.m, whole, rest, a.data() + k * kBlockRows,
-                                       a_panel, edge.data() + k * kCols, 0, kCols, depth, first,
-                                       last);
+            if (!a_in_place)
+                columns(PlainOperands<T>(), {packed_a.data() + k * kBlockRows, args.k, kBlockRows},
+                        begin, end, k, depth);
+            else if (args.trans_a)
+                columns(PlainOperands<T>(), {args.a + k * args.lda, 1, args.lda}, begin, end, k,
+                        depth);
+            else
+                columns(RowsInPlace<T>(), {args.a + k, args.lda, args.lda}, begin, end, k, depth);
         }
     });
 }
@@ -162,8 +174,8 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
             Operands::pack_b(b.data(), b_panel, args, col, cols, k, depth);
             for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
                 tile<Operands>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
-                               a.data() + row / kA * a_panel + k * kA, a_panel, b.data(), b_panel,
-                               kB, depth, k == 0, k + depth == args.k);
+                               {a.data() + row / kA * a_panel + k * kA, args.k, kA},
+                               {b.data(), depth, kB}, depth, k == 0, k + depth == args.k);
         }
     });
 }
@@ -272,9 +284,10 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                         block = own.data();
                         Operands::pack_a(own.data(), block_panel, args, row, rows, k0 + k, depth);
                     }
-                    tile<Operands>(args, row, rows, col + j, width, block, block_panel,
-                                   b + j / kB * b_panel + k * kB, b_panel, kB, depth, k0 + k == 0,
-                                   k0 + k + depth == steps);
+                    tile<Operands>(args, row, rows, col + j, width,
+                                   {block, block_panel / kBlockRows, kA},
+                                   {b + j / kB * b_panel + k * kB, all_depth, kB}, depth,
+                                   k0 + k == 0, k0 + k + depth == steps);
                 }
             });
         }

@@ -98,28 +98,57 @@ void masked_scores(Context& context, T* s, bool* hidden, const Head<T>& head, in
     }
 }
 
-// row (n) = softmax(row); returns the log-sum-exp. A row of -inf alone becomes zeros.
-template <class T>
-T softmax_row(T* row, int64_t n) {
+// s (kRows, n) = softmax of each row, and lse (kRows), if not null, its log-sum-exp. A row of -inf
+// alone becomes zeros. Rows in step: one is too short to fill the time that its maximum,
+// exponentials and sum take one after another.
+template <int kRows, class T>
+void softmax_rows(T* s, T* lse, int64_t n) {
     const Tag<T> d;
+    using V = VecOf<T>;
     constexpr int64_t N = lanes_of<T>();
     constexpr T kLowest = -std::numeric_limits<T>::infinity();
-    auto highest = hn::Set(d, kLowest);
-    int64_t j = 0;
-    for (; j + N <= n; j += N) highest = hn::Max(highest, hn::LoadU(d, row + j));
-    T peak = hn::GetLane(hn::MaxOfLanes(d, highest));
-    for (; j < n; ++j) peak = row[j] > peak ? row[j] : peak;
-    // Nothing seen: exp(-inf - 0) = 0 for all. A NaN, wherever it is, reaches the sum.
-    const auto shift = hn::Set(d, peak == kLowest ? T{0} : peak);
-    map_vectors(
-        row, n, [&](auto x) { return vexp(d, hn::Sub(x, shift)); }, row);
-    const T sum = sum_vectors<T>(
-        n, [](auto x) { return x; }, row);
-    if (sum == T{0}) return kLowest;
-    const auto factor = hn::Set(d, T{1} / sum);
-    map_vectors(
-        row, n, [&](auto x) { return hn::Mul(x, factor); }, row);
-    return peak + std::log(sum);
+    const int64_t whole = n / N * N;
+    const size_t rest = static_cast<size_t>(n - whole);
+    const auto used = hn::FirstN(d, rest);
+    const V lowest = hn::Set(d, kLowest);
+    // f(row, its vector of columns, whether all of it is used)
+    const auto walk = [&](auto f) {
+        for (int64_t j = 0; j < whole; j += N)
+            for (int r = 0; r < kRows; ++r) {
+                T* at = s + r * n + j;
+                hn::StoreU(f(r, hn::LoadU(d, at)), d, at);
+            }
+        for (int r = 0; rest > 0 && r < kRows; ++r) {
+            T* at = s + r * n + whole;
+            store_n(f(r, hn::IfThenElse(used, load_n(d, at, rest), lowest)), d, at, rest);
+        }
+    };
+    V highest[kRows], shift[kRows], sums[kRows], factor[kRows];
+    T peak[kRows];
+    for (int r = 0; r < kRows; ++r) highest[r] = lowest;
+    for (int64_t j = 0; j < whole; j += N)
+        for (int r = 0; r < kRows; ++r)
+            highest[r] = hn::Max(highest[r], hn::LoadU(d, s + r * n + j));
+    for (int r = 0; rest > 0 && r < kRows; ++r)
+        highest[r] =
+            hn::Max(highest[r], hn::IfThenElse(used, load_n(d, s + r * n + whole, rest), lowest));
+    for (int r = 0; r < kRows; ++r) {
+        peak[r] = hn::GetLane(hn::MaxOfLanes(d, highest[r]));
+        // Nothing seen: exp(-inf - 0) = 0 for all. A NaN, wherever it is, reaches the sum.
+        shift[r] = hn::Set(d, peak[r] == kLowest ? T{0} : peak[r]);
+        sums[r] = hn::Zero(d);
+    }
+    walk([&](int r, V x) {
+        const V e = vexp(d, hn::Sub(x, shift[r]));
+        sums[r] = hn::Add(sums[r], e);
+        return e;
+    });
+    for (int r = 0; r < kRows; ++r) {
+        const T sum = hn::GetLane(hn::SumOfLanes(d, sums[r]));
+        factor[r] = hn::Set(d, sum == T{0} ? T{0} : T{1} / sum);
+        if (lse) lse[r] = sum == T{0} ? kLowest : peak[r] + std::log(sum);
+    }
+    walk([&](int r, V x) { return hn::Mul(x, factor[r]); });
 }
 
 // dst[i] = src[i] / (1 - p), or 0 where draw first + i of the stream is below p; n elements. dst
@@ -161,10 +190,12 @@ void forward(Context& context, const AttentionArgs<T>& a) {
         Loan<T> s(*own.workspace, rows * a.lk);
         Loan<bool> hidden(*own.workspace, a.lk);
         masked_scores(own, s.data(), hidden.data(), head, first, rows);
-        for (int64_t i = 0; i < rows; ++i) {
-            const T lse = softmax_row(s.data() + i * a.lk, a.lk);
-            if (a.lse) a.lse[head.index * a.lq + first + i] = lse;
-        }
+        T* lse = a.lse ? a.lse + head.index * a.lq + first : nullptr;
+        constexpr int64_t kTogether = 4;
+        int64_t i = 0;
+        for (; i + kTogether <= rows; i += kTogether)
+            softmax_rows<kTogether>(s.data() + i * a.lk, lse ? lse + i : nullptr, a.lk);
+        for (; i < rows; ++i) softmax_rows<1>(s.data() + i * a.lk, lse ? lse + i : nullptr, a.lk);
         if (a.dropout > 0) drop(s.data(), s.data(), a, first_draw(head, first), rows * a.lk);
         product(own, a.out + head.out_at + first * a.out_row, a.out_row, s.data(), a.lk, false,
                 head.v, a.v_row, false, rows, a.head_dim, a.lk, 1, false);

@@ -34,8 +34,9 @@ namespace HWY_NAMESPACE {
 // Long enough that adding to C is cheap beside it; the panels of A and B that a register block runs
 // along, up to 48 KiB each, come from the second-level cache as fast as they are used.
 inline constexpr int64_t kDepth = 384;
-// A row block of A, 72 x 384 f32, is 108 KiB of the second-level cache.
-inline constexpr int64_t kMaxRowBlock = 72;
+// A row block of A, 48 x 384 f32, is 72 KiB of the second-level cache; small, so that threads end
+// together.
+inline constexpr int64_t kMaxRowBlock = 48;
 // Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
 inline constexpr int64_t kMaxPackedA = int64_t{1} << 20;
@@ -152,30 +153,37 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
 }
 
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
-// steps at a time, and finds them in the second-level cache.
+// steps at a time, and finds them in the second-level cache. A is packed, or, if small, stays.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
-    using Operands = PlainOperands<T>;
-    constexpr int64_t kA = Operands::kA, kB = Operands::kB;
+    using Packed = PlainOperands<T>;
+    constexpr int64_t kA = Packed::kA, kB = Packed::kB;
+    const bool in_place = !args.trans_a && args.m * args.k <= kMaxInPlace;
     const int64_t a_panel = args.k * kA;
-    Loan<T> a(*context.workspace, ceil_div(args.m, kA) * a_panel);
-    pack_in_chunks(context, !args.trans_a, kA, args.m, args.k,
-                   [&](int64_t first, int64_t count, int64_t at, int64_t some) {
-                       Operands::pack_a(a.data() + first / kA * a_panel + at * kA, a_panel, args,
-                                        first, count, at, some);
-                   });
+    Loan<T> a(*context.workspace, in_place ? 0 : ceil_div(args.m, kA) * a_panel);
+    if (!in_place)
+        pack_in_chunks(context, !args.trans_a, kA, args.m, args.k,
+                       [&](int64_t first, int64_t count, int64_t at, int64_t some) {
+                           Packed::pack_a(a.data() + first / kA * a_panel + at * kA, a_panel, args,
+                                          first, count, at, some);
+                       });
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
     const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
         Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
         for (int64_t k = 0; k < args.k; k += kDepth) {
-            const int64_t depth = HWY_MIN(kDepth, args.k - k), b_panel = depth * kB;
-            Operands::pack_b(b.data(), b_panel, args, col, cols, k, depth);
-            for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
-                tile<Operands>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
-                               {a.data() + row / kA * a_panel + k * kA, args.k, kA},
-                               {b.data(), depth, kB}, depth, k == 0, k + depth == args.k);
+            const int64_t depth = HWY_MIN(kDepth, args.k - k);
+            const bool first = k == 0, last = k + depth == args.k;
+            Packed::pack_b(b.data(), depth * kB, args, col, cols, k, depth);
+            const Strips<T> panels{b.data(), depth, kB};
+            if (in_place)
+                tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {args.a + k, args.lda, args.lda},
+                                     panels, depth, first, last);
+            for (int64_t row = 0; !in_place && row < args.m; row += kMaxRowBlock)
+                tile<Packed>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
+                             {a.data() + row / kA * a_panel + k * kA, args.k, kA}, panels, depth,
+                             first, last);
         }
     });
 }
@@ -205,9 +213,9 @@ struct Partition {
             row_blocks = 1;
             group_cols = cols;
         } else {
-            int64_t groups = row_blocks >= 12 ? 1 : ceil_div(24, row_blocks);
+            int64_t groups = row_blocks >= 32 ? 1 : ceil_div(96, row_blocks);
             groups = HWY_MIN(groups, cols / kCols);
-            groups = HWY_MAX(HWY_MIN(groups, work / kWorkPerChunk / row_blocks), int64_t{1});
+            groups = HWY_MAX(HWY_MIN(groups, 2 * work / kWorkPerChunk / row_blocks), int64_t{1});
             group_cols = round_up(ceil_div(cols, groups), kCols);
         }
         // Where a row block meets several column groups, A is packed once for all.

@@ -17,6 +17,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <utility>
+
 #include "kernels/backend.h"
 #include "kernels/cpu/chunking.h"
 #include "kernels/cpu/fill.h"
@@ -264,22 +266,24 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
             const B* b = whole_b ? whole_b : b_loan.data();
             if (!whole_b)
                 pack_columns<Operands>(context, b_loan.data(), args, col, cols, k0, all_depth);
-            if (part.pack_a_first) {
-                const auto pack = [&](int64_t first, int64_t count, int64_t at, int64_t some) {
-                    Operands::pack_a(a.data() + first / kBlockRows * a_panel + at * kA, a_panel,
-                                     args, first, count, k0 + at, some);
-                };
-                if (args.trans_a || part.row_blocks == 1)
-                    pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, all_depth, pack);
-                else  // the rows that a thread will multiply
-                    context.pool->for_chunks(part.row_blocks, [&](int64_t block) {
-                        pack(block * part.rows, part.rows_of(block, args.m), 0, all_depth);
-                    });
-            }
+            if (part.pack_a_first)
+                pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, all_depth,
+                               [&](int64_t first, int64_t count, int64_t at, int64_t some) {
+                                   Operands::pack_a(
+                                       a.data() + first / kBlockRows * a_panel + at * kA, a_panel,
+                                       args, first, count, k0 + at, some);
+                               });
+            // Down the rows first where A is packed: what stays is B, or else the packed rows.
+            const auto place = [&](int64_t chunk) {
+                return part.pack_a_first
+                           ? std::pair(chunk % part.row_blocks, chunk / part.row_blocks)
+                           : std::pair(chunk / groups, chunk % groups);
+            };
             context.pool->for_chunks(part.row_blocks * groups, [&](int64_t chunk) {
-                const int64_t row = chunk / groups * part.rows;
-                const int64_t rows = part.rows_of(chunk / groups, args.m);
-                const int64_t j = chunk % groups * part.group_cols;
+                const auto [block_of_rows, group] = place(chunk);
+                const int64_t row = block_of_rows * part.rows;
+                const int64_t rows = part.rows_of(block_of_rows, args.m);
+                const int64_t j = group * part.group_cols;
                 const int64_t width = HWY_MIN(part.group_cols, cols - j);
                 Loan<A> own(thread_workspace(),
                             part.pack_a_first ? 0 : ceil_div(rows, kBlockRows) * kA * kDepth);

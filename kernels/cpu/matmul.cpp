@@ -41,8 +41,10 @@ inline constexpr int64_t kDepth = 384;
 inline constexpr int64_t kMaxRowBlock = 48;
 // Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
+// Packed A at a time: 4 MiB of f32, and kDepth steps of 32 row blocks at least.
 inline constexpr int64_t kMaxPackedA = int64_t{1} << 20;
-inline constexpr int64_t kMaxCols = 4096;
+static_assert(32 * kMaxRowBlock * kDepth <= kMaxPackedA);
+inline constexpr int64_t kMaxCols = 2048;
 // B that stays in the first-level cache: 16 KiB of f32.
 inline constexpr int64_t kMaxInPlace = 4096;
 // Columns of B that a thread packs for itself, kDepth steps of them: 384 KiB of f32, a part of the
@@ -199,7 +201,7 @@ struct Partition {
         cols = round_up(n, kCols);
         depth = steps;
         if (!packed) {
-            cols = HWY_MIN(cols, kMaxCols);
+            cols = round_up(ceil_div(n, ceil_div(n, kMaxCols)), kCols);
             depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kDepth, int64_t{1}) * kDepth);
         }
         row_blocks = ceil_div(m, kMaxRowBlock);
@@ -220,14 +222,17 @@ struct Partition {
             groups = HWY_MAX(HWY_MIN(groups, 2 * work / kWorkPerChunk / row_blocks), int64_t{1});
             group_cols = round_up(ceil_div(cols, groups), kCols);
         }
-        // Where a row block meets several column groups, A is packed once for all.
-        pack_a_first = group_cols < cols && round_up(m, kBlockRows) * depth <= kMaxPackedA;
+        // Where a row block meets several column groups, A is packed once for all, as much of it as
+        // stays in a cache: there are at most 32 row blocks.
+        pack_a_first = group_cols < cols;
+        if (pack_a_first)
+            depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / kDepth * kDepth);
     }
     int64_t rows_of(int64_t block, int64_t m) const {
         return block + 1 < row_blocks ? rows : m - block * rows;
     }
     int64_t cols;        // of B packed at a time
-    int64_t depth;       // steps of B packed at a time, a multiple of kDepth or all
+    int64_t depth;       // steps packed at a time, a multiple of kDepth or all
     int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
     int64_t group_cols;  // columns of a tile
@@ -262,8 +267,10 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
         const int64_t groups = ceil_div(cols, part.group_cols);
         for (int64_t k0 = 0; k0 < steps; k0 += part.depth) {
             const int64_t all_depth = HWY_MIN(part.depth, steps - k0);
-            const int64_t b_panel = kB * all_depth, a_panel = kA * all_depth;
-            const B* b = whole_b ? whole_b : b_loan.data();
+            const int64_t a_panel = kA * all_depth;
+            // Whole panels of B have all steps.
+            const Strips<B> b = whole_b ? Strips<B>{whole_b + k0 * kB, steps, kB}
+                                        : Strips<B>{b_loan.data(), all_depth, kB};
             if (!whole_b)
                 pack_columns<Operands>(context, b_loan.data(), args, col, cols, k0, all_depth);
             if (part.pack_a_first)
@@ -298,8 +305,8 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                     }
                     tile<Operands>(args, row, rows, col + j, width,
                                    {block, block_panel / kBlockRows, kA},
-                                   {b + j / kB * b_panel + k * kB, all_depth, kB}, depth,
-                                   k0 + k == 0, k0 + k + depth == steps);
+                                   {b.from(j).at + k * kB, b.stride, kB}, depth, k0 + k == 0,
+                                   k0 + k + depth == steps);
                 }
             });
         }

@@ -160,7 +160,7 @@ const std::vector<Case>& cases() {
         {.m = 49, .n = 37, .k = 515, .pad = 3, .accumulate = true, .alpha = -0.5f},
         {.m = 98, .n = 1024, .k = 256, .bias = true, .gelu = true},
         {.m = 100, .n = 256, .k = 1024, .bias = true},
-        {.m = 13, .n = 4200, .k = 131},
+        {.m = 13, .n = 2200, .k = 131},
         {.m = 77, .n = 263, .k = 600, .trans_a = true, .trans_b = false, .pad = 2},
         {.m = 1000, .n = 64, .k = 1100, .trans_b = false},
         {.m = 150, .n = 129, .k = 257, .trans_a = true, .bias = true},

@@ -191,10 +191,11 @@ TEST_CASE_TEMPLATE("matmul: larger shapes, block edges, threads", T, float, doub
 }
 
 TEST_CASE("matmul: more than one block of packed B along n and k") {
-    both_thread_counts<float>({.m = 13, .n = 4200, .k = 600, .trans_b = true});
-    both_thread_counts<float>({.m = 14, .n = 4100, .k = 530, .trans_a = true});
-    // Enough rows for a B that is packed for all, in blocks of 4096 columns and 512 steps.
-    both_thread_counts<float>({.m = 257, .n = 4100, .k = 530, .trans_b = true});
+    // Few rows: B in the threads' caches, 256 columns and 384 steps at a time.
+    both_thread_counts<float>({.m = 13, .n = 2200, .k = 600, .trans_b = true});
+    both_thread_counts<float>({.m = 14, .n = 2100, .k = 530, .trans_a = true});
+    // Enough rows for a B that is packed for all, at most 2048 columns and 384 steps at a time.
+    both_thread_counts<float>({.m = 257, .n = 2100, .k = 530, .trans_b = true});
 }
 
 TEST_CASE_TEMPLATE("matmul: epilogues", T, float, double) {

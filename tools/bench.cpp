@@ -5,9 +5,10 @@
 //     bench --end-to-end [--preset small] [--steps 3]     // training steps, a motion, texts
 //
 // One list of problems (common/bench_problem.h) serves speed and correctness; each is a name, its
-// work in flop or bytes, and what to run. Inputs are uniform in [-1, 1]; the
-// caches are warm, but for the memory-bound kernels (common/bench_memory.cpp), whose arrays fit in
-// none. Reported: median and minimum of the repetitions, rate, share of the ceiling: on the CPU
+// work in flop or bytes, and what to run; a convolution's flop are the direct sum's, however few
+// products the CPU does it with, so that its share may exceed 100 %. Inputs are uniform in [-1, 1];
+// the caches are warm, but for the memory-bound kernels (common/bench_memory.cpp), whose arrays fit
+// in none. Reported: median and minimum of the repetitions, rate, share of the ceiling: on the CPU
 // that of FMAs in registers (f32's, or bf16's for half precision) and of memcpy, for the
 // number of threads; on a GPU that of large matrix products and of a large copy. There a
 // repetition is as many calls, one after the other, as take some milliseconds, and then a wait:

@@ -2,6 +2,7 @@
 // columns (rows, K, Cin), for a block of samples at a time, and multiplied by the weight repacked
 // to (Cout, K, Cin). Channels are last, so a column row is K copies of contiguous frames. Blocks
 // follow one another in the order of the batch, which fixes the order of the sums in the gradients.
+// Where Winograd's filtering has fewer products to do (conv_winograd.h), that is taken instead.
 //
 // Rejected: K products on shifted inputs without columns. They read and write y K times, and the
 // edges of each sample need products of their own.
@@ -9,6 +10,7 @@
 #include <cstring>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/conv_winograd.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/thread_pool.h"
@@ -118,6 +120,7 @@ void conv1d(Context& context, T* y, const T* x, const T* w, const T* bias, bool 
     if (s.batch <= 0 || t_out <= 0 || s.c_out <= 0) return;
     if (pointwise(s))
         return apply_weight(context, y, x, w, bias, relu, s.batch * t_out, width, s.c_out);
+    if (winograd_applies(s)) return winograd_conv1d(context, y, x, w, bias, relu, s);
     const int64_t block = samples_in_block(s);
     Loan<T> weight(*context.workspace, s.c_out * width);
     Loan<T> columns(*context.workspace, block * t_out * width);
@@ -192,6 +195,7 @@ void conv1d_backward(Context& context, T* dx, T* dw, T* dbias, const T* dy, cons
         if (dx) column_gradient(context, dx, dy, w, rows, width, s.c_out);
         return;
     }
+    if (winograd_applies(s)) return winograd_conv1d_backward(context, dx, dw, dy, x, w, s);
     const int64_t block = samples_in_block(s);
     Loan<T> columns(*context.workspace, block * t_out * width);
     Loan<T> weight(*context.workspace, dx ? s.c_out * width : 0);

@@ -10,4 +10,8 @@ namespace mc {
 void gemm(Context& context, const MatmulArgs<float>& args);
 void gemm(Context& context, const MatmulArgs<double>& args);
 
+// What the table's `pack_b_f32` runs.
+void pack_b_f32(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
+                int64_t n);
+
 }  // namespace mc

@@ -419,20 +419,24 @@ void gemm(Context& context, const MatmulArgs<double>& args) {
     HWY_DYNAMIC_DISPATCH(matmul_f64)(context, args);
 }
 
+void pack_b_f32(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
+                int64_t n) {
+    HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, DType::f32, b, ldb, trans_b, k, n);
+}
+
 namespace {
 
-template <DType dtype>
-void pack_b(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
-            int64_t n) {
-    HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, dtype, b, ldb, trans_b, k, n);
+void pack_b_bf16(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
+                 int64_t n) {
+    HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, DType::bf16, b, ldb, trans_b, k, n);
 }
 
 }  // namespace
 
 void fill_matmul(Backend& backend) {
     backend.f32.matmul = static_cast<void (*)(Context&, const MatmulArgs<float>&)>(gemm);
-    backend.f32.pack_b_f32 = pack_b<DType::f32>;
-    backend.f32.pack_b_bf16 = pack_b<DType::bf16>;
+    backend.f32.pack_b_f32 = pack_b_f32;
+    backend.f32.pack_b_bf16 = pack_b_bf16;
     backend.f64.matmul = static_cast<void (*)(Context&, const MatmulArgs<double>&)>(gemm);
 }
 

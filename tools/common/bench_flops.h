@@ -7,7 +7,9 @@
 //
 // Counted, in f32: matrix products, convolutions, attention (backward with the scores computed
 // anew; a causal mask halves nothing) and nearest codes, 2 a multiply-add. Not counted: norms,
-// activations, the optimiser, which memory bounds.
+// activations, the optimiser, which memory bounds. A convolution counts as the direct sum, also
+// where the CPU does it with fewer products (kernels/cpu/conv_winograd.h): its rate may exceed the
+// ceiling.
 #pragma once
 
 #include "kernels/dtype.h"

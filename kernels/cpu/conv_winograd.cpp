@@ -42,9 +42,9 @@ struct Tiling {
         : s(shape), d(shape.dilation), tiles(winograd_tiles(shape)) {}
     // The tile's first output; of the padded input, its first frame.
     int64_t first(int64_t tile) const { return tile / d * 2 * d + tile % d; }
-    // Samples taken at a time: V and M of them, together 8 MiB of f32, stay in the last cache.
+    // Samples taken at a time: V and M of them, together 4 MiB of f32, stay in the caches.
     int64_t block() const {
-        constexpr int64_t kElements = int64_t{1} << 21;
+        constexpr int64_t kElements = int64_t{1} << 20;
         return std::clamp<int64_t>(kElements / (4 * tiles * (s.c_in + s.c_out)), 1, s.batch);
     }
     // Rows of a plane of V and M for so many samples: their tiles, sample after sample, and rows of

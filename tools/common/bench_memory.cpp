@@ -148,6 +148,47 @@ void add_memory_problems(std::vector<BenchProblem>& list, int64_t rows) {
             k.layer_norm_backward(c, {dx, dweight, dbias, dy, x, mean, rstd, weight, rows, kCols});
         };
     });
+    // Channels of kFrames frames each, as the tokenizers' encoders have them. Counted as if each
+    // input were read once, as for layer norm; the CPU's kernels go over them twice, statistics
+    // first.
+    constexpr int64_t kFrames = 64, kGroups = 32;
+    const int64_t batch = std::max(int64_t{1}, rows / kFrames);
+    for (const bool groups : {true, false}) {
+        const std::string name = groups ? "group_norm" : "batch_norm";
+        const int64_t sets = groups ? batch * kGroups : kCols;
+        const double terms =
+            static_cast<double>(groups ? kCols / kGroups * kFrames : batch * kFrames);
+        add(name, 2, terms, [=](auto& a, auto& k, DeviceType) {
+            using Kernels = std::decay_t<decltype(k)>;
+            const typename Kernels::ChannelNormArgs args{
+                a.output(),      a.output(sets), a.output(sets), a.random(), a.random(kCols),
+                a.random(kCols), batch,          kCols,          kFrames,    1e-5};
+            auto *mean = a.output(kCols), *var = a.output(kCols);
+            return [=, &k](Context& c) {
+                if (groups)
+                    k.group_norm(c, {args, kGroups});
+                else
+                    k.batch_norm(c, {args, mean, var, nullptr, 0.1, true});
+            };
+        });
+        add(name + "_backward", 3, terms, [=](auto& a, auto& k, DeviceType) {
+            const typename std::decay_t<decltype(k)>::ChannelNormBackwardArgs args{
+                a.output(), a.output(kCols), a.output(kCols), a.random(),
+                a.random(), a.random(sets),  a.random(sets),  a.random(kCols),
+                batch,      kCols,           kFrames};
+            return [=, &k](Context& c) {
+                if (groups)
+                    k.group_norm_backward(c, args, kGroups);
+                else
+                    k.batch_norm_backward(c, args, true);
+            };
+        });
+    }
+    add("cumsum over frames", 2, kFrames, [=](auto& a, auto& k, DeviceType) {
+        return [=, &k, x = a.random(), y = a.output()](Context& c) {
+            k.cumsum(c, y, x, batch, kFrames, kCols, false);
+        };
+    });
     add("softmax", 2, kCols, [=](auto& a, auto& k, DeviceType) {
         return [=, &k, x = a.random(), y = a.output()](Context& c) {
             k.softmax(c, y, x, rows, kCols);

@@ -222,10 +222,10 @@ struct Partition {
             groups = HWY_MAX(HWY_MIN(groups, 2 * work / kWorkPerChunk / row_blocks), int64_t{1});
             group_cols = round_up(ceil_div(cols, groups), kCols);
         }
-        // Where a row block meets several column groups, A is packed once for all, as much of it as
-        // stays in a cache: there are at most 32 row blocks.
-        pack_a_first = group_cols < cols;
-        if (pack_a_first)
+        // Where a row block meets several column groups, A is packed once for all or stays in
+        // place, as many steps of it as a cache holds: there are at most 32 row blocks.
+        all_of_a = group_cols < cols;
+        if (all_of_a)
             depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / kDepth * kDepth);
     }
     int64_t rows_of(int64_t block, int64_t m) const {
@@ -236,7 +236,7 @@ struct Partition {
     int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
     int64_t group_cols;  // columns of a tile
-    bool pack_a_first;
+    bool all_of_a;
 };
 
 // Panels = columns [col, col + cols) of B, steps [step, step + steps).
@@ -251,6 +251,13 @@ void pack_columns(Context& context, typename Operands::B* panels, const MatmulAr
                    });
 }
 
+// Whether a register block may read its rows of A in place: kBlockRows lines of one set of the
+// first-level cache, which a row stride of many KiB makes them, would drive one another out.
+template <class T>
+bool rows_may_stay(const MatmulArgs<T>& args) {
+    return !args.trans_a && args.lda * static_cast<int64_t>(sizeof(T)) % 2048 != 0;
+}
+
 // `whole_b`: all of B's panels (pack_columns), or null: they are made here.
 template <class Operands, class T = typename Operands::Out>
 void packed(Context& context, const MatmulArgs<T>& args, const typename Operands::B* whole_b) {
@@ -260,8 +267,11 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
     const int64_t steps = Operands::steps(args.k);
     const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr);
     const int64_t a_panels = ceil_div(args.m, kBlockRows);
+    constexpr bool kPlain = std::is_same_v<Operands, PlainOperands<T>>;
+    const bool in_place = kPlain && part.all_of_a && rows_may_stay(args);
+    const bool pack_a_first = part.all_of_a && !in_place;
     Loan<B> b_loan(*context.workspace, whole_b ? 0 : part.cols * part.depth);
-    Loan<A> a(*context.workspace, part.pack_a_first ? a_panels * kA * part.depth : 0);
+    Loan<A> a(*context.workspace, pack_a_first ? a_panels * kA * part.depth : 0);
     for (int64_t col = 0; col < args.n; col += part.cols) {
         const int64_t cols = HWY_MIN(part.cols, args.n - col);
         const int64_t groups = ceil_div(cols, part.group_cols);
@@ -273,18 +283,18 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                                         : Strips<B>{b_loan.data(), all_depth, kB};
             if (!whole_b)
                 pack_columns<Operands>(context, b_loan.data(), args, col, cols, k0, all_depth);
-            if (part.pack_a_first)
+            if (pack_a_first)
                 pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, all_depth,
                                [&](int64_t first, int64_t count, int64_t at, int64_t some) {
                                    Operands::pack_a(
                                        a.data() + first / kBlockRows * a_panel + at * kA, a_panel,
                                        args, first, count, k0 + at, some);
                                });
-            // Down the rows first where A is packed: what stays is B, or else the packed rows.
+            // Down the rows first where all of A is at hand: what stays is B, or else the packed
+            // rows.
             const auto place = [&](int64_t chunk) {
-                return part.pack_a_first
-                           ? std::pair(chunk % part.row_blocks, chunk / part.row_blocks)
-                           : std::pair(chunk / groups, chunk % groups);
+                return part.all_of_a ? std::pair(chunk % part.row_blocks, chunk / part.row_blocks)
+                                     : std::pair(chunk / groups, chunk % groups);
             };
             context.pool->for_chunks(part.row_blocks * groups, [&](int64_t chunk) {
                 const auto [block_of_rows, group] = place(chunk);
@@ -293,20 +303,27 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                 const int64_t j = group * part.group_cols;
                 const int64_t width = HWY_MIN(part.group_cols, cols - j);
                 Loan<A> own(thread_workspace(),
-                            part.pack_a_first ? 0 : ceil_div(rows, kBlockRows) * kA * kDepth);
+                            part.all_of_a ? 0 : ceil_div(rows, kBlockRows) * kA * kDepth);
                 for (int64_t k = 0; k < all_depth; k += kDepth) {
                     const int64_t depth = HWY_MIN(kDepth, all_depth - k);
-                    const A* block = a.data() + row / kBlockRows * a_panel + k * kA;
-                    int64_t block_panel = a_panel;
-                    if (!part.pack_a_first) {
-                        block_panel = depth * kA;
-                        block = own.data();
-                        Operands::pack_a(own.data(), block_panel, args, row, rows, k0 + k, depth);
+                    const bool first = k0 + k == 0, last = k0 + k + depth == steps;
+                    const Strips<B> panels{b.from(j).at + k * kB, b.stride, kB};
+                    if constexpr (kPlain)
+                        if (in_place) {
+                            tile<RowsInPlace<T>>(
+                                args, row, rows, col + j, width,
+                                {args.a + row * args.lda + k0 + k, args.lda, args.lda}, panels,
+                                depth, first, last);
+                            continue;
+                        }
+                    Strips<A> block{a.data() + row / kBlockRows * a_panel + k * kA,
+                                    a_panel / kBlockRows, kA};
+                    if (!pack_a_first) {
+                        block = {own.data(), depth * kA / kBlockRows, kA};
+                        Operands::pack_a(own.data(), depth * kA, args, row, rows, k0 + k, depth);
                     }
-                    tile<Operands>(args, row, rows, col + j, width,
-                                   {block, block_panel / kBlockRows, kA},
-                                   {b.from(j).at + k * kB, b.stride, kB}, depth, k0 + k == 0,
-                                   k0 + k + depth == steps);
+                    tile<Operands>(args, row, rows, col + j, width, block, panels, depth, first,
+                                   last);
                 }
             });
         }

@@ -17,6 +17,7 @@
 #include "kernels/error.h"
 #include "kernels/graph.h"
 #include "kernels/gru.h"
+#include "kernels/mask.h"
 #include "kernels/matmul.h"
 #include "kernels/memory.h"
 #include "kernels/norm.h"
@@ -48,6 +49,7 @@ struct Backend {
     KernelTable<float> f32;
     KernelTable<double> f64;
     CopyKernels copy;
+    MaskKernels mask;
     SamplingKernels sampling;
     MemoryKernels memory;
     GraphKernels graph;

@@ -36,6 +36,7 @@ inline void bind_backend(Backend& backend, DeviceType device) {
     backend.copy.gather_strided.bind(DType::f32, device);
     backend.copy.scatter_strided.bind(DType::f32, device);
     backend.copy.cast.bind(DType::f32, device);
+    backend.mask.permuted_mask.bind(DType::boolean, device);
     backend.sampling.draw_categorical.bind(DType::f32, device);
     backend.sampling.draw_gumbel.bind(DType::f32, device);
     MemoryKernels& memory = backend.memory;

@@ -16,6 +16,7 @@ Backend make_cpu_backend() {
     fill_norm(b);
     fill_softmax(b);
     fill_attention(b);
+    fill_mask(b);
     fill_conv(b);
     fill_embedding(b);
     fill_optim(b);

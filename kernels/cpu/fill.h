@@ -14,6 +14,7 @@ void fill_matmul(Backend& backend);
 void fill_norm(Backend& backend);
 void fill_softmax(Backend& backend);
 void fill_attention(Backend& backend);
+void fill_mask(Backend& backend);
 void fill_conv(Backend& backend);
 void fill_embedding(Backend& backend);
 void fill_optim(Backend& backend);

@@ -37,6 +37,7 @@ Backend make_backend() {
     fill_norm(b);
     fill_softmax(b);
     fill_attention(b);
+    fill_mask(b);
     fill_conv(b);
     fill_embedding(b);
     fill_optim(b);

@@ -25,6 +25,16 @@ Tensor shuffled(const Tensor& u, const std::vector<int64_t>& lengths) {
     return argsort(key);
 }
 
+// kernels/mask.h: ids of `rows` and `columns` (B, n), `open` (B) or undefined.
+void write_mask(const Tensor& hidden, const Tensor& rows, const Tensor& columns, const Tensor& open,
+                int64_t first_mask) {
+    const DeviceType device = hidden.device();
+    backend(device).mask.permuted_mask(
+        default_context(device),
+        {hidden.ptr<bool>(), rows.ptr<int64_t>(), columns.ptr<int64_t>(),
+         open.defined() ? open.ptr<int64_t>() : nullptr, rows.size(0), rows.size(1), first_mask});
+}
+
 }  // namespace
 
 Tensor scalar_features(const std::vector<int64_t>& values) {
@@ -135,8 +145,13 @@ void Transformer::check(const Text& text) const {
                     "); is the text encoder another one than the generator was trained with?");
 }
 
-Var Transformer::logits(const Tensor& ids_in, const Text& text, const Tensor& hidden,
+Var Transformer::logits(const Tensor& ids, const Text& text, const Tensor& hidden,
                         const nn::Pass& pass) const {
+    return forward(input(ids, text, hidden), pass);
+}
+
+Transformer::Input Transformer::input(const Tensor& ids_in, const Text& text,
+                                      const Tensor& hidden) const {
     const Tensor ids = ids_in.contiguous();
     const int64_t n = ids.size(1);
     if (n > config_.tokens())
@@ -145,12 +160,12 @@ Var Transformer::logits(const Tensor& ids_in, const Text& text, const Tensor& hi
     check(text);
     const DeviceType where = device();
     const auto [masks, ends] = features(ids);
-    return forward({{text.sentence.to(where), text.words.to(where)},
-                    ids.to(where),
-                    hidden.to(where),
-                    masks.to(where),
-                    ends.to(where)},
-                   pass);
+    const Tensor fed = ids.to(where);
+    return {{text.sentence.to(where), text.words.to(where)},
+            fed,
+            hidden.defined() ? hidden.to(where) : hidden_mask(fed),
+            masks.to(where),
+            ends.to(where)};
 }
 
 std::pair<Tensor, Tensor> Transformer::features(const Tensor& ids) const {
@@ -185,25 +200,11 @@ Var Transformer::forward(const Input& input, const nn::Pass& pass) const {
     return head_.head(head_.ln_f(slice(x, 1, kConditions, n + kConditions)));
 }
 
-Tensor Transformer::hidden_mask(const Corruption& corruption,
-                                const std::vector<int64_t>& lengths) const {
-    const int64_t batch = corruption.masked.size(0), n = corruption.masked.size(1),
-                  s = n + kConditions;
-    Tensor hidden = Tensor::empty({batch, s, s}, DType::boolean);
-    for (int64_t b = 0; b < batch; ++b) {
-        const bool* masked = corruption.masked.data<bool>() + b * n;
-        const int64_t* rank = corruption.ranks.data<int64_t>() + b * n;
-        for (int64_t q = 0; q < s; ++q)
-            for (int64_t k = 0; k < s; ++k) {
-                bool seen = k < kConditions;
-                if (!seen && k - kConditions <= lengths[b]) {
-                    const int64_t row = q - kConditions, column = k - kConditions;
-                    seen = q == 1 || !masked[column] ||
-                           (row >= 0 && masked[row] && rank[column] >= rank[row]);
-                }
-                hidden.data<bool>()[(b * s + q) * s + k] = !seen;
-            }
-    }
+Tensor Transformer::hidden_mask(const Tensor& ids_in) const {
+    const Tensor ids = ids_in.contiguous();
+    const int64_t s = ids.size(1) + kConditions;
+    const Tensor hidden = Tensor::empty({ids.size(0), s, s}, DType::boolean, ids.device());
+    write_mask(hidden, ids, ids, {}, mask_id(0));
     return hidden;
 }
 
@@ -231,8 +232,8 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
                  order2 = draws.uniform("draw.rand2", {batch, wide});
     Step step;
     step.ids = Tensor::empty({batch, wide}, DType::i64);
-    step.corruption.masked = Tensor::empty({batch, wide}, DType::boolean);
-    step.corruption.ranks = shuffled(order2, lengths);
+    step.masked = Tensor::empty({batch, wide}, DType::boolean);
+    step.ranks = shuffled(order2, lengths);
     Tensor labels = Tensor::zeros({batch, wide}, DType::i64);
     const Tensor places = shuffled(order1, lengths);
     for (int64_t b = 0; b < batch; ++b) {
@@ -242,12 +243,12 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
         const int64_t count = std::max<int64_t>(
             1, static_cast<int64_t>(std::nearbyint(share * static_cast<float>(length))));
         const float keep_share = 0.6f + 0.4f * keep.data<float>()[b];
-        const int64_t* ranks = step.corruption.ranks.data<int64_t>() + b * wide;
+        const int64_t* ranks = step.ranks.data<int64_t>() + b * wide;
         const int64_t* first = places.data<int64_t>() + b * wide;
         for (int64_t i = 0; i < wide; ++i) {
             const int64_t at = b * wide + i;
             const bool masked = i < length && first[i] < count;
-            step.corruption.masked.data<bool>()[at] = masked;
+            step.masked.data<bool>()[at] = masked;
             int64_t id = i == length ? end_id() : pad_id();
             if (i < length) {
                 id = labels.data<int64_t>()[at] = source.data<int64_t>()[b * n + i];
@@ -262,8 +263,9 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
             step.ids.data<int64_t>()[at] = id;
         }
     }
-    step.hidden = hidden_mask(step.corruption, lengths);
-    const Var all = logits(step.ids, text, step.hidden, pass);
+    const Input fed = input(step.ids, text);
+    step.hidden = fed.hidden;
+    const Var all = forward(fed, pass);
     const TokenLoss loss = token_loss(all, labels, lengths);
     step.loss = loss.loss;
     step.accuracy = loss.accuracy;
@@ -287,7 +289,8 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         if (length < 1 || length >= n)
             throw Error("[bad] a length of " + std::to_string(length) + " tokens, want 1 to " +
                         std::to_string(n - 1));
-    Corruption corruption{Tensor::zeros({batch, n}, DType::boolean), shuffled(order, lengths)};
+    const Tensor is_masked = Tensor::zeros({batch, n}, DType::boolean);
+    const Tensor order_ranks = shuffled(order, lengths);
     Tensor ids = Tensor::empty({batch, n}, DType::i64);
     const Tensor keep = keep_in.defined() ? keep_in.contiguous() : Tensor();
     const auto kept = [&](int64_t b, int64_t i) {
@@ -301,11 +304,11 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
     for (int64_t b = 0; b < batch; ++b) {
         const int64_t length = lengths[b];
         span.push_back(step_span(options.steps, length));
-        int64_t* rank = corruption.ranks.data<int64_t>() + b * n;
+        int64_t* rank = order_ranks.data<int64_t>() + b * n;
         for (int64_t i = 0; i < n; ++i) {
             const int64_t at = b * n + i, id = i < length ? kept(b, i) : -1;
             const bool made = i < length && id < 0;
-            corruption.masked.data<bool>()[at] = made;
+            is_masked.data<bool>()[at] = made;
             ids.data<int64_t>()[at] = i == length ? end_id() : id >= 0 ? id : pad_id();
             if (!made) continue;
             score.data<float>()[at] = 0;
@@ -317,13 +320,8 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
                   [&](int64_t x, int64_t y) { return rank[x] < rank[y]; });
         for (size_t r = 0; r < among.size(); ++r) rank[among[r]] = static_cast<int64_t>(r);
     }
-    bool* masked = corruption.masked.data<bool>();
-    const int64_t* ranks = corruption.ranks.data<int64_t>();
-    Tensor hidden = hidden_mask(corruption, lengths);
-    if (reference)  // QUIRK Q34: meant for the end, one place on
-        for (int64_t b = 0; b < batch; ++b)
-            for (int64_t q = 0; q < s; ++q)
-                hidden.data<bool>()[(b * s + q) * s + lengths[b] + kConditions - 1] = false;
+    bool* masked = is_masked.data<bool>();
+    const int64_t* ranks = order_ranks.data<int64_t>();
     const bool random = options.temperature > 0, categorical = options.order_agnostic && random;
     momask::TokenDraws how{categorical ? momask::top_k_count(options.top_k, classes) : classes,
                            random ? options.temperature : 1.0, !categorical};
@@ -351,15 +349,6 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
             }
         }
         ids.bump_version();
-        if (reference) {  // QUIRK Q35: what was once made is seen by all from then on
-            for (int64_t b = 0; b < batch; ++b)
-                for (int64_t i = 0; i < lengths[b]; ++i)
-                    for (int64_t q = 0; q < s && !masked[b * n + i]; ++q)
-                        hidden.data<bool>()[(b * s + q) * s + kConditions + i] = false;
-            hidden.bump_version();
-        } else {
-            hidden = hidden_mask(corruption, lengths);
-        }
         Tensor noise;
         if (random)
             noise = draws.uniform_on(where, "noise.step" + std::to_string(step),
@@ -371,21 +360,32 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
             if (!work) work = std::make_unique<StepWork>(where);
             put(where, work->input.text.sentence, text.sentence);
             put(where, work->input.text.words, text.words);
+            if (!work->input.hidden.defined())
+                work->input.hidden = Tensor::empty({batch, s, s}, DType::boolean, where);
+            if (reference) {
+                put(where, work->start, ids);
+                Tensor last = Tensor::from_ids(lengths, {batch});
+                for (int64_t b = 0; b < batch; ++b) --last.data<int64_t>()[b];
+                put(where, work->open, last);  // QUIRK Q34: meant for the end, one place on
+            }
             put(where, work->tokens, Tensor::full(rows, -1, DType::i64));
             put(where, work->probability, Tensor::full(rows, kSettled));
         }
         const auto [masks, ends] = features(ids);
         put(where, work->input.ids, ids);
-        put(where, work->input.hidden, hidden);
         put(where, work->input.masks, masks);
         put(where, work->input.ends, ends);
-        put(where, work->drawn, corruption.masked.reshape(rows));
+        put(where, work->drawn, is_masked.reshape(rows));
         if (noise.defined()) put(where, work->noise, noise);
         how.drawn = work->drawn;
         how.u = work->noise;
         const auto draw = [&] {
+            // QUIRK Q35: rows stay as they were at the start. What was once made is seen by all
+            // from then on because it is not masked again: fewer are from step to step.
+            write_mask(work->input.hidden, reference ? work->start : work->input.ids,
+                       work->input.ids, work->open, mask_id(0));
             const Tensor all = forward(work->input, {}).value();
-            if (watch) watch({step, ids, hidden, all.cpu()});
+            if (watch) watch({step, ids, work->input.hidden.cpu(), all.cpu()});
             momask::draw_tokens(work->tokens, options.order_agnostic ? Tensor() : work->probability,
                                 all.reshape({batch * n, classes}), how);
         };

@@ -30,20 +30,13 @@ class Transformer : public nn::Module {
     int64_t mask_id(int64_t rank) const { return config_.nb_code + 2 + rank; }
     const Config& config() const { return config_; }
 
-    // ids (B, N) with the end at its place, text, `hidden` (B, N + 2, N + 2) bool, true = not
-    // attended, rows and columns [sentence, rate, tokens] -> (B, N, nb_code).
+    // ids (B, N) with the end at its place and pads after it, text, `hidden` (B, N + 2, N + 2)
+    // bool, true = not attended, rows and columns [sentence, rate, tokens] -> (B, N, nb_code).
     Var logits(const Tensor& ids, const Text& text, const Tensor& hidden,
                const nn::Pass& pass = {}) const;
 
-    // Which tokens are masked and in what order they see one another.
-    struct Corruption {
-        Tensor masked;  // (B, N) bool
-        Tensor ranks;   // (B, N) i64: of valid tokens 0 .. length-1
-    };
-    // The hybrid mask of a corruption: everything up to the end is seen by unmasked tokens if it is
-    // unmasked, by masked tokens also if its rank is not smaller; the sentence sees what is
-    // unmasked, the rate all (QUIRK Q33).
-    Tensor hidden_mask(const Corruption& corruption, const std::vector<int64_t>& lengths) const;
+    // The hybrid mask of ids (B, N), where they are (kernels/mask.h).
+    Tensor hidden_mask(const Tensor& ids) const;
     // Everything up to the end, for all rows: the evaluation forward of the original.
     Tensor open_mask(const std::vector<int64_t>& lengths, int64_t n) const;
 
@@ -51,9 +44,10 @@ class Transformer : public nn::Module {
         Var loss;                // () over all motion tokens, each motion weighs the same
         TokenAccuracy accuracy;  // over them
         Tensor ids;              // (B, n + 1): what was fed
-        Corruption corruption;
-        Tensor hidden;  // (B, n + 3, n + 3)
-        Tensor logits;  // (B, n + 1, nb_code)
+        Tensor masked;           // (B, n + 1) bool: which of them are masked,
+        Tensor ranks;            // (B, n + 1) i64: and in what order those see one another
+        Tensor hidden;           // (B, n + 3, n + 3), where the model is
+        Tensor logits;           // (B, n + 1, nb_code)
     };
     // ids (B, n) (anything beyond the lengths). Draws in order: draw.rand0 (1), draw.uniform0 (B),
     // draw.bernoulli0, draw.randint0 (B, n + 1), draw.uniform1 (B), draw.rand1, draw.rand2
@@ -111,6 +105,8 @@ class Transformer : public nn::Module {
         Tensor ids, hidden, masks, ends;
     };
     void check(const Text& text) const;
+    // Without `hidden`: the ids' own.
+    Input input(const Tensor& ids, const Text& text, const Tensor& hidden = {}) const;
     std::pair<Tensor, Tensor> features(const Tensor& ids) const;  // masks, ends; all on the CPU
     Var forward(const Input& input, const nn::Pass& pass) const;
     // What a step of generate() works on.
@@ -118,6 +114,8 @@ class Transformer : public nn::Module {
         explicit StepWork(DeviceType device) : graph(device) {}
         Graph graph;
         Input input;
+        Tensor start;        // i64 (B, N): the ids of the first step
+        Tensor open;         // i64 (B): the last motion token's place
         Tensor drawn;        // bool (B N)
         Tensor noise;        // f32 (B, N), (B, N, nb_code) or undefined
         Tensor tokens;       // i64 (B N): what was drawn

@@ -26,6 +26,9 @@ void softmax_kernels(Backend& backend) {
 void attention_kernels(Backend& backend) {
     fill_attention(backend);
 }
+void mask_kernels(Backend& backend) {
+    fill_mask(backend);
+}
 void conv_kernels(Backend& backend) {
     fill_conv(backend);
 }

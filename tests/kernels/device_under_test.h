@@ -25,6 +25,7 @@ void matmul_kernels(Backend& backend);
 void norm_kernels(Backend& backend);
 void softmax_kernels(Backend& backend);
 void attention_kernels(Backend& backend);
+void mask_kernels(Backend& backend);
 void conv_kernels(Backend& backend);
 void embedding_kernels(Backend& backend);
 void optim_kernels(Backend& backend);

@@ -316,6 +316,23 @@ void random_kernels(Backend& b) {
     random(b.f32);
     random(b.f64);
 }
+void mask_kernels(Backend& b) {
+    b.mask.permuted_mask = [](Context&, const PermutedMaskArgs& host) {
+        PermutedMaskArgs a = host;
+        Staging s;
+        s.write(a.hidden, a.batch * (a.n + 2) * (a.n + 2));
+        s.read(a.row_id, a.batch * a.n);
+        s.read(a.column_id, a.batch * a.n);
+        s.read(a.open, a.batch);
+        s.upload();
+        a.hidden = s(a.hidden);
+        a.row_id = s(a.row_id);
+        a.column_id = s(a.column_id);
+        a.open = s(a.open);
+        cuda_backend().mask.permuted_mask(context(), a);
+        s.download();
+    };
+}
 void sampling_kernels(Backend& b) {
     b.sampling.draw_categorical = [](Context&, const DrawArgs& a) {
         staged_draw(cuda_backend().sampling.draw_categorical, a, a.rows);

@@ -187,8 +187,8 @@ void run_bad_transformer(Checks& checks) {
     const bad::Transformer::Step step =
         model->train_step(target.slice(1, 0, n - 1), lengths, text, {.training = true}, draws);
     checks.same("output.train.input_indices", step.ids);
-    checks.same("output.train.randperm", step.corruption.ranks);
-    checks.same("output.train.mask_token", flags(step.corruption.masked));
+    checks.same("output.train.randperm", step.ranks);
+    checks.same("output.train.mask_token", flags(step.masked));
     checks.same("output.train.mask", attended(step.hidden));
     checks.compare("output.train.loss", step.loss.value());
     checks.compare("output.train.logits", step.logits);

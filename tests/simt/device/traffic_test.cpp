@@ -1,5 +1,7 @@
 // What goes between program and GPU while tokens are drawn: the logits, the widest thing that a
 // step makes, and the noise stay there.
+#include <memory>
+
 #include "models/bad/transformer.h"
 #include "models/bamm/transformer.h"
 #include "models/momask/mask_transformer.h"
@@ -99,30 +101,56 @@ TEST_CASE("BAMM's tokens are drawn on the GPU: ids and probabilities come home a
     CHECK(traffic.downloaded == 2 * 2 * (9 * 8 + 8 * 4));
 }
 
-TEST_CASE("BAD's tokens are drawn on the GPU: a step brings home ids and how sure they are") {
+std::unique_ptr<bad::Transformer> narrow_bad(bool reference_sampling) {
     bad::Config config;
     config.nb_code = kClasses;
-    config.block_size = 10;
+    config.block_size = 34;
     config.code_dim = 4;
     config.embed_dim = config.clip_dim = config.word_dim = 8;
     config.heads = 2;
     config.cross_layers = config.base_layers = config.head_layers = 1;
-    config.reference_sampling = false;
-    Generator init(3), noise(11);
-    bad::Transformer model(config, on_gpu(Generator(2).normal({kClasses, 4})), &init);
-    model.to(DeviceType::cuda);
-    const Tape::Pause no_tape;
-    GeneratorSource draws(noise);
-    const bad::Text words{Generator(5).normal({2, 8}), Generator(6).normal({2, 6, 8})};
-    GenerationOptions options;
-    options.steps = 3;
-    for (const bool order_agnostic : {false, true}) {
-        options.order_agnostic = order_agnostic;
-        const Traffic traffic;
-        model.generate(words, {5, 3}, options, draws);
-        const int64_t tokens = 2 * config.tokens();
-        CHECK(traffic.downloaded <= options.steps * tokens * (order_agnostic ? 8 : 8 + 4));
+    config.reference_sampling = reference_sampling;
+    Generator init(3);
+    auto model =
+        std::make_unique<bad::Transformer>(config, Generator(2).normal({kClasses, 4}), &init);
+    model->to(DeviceType::cuda);
+    return model;
+}
+
+bad::Text words() {
+    return {Generator(5).normal({2, 8}), Generator(6).normal({2, 6, 8})};
+}
+
+TEST_CASE("BAD's tokens are drawn on the GPU: a step brings home ids and how sure they are") {
+    for (const bool reference : {false, true}) {
+        const auto model = narrow_bad(reference);
+        const Tape::Pause no_tape;
+        Generator noise(11);
+        GeneratorSource draws(noise);
+        GenerationOptions options;
+        options.steps = 3;
+        for (const bool order_agnostic : {false, true}) {
+            options.order_agnostic = order_agnostic;
+            const Traffic traffic;
+            model->generate(words(), {25, 11}, options, draws);
+            const int64_t tokens = 2 * model->config().tokens();
+            CHECK(traffic.downloaded <= options.steps * tokens * (order_agnostic ? 8 : 8 + 4));
+            // Text, ids drawn and their probabilities, the sampler's first ids and last places.
+            // Then a step: ids, two features of theirs, which are drawn; its mask is made there.
+            CHECK(traffic.uploads == 4 + (reference ? 2 : 0) + 4 * options.steps);
+        }
     }
+}
+
+TEST_CASE("BAD's attention masks are made on the GPU: a training step uploads ids, not pairs") {
+    const auto model = narrow_bad(true);
+    const Tape::Pause no_tape;
+    Generator noise(11);
+    GeneratorSource draws(noise);
+    const Traffic traffic;
+    model->train_step(Tensor::zeros({2, 31}, DType::i64), {31, 11}, words(), {}, draws);
+    // Text 2, ids, their features 2, labels, weights.
+    CHECK(traffic.uploads == 7);
 }
 
 }  // namespace

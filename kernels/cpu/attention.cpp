@@ -111,7 +111,7 @@ void softmax_rows(T* s, T* lse, int64_t n) {
     const size_t rest = static_cast<size_t>(n - whole);
     const auto used = hn::FirstN(d, rest);
     const V lowest = hn::Set(d, kLowest);
-    // f(row, its vector of columns, whether all of it is used)
+    // Each vector of each row = f(row, the vector); beyond the row it holds -inf.
     const auto walk = [&](auto f) {
         for (int64_t j = 0; j < whole; j += N)
             for (int r = 0; r < kRows; ++r) {

@@ -1,15 +1,16 @@
 // Matrix products: C = alpha op(A) op(B) [+ C], then the epilogue.
 //
 // The scheme is BLIS's (Van Zee and van de Geijn, "BLIS: A framework for rapidly instantiating BLAS
-// functionality", TOMS 2015): B is packed once into panels that all threads share, each thread
-// packs a block of A that fits its second-level cache, and a register block runs along k on two
-// panels. k is walked in blocks of kDepth, one after another and never split between threads: each
-// element of C is the same sum in the same order for any number of threads.
+// functionality", TOMS 2015): B is packed once into panels that all threads share, a register block
+// runs along k on a panel of B and one of A, or A's rows in place, which stay in the second-level
+// cache, and meanwhile fetches the panel after it. k is walked in blocks of kDepth, one after
+// another and never split between threads: each element of C is the same sum in the same order for
+// any number of threads.
 //
 // Five ways: dot products along k where C has few rows or columns; register blocks that read B in
 // place where its rows are contiguous and C has few rows or B is small; B packed by columns in each
-// thread's own cache where there are some rows; else everything packed for all, or A alone where
-// the caller holds B packed.
+// thread's own cache where there are some rows; else B packed for all threads, or as the caller
+// holds it.
 #include "kernels/cpu/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -44,7 +45,7 @@ inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
 // Packed A at a time: 4 MiB of f32, and kDepth steps of 32 row blocks at least.
 inline constexpr int64_t kMaxPackedA = int64_t{1} << 20;
 static_assert(32 * kMaxRowBlock * kDepth <= kMaxPackedA);
-inline constexpr int64_t kMaxCols = 2048;
+inline constexpr int64_t kMaxCols = 2048;  // of B at a time
 // B that stays in the first-level cache: 16 KiB of f32.
 inline constexpr int64_t kMaxInPlace = 4096;
 // Columns of B that a thread packs for itself, kDepth steps of them: 384 KiB of f32, a part of the
@@ -156,21 +157,37 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
     }
 }
 
+// Panels = all rows of A, steps [step, step + steps).
+template <class Operands, class T = typename Operands::Out>
+void pack_rows_of_a(Context& context, typename Operands::A* panels, const MatmulArgs<T>& args,
+                    int64_t step, int64_t steps) {
+    const int64_t panel = Operands::kA * steps;
+    pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, steps,
+                   [&](int64_t first, int64_t count, int64_t at, int64_t some) {
+                       Operands::pack_a(panels + first / kBlockRows * panel + at * Operands::kA,
+                                        panel, args, first, count, step + at, some);
+                   });
+}
+
+// Whether register blocks may read the rows of A where they lie: where the row stride is a multiple
+// of 2 KiB, a block's rows share sets of the first-level cache and drive one another out, unless
+// all of A is small.
+template <class T>
+bool rows_may_stay(const MatmulArgs<T>& args) {
+    return !args.trans_a && (args.m * args.k <= kMaxInPlace ||
+                             args.lda * static_cast<int64_t>(sizeof(T)) % 2048 != 0);
+}
+
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
-// steps at a time, and finds them in the second-level cache. A is packed, or, if small, stays.
+// steps at a time, and finds them in the second-level cache.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     using Packed = PlainOperands<T>;
     constexpr int64_t kA = Packed::kA, kB = Packed::kB;
-    const bool in_place = !args.trans_a && args.m * args.k <= kMaxInPlace;
+    const bool in_place = rows_may_stay(args);
     const int64_t a_panel = args.k * kA;
     Loan<T> a(*context.workspace, in_place ? 0 : ceil_div(args.m, kA) * a_panel);
-    if (!in_place)
-        pack_in_chunks(context, !args.trans_a, kA, args.m, args.k,
-                       [&](int64_t first, int64_t count, int64_t at, int64_t some) {
-                           Packed::pack_a(a.data() + first / kA * a_panel + at * kA, a_panel, args,
-                                          first, count, at, some);
-                       });
+    if (!in_place) pack_rows_of_a<Packed>(context, a.data(), args, 0, args.k);
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
     const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
@@ -236,7 +253,7 @@ struct Partition {
     int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
     int64_t group_cols;  // columns of a tile
-    bool all_of_a;
+    bool all_of_a;       // its packed steps, or its rows in place, serve every group
 };
 
 // Panels = columns [col, col + cols) of B, steps [step, step + steps).
@@ -249,13 +266,6 @@ void pack_columns(Context& context, typename Operands::B* panels, const MatmulAr
                        Operands::pack_b(panels + first / Operands::kB * panel + at * Operands::kB,
                                         panel, args, col + first, count, step + at, some);
                    });
-}
-
-// Whether a register block may read its rows of A in place: kBlockRows lines of one set of the
-// first-level cache, which a row stride of many KiB makes them, would drive one another out.
-template <class T>
-bool rows_may_stay(const MatmulArgs<T>& args) {
-    return !args.trans_a && args.lda * static_cast<int64_t>(sizeof(T)) % 2048 != 0;
 }
 
 // `whole_b`: all of B's panels (pack_columns), or null: they are made here.
@@ -283,13 +293,7 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                                         : Strips<B>{b_loan.data(), all_depth, kB};
             if (!whole_b)
                 pack_columns<Operands>(context, b_loan.data(), args, col, cols, k0, all_depth);
-            if (pack_a_first)
-                pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, all_depth,
-                               [&](int64_t first, int64_t count, int64_t at, int64_t some) {
-                                   Operands::pack_a(
-                                       a.data() + first / kBlockRows * a_panel + at * kA, a_panel,
-                                       args, first, count, k0 + at, some);
-                               });
+            if (pack_a_first) pack_rows_of_a<Operands>(context, a.data(), args, k0, all_depth);
             // Down the rows first where all of A is at hand: what stays is B, or else the packed
             // rows.
             const auto place = [&](int64_t chunk) {

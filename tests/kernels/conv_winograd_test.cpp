@@ -14,12 +14,7 @@ using testing::TestContext;
 
 template <class T>
 const ConvKernels<T>& usual() {
-    static Backend backend = [] {
-        Backend b;
-        testing::conv_kernels(b);
-        return b;
-    }();
-    return backend.table<T>();
+    return backend(DeviceType::cpu).table<T>();
 }
 
 // The kernels with F(2,3) whatever the rule says; dbias is not its part.

@@ -11,10 +11,7 @@ thread_local bool in_full = false;  // an InFull lives
 
 }  // namespace
 
-Inference::Inference(DType products) : products_(products), previous_(current) {
-    if (products != DType::f32 && products != DType::bf16 && products != DType::f16)
-        throw Error(std::string("[inference] products in ") + name_of(products) +
-                    ", want f32, bf16 or f16");
+Inference::Inference(Precision products) : products_(products), previous_(current) {
     current = this;
 }
 
@@ -30,15 +27,15 @@ Inference::InFull::~InFull() {
     in_full = previous_;
 }
 
-DType Inference::products() {
-    return current && !in_full ? current->products_ : DType::f32;
+Precision Inference::products() {
+    return current && !in_full ? current->products_ : Precision::f32;
 }
 
 PackedMatrix Inference::packed(const Tensor& w) {
     if (!current || w.dtype() != DType::f32 || !w.is_contiguous()) return {};
-    const DType dtype = products();
-    if (dtype == DType::f32 && !backend(w.device()).f32.pack_b_f32) return {};
-    return packed_weight(w, dtype);
+    const Precision precision = products();
+    if (precision == Precision::f32 && !backend(w.device()).f32.pack_b_f32) return {};
+    return packed_weight(w, precision);
 }
 
 }  // namespace mc

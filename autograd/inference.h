@@ -1,6 +1,6 @@
 // How a model computes when nothing is learned.
 //
-//     Inference scope(DType::bf16);
+//     Inference scope(Precision::bf16);
 //     Var y = linear(x, w, b);       // no tape; w is packed once, by the first product with it
 //
 // While an Inference lives, this thread records nothing, and `linear` in f32 reads a copy of its
@@ -9,7 +9,9 @@
 // the CPU's product. In f32 the results have the same bits as without (a GPU's product reads the
 // weight itself). In bf16 both operands of `linear` are rounded to bf16 and summed in f32 (8 bits
 // of mantissa: a relative error of 2^-9 an operand); so in f16, on a GPU alone (2^-12, and beyond
-// 65504 infinite). All else stays f32.
+// 65504 infinite). In int16, on the CPU alone, they are blocks of integers with a scale: about
+// fifteen times as exact as bf16. What each is: NOTE [ Packed right operands ] in kernels/matmul.h.
+// All else stays f32.
 #pragma once
 
 #include "autograd/tape.h"
@@ -18,7 +20,7 @@ namespace mc {
 
 class Inference {
   public:
-    explicit Inference(DType products = DType::f32);  // or bf16, f16
+    explicit Inference(Precision products = Precision::f32);
     ~Inference();
     Inference(const Inference&) = delete;
     Inference& operator=(const Inference&) = delete;
@@ -40,11 +42,11 @@ class Inference {
     // f32, or is as good as it is.
     static PackedMatrix packed(const Tensor& w);
     // What products are asked for in: f32 where no Inference lives.
-    static DType products();
+    static Precision products();
 
   private:
     Tape::Pause no_tape_;
-    DType products_;
+    Precision products_;
     const Inference* previous_;
 };
 

@@ -9,6 +9,14 @@ namespace mc {
 enum class DType : uint8_t { f32, f64, f16, bf16, i64, i32, boolean };
 enum class DeviceType : uint8_t { cpu, cuda };
 
+// In what numbers a product with a weight multiplies: NOTE [ Packed right operands ] in matmul.h.
+enum class Precision : uint8_t { f32, bf16, f16, int16 };
+
+constexpr const char* name_of(Precision p) {
+    constexpr const char* kNames[] = {"f32", "bf16", "f16", "int16"};
+    return kNames[static_cast<int>(p)];
+}
+
 constexpr size_t size_of(DType t) {
     switch (t) {
         case DType::f64:

@@ -23,9 +23,9 @@ struct GenerationOptions {
     // Motions to make of each request, of which the one that fits the words best is kept; more than
     // 1 for generators that can_choose() alone.
     int64_t candidates = 1;
-    // Of products with weights: f32, or bf16 (on a GPU also f16) with f32 sums
-    // (autograd/inference.h).
-    DType precision = DType::f32;
+    // Of products with weights (autograd/inference.h): f32 or bf16, on the CPU also int16, on a GPU
+    // f16.
+    Precision precision = Precision::f32;
     uint64_t seed = 10107;
 };
 

@@ -9,7 +9,7 @@
 // products the CPU does it with, so that its share may exceed 100 %. Inputs are uniform in [-1, 1];
 // the caches are warm, but for the memory-bound kernels (common/bench_memory.cpp), whose arrays fit
 // in none. Reported: median and minimum of the repetitions, rate, share of the ceiling: on the CPU
-// that of FMAs in registers (f32's, or bf16's for half precision) and of memcpy, for the
+// that of FMAs in registers (f32's, or what the product multiplies in) and of memcpy, for the
 // number of threads; on a GPU that of large matrix products and of a large copy. There a
 // repetition is as many calls, one after the other, as take some milliseconds, and then a wait:
 // small problems show what a launch costs.
@@ -94,14 +94,20 @@ Times times_of(const BenchProblem::Ready& problem, DeviceType device, double bud
 
 struct Ceilings {
     std::string machine;
-    double flops, half_flops, bytes_per_second;
+    double flops, bf16_flops, int16_flops, bytes_per_second;
+    double flops_of(Precision precision) const {
+        return precision == Precision::f32     ? flops
+               : precision == Precision::int16 ? int16_flops
+                                               : bf16_flops;
+    }
 };
 
 Ceilings measure(DeviceType device) {
     if (device == DeviceType::cpu) {
         Context& context = default_context(device);
         return {std::to_string(num_threads()) + " thread(s), " + target_name(),
-                measure_fma_f32(context), measure_fma_bf16(context), measure_copy(context)};
+                measure_fma_f32(context), measure_fma_bf16(context), measure_int16(context),
+                measure_copy(context)};
     }
     constexpr int64_t bytes = int64_t{1} << 30;
     const Tensor from = Tensor::zeros({bytes / 4}, DType::f32, device),
@@ -117,7 +123,7 @@ Ceilings measure(DeviceType device) {
     const auto rate = [&](const BenchProblem& product) {
         return product.flop / fastest(product.in_f32(device));
     };
-    return {cuda_description(), rate(large_product()), rate(large_product(DType::bf16)),
+    return {cuda_description(), rate(large_product()), rate(large_product(Precision::bf16)), 0,
             2.0 * bytes / fastest(copy)};
 }
 
@@ -134,8 +140,9 @@ void print_machine(const Options& options, const Ceilings& ceilings, const char*
     if (options.csv)
         std::printf("%s\n", csv_columns);
     else
-        std::printf("%s: %.1f GFLOP/s f32, %.1f bf16, %.1f GB/s copy\n", ceilings.machine.c_str(),
-                    peak, ceilings.half_flops * 1e-9, copy);
+        std::printf("%s: %.1f GFLOP/s f32, %.1f bf16, %.1f int16, %.1f GB/s copy\n",
+                    ceilings.machine.c_str(), peak, ceilings.bf16_flops * 1e-9,
+                    ceilings.int16_flops * 1e-9, copy);
 }
 
 void time_kernels(const Options& options, DeviceType device, const Ceilings& ceilings) {
@@ -161,9 +168,8 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
         const Times times = times_of(ready, device, options.seconds, options.cpu_time);
         const double time = median(times.ours);
         const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
-        const double share = problem.flop > 0
-                                 ? gflops / (problem.half ? ceilings.half_flops * 1e-9 : peak)
-                                 : gbs / copy;
+        const double share =
+            problem.flop > 0 ? gflops / (ceilings.flops_of(problem.precision) * 1e-9) : gbs / copy;
         std::printf(
             csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f," : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",
             problem.name.c_str(), time * 1e6, times.ours.front() * 1e6, gflops, gbs,

@@ -93,6 +93,11 @@ double measure_fma_bf16(Context& context) {
                                    : measure_fma_f32(context);
 }
 
+double measure_int16(Context& context) {
+    return has_int16_instructions() ? best_rate(context, int16_rounds_avx512)
+                                    : measure_fma_f32(context);
+}
+
 double measure_copy(Context& context) {
     // Slice after slice of arrays that no cache holds, each slice's best of several rounds: a slice
     // takes well below a millisecond, so that on a busy machine some go undisturbed.

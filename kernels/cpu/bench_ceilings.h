@@ -12,6 +12,9 @@ double measure_fma_f32(Context& context);
 // computed.
 double measure_fma_bf16(Context& context);
 
+// The same of int16 pairs, with AVX512-VNNI; without it f32's.
+double measure_int16(Context& context);
+
 // Bytes read plus written per second by copying between two buffers of 64 MiB, all threads.
 double measure_copy(Context& context);
 

@@ -256,7 +256,7 @@ class Weight {
           cols_(s.c_in),
           transposed_(transposed),
           u_(*context.workspace, 4 * s.c_out * s.c_in),
-          packed_elements_(packed ? packed_elements(k(), n()) : 0),
+          packed_elements_(packed ? packed_bytes(Precision::f32, k(), n()) / 4 : 0),
           packed_(*context.workspace, 4 * packed_elements_) {
         transform_weight(context, u_.data(), w, s);
         if constexpr (std::is_same_v<T, float>)

@@ -38,13 +38,12 @@ HWY_INLINE auto rounded_bf16(D d, V x) {
                           rounded);
 }
 
-HWY_INLINE Bf16Pair pair_of(float low, float high) {
+HWY_INLINE Pair pair_of(float low, float high) {
     return (rounded_bf16(low) >> 16) | (rounded_bf16(high) & 0xffff0000u);
 }
 
 // dst (ceil(depth / 2)) = pairs of a row that is contiguous along k.
-HWY_INLINE void pairs_of_row(Bf16Pair* HWY_RESTRICT dst, const float* HWY_RESTRICT src,
-                             int64_t depth) {
+HWY_INLINE void pairs_of_row(Pair* HWY_RESTRICT dst, const float* HWY_RESTRICT src, int64_t depth) {
     int64_t k = 0;
 #if HWY_TARGET != HWY_SCALAR
     const hn::ScalableTag<float> d;
@@ -64,12 +63,12 @@ HWY_INLINE void pairs_of_row(Bf16Pair* HWY_RESTRICT dst, const float* HWY_RESTRI
 
 // pack_panels for pairs: steps [step, step + steps) of an operand that has k entries.
 template <int kWidth>
-HWY_NOINLINE void pack_pairs(Bf16Pair* panels, int64_t panel_stride, const float* src, int64_t ld,
+HWY_NOINLINE void pack_pairs(Pair* panels, int64_t panel_stride, const float* src, int64_t ld,
                              bool k_contiguous, int64_t first, int64_t count, int64_t step,
                              int64_t steps, int64_t k) {
     constexpr int64_t kStrip = 128;
     if (k_contiguous) {
-        Bf16Pair strip[kWidth * kStrip];
+        Pair strip[kWidth * kStrip];
         for (int64_t i = 0; i < count; i += kWidth)
             for (int64_t s = 0; s < steps; s += kStrip) {
                 const int64_t rows = HWY_MIN(int64_t{kWidth}, count - i);
@@ -86,7 +85,7 @@ HWY_NOINLINE void pack_pairs(Bf16Pair* panels, int64_t panel_stride, const float
         const int64_t at = 2 * (step + s);
         const float* low = src + at * ld + first;
         for (int64_t i = 0; i < count; i += kWidth) {
-            Bf16Pair* to = panels + i / kWidth * panel_stride + s * kWidth;
+            Pair* to = panels + i / kWidth * panel_stride + s * kWidth;
             const int64_t width = HWY_MIN(int64_t{kWidth}, count - i);
             for (int64_t j = 0; j < width; ++j)
                 to[j] = pair_of(low[i + j], at + 1 < k ? low[ld + i + j] : 0);
@@ -110,7 +109,7 @@ HWY_INLINE void round_to_bf16(float* x, int64_t n) {
 
 // A as f32 values of bf16, two k a step; B in pairs.
 template <int kRows, int kVecs>
-HWY_NOINLINE void bf16_block(int64_t depth, Strip<float> a, Strip<Bf16Pair> b,
+HWY_NOINLINE void bf16_block(int64_t depth, Strip<float> a, Strip<Pair> b,
                              const BlockOutput<float>& out) {
     const hn::ScalableTag<float> d;
     const hn::ScalableTag<uint32_t> du;
@@ -144,8 +143,9 @@ HWY_NOINLINE void bf16_block(int64_t depth, Strip<float> a, Strip<Bf16Pair> b,
 struct Bf16Operands {  // portable
     using Out = float;
     using A = float;
-    using B = Bf16Pair;
+    using B = Pair;
     static constexpr int64_t kA = 2 * kBlockRows, kB = kBlockCols<float>;
+    static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
     static int64_t steps(int64_t k) { return (k + 1) / 2; }
     static int64_t rows_of_block(int64_t) { return kBlockRows; }
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
@@ -173,7 +173,7 @@ struct Bf16Operands {  // portable
 
 #if HWY_TARGET == HWY_AVX3
 struct Bf16InstructionOperands : Bf16Operands {
-    using A = Bf16Pair;
+    using A = Pair;
     static constexpr int64_t kA = kBlockRows;
     static_assert(kA == 12 && kB == 32);  // the instruction's block is built for these panels
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
@@ -181,7 +181,7 @@ struct Bf16InstructionOperands : Bf16Operands {
         pack_pairs<kBlockRows>(panels, panel_stride, args.a, args.lda, !args.trans_a, row, rows,
                                step, steps, args.k);
     }
-    static BlockFunction<float, A, B> block_for(int64_t rows, int64_t cols) {
+    static PairBlock block_for(int64_t rows, int64_t cols) {
         return gemm_bf16_12x32_avx512(rows, cols);
     }
 };

@@ -1,8 +1,9 @@
-// Register blocks of the matrix product as all instruction sets see them, and those of AVX512-BF16,
-// which Highway does not know.
+// Register blocks of the matrix product as all instruction sets see them, and those of AVX512-BF16
+// and AVX512-VNNI, which Highway does not know.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace mc {
 
@@ -41,20 +42,56 @@ struct Strip {
 template <class T, class A, class B>
 using BlockFunction = void (*)(int64_t depth, Strip<A> a, Strip<B> b, const BlockOutput<T>& out);
 
-// Two bf16 numbers, k in the low half and k + 1 in the high one.
-using Bf16Pair = uint32_t;
+// choose(rows, vectors), both std::integral_constant, for `rows` rows (1..kRows) and one vector of
+// columns or two.
+template <int kRows, class Choose>
+auto block_function(int64_t rows, bool narrow, const Choose& choose) {
+    if constexpr (kRows > 1) {
+        if (rows < kRows) return block_function<kRows - 1>(rows, narrow, choose);
+    }
+    using Rows = std::integral_constant<int, kRows>;
+    return narrow ? choose(Rows(), std::integral_constant<int, 1>())
+                  : choose(Rows(), std::integral_constant<int, 2>());
+}
 
-// True if this processor has vdpbf16ps and `allow_bf16_instructions(false)` was not called (tests
-// compare with the portable block).
+// Two 16-bit numbers, bf16 or integers: k in the low half and k + 1 in the high one.
+using Pair = uint32_t;
+using PairBlock = BlockFunction<float, Pair, Pair>;
+
+// Panels of int16 hold their numbers in blocks along k: the pairs of kInt16Block numbers or what is
+// left of them, then a step of their scales (f32). See NOTE [ Packed right operands ].
+inline constexpr int64_t kInt16Block = 256, kInt16Pairs = kInt16Block / 2;
+
+// A register block on such panels: products(pairs, a, b, out) for each block along k.
+template <int kRows>
+inline void for_int16_blocks(int64_t depth, Strip<Pair> a, Strip<Pair> b, BlockOutput<float> out,
+                             PairBlock products) {
+    fetch_output<kRows>(out);
+    for (int64_t left = depth; left > 0;) {
+        const int64_t pairs = left > kInt16Pairs ? kInt16Pairs : left - 1, steps = pairs + 1;
+        products(pairs, a, b, out);
+        a.at += steps * a.step;
+        b.at += steps * b.step;
+        out.ahead += pairs * out.ahead_stride;
+        out.add = true;
+        left -= steps;
+    }
+}
+
+// True if this processor has the instruction, vdpbf16ps or vpdpwssd, and
+// `allow_pair_instructions(false)` was not called (tests compare with the portable blocks).
 bool has_bf16_instructions();
-void allow_bf16_instructions(bool allowed);
+bool has_int16_instructions();
+void allow_pair_instructions(bool allowed);
 
 // For `rows` rows (1..12) and `cols` columns (1..32) of panels that are 12 and 32 pairs wide: only
-// where has_bf16_instructions().
-BlockFunction<float, Bf16Pair, Bf16Pair> gemm_bf16_12x32_avx512(int64_t rows, int64_t cols);
+// where the processor has the instruction.
+PairBlock gemm_bf16_12x32_avx512(int64_t rows, int64_t cols);
+PairBlock gemm_int16_12x32_avx512(int64_t rows, int64_t cols);
 
-// Independent vdpbf16ps on registers, `rounds` times 12; returns the flop done, 0 without the
-// instruction. The sum is kept alive.
+// Independent instructions of the kind on registers, `rounds` times 12; returns the flop done, 0
+// without the instruction. The sum is kept alive.
 double bf16_rounds_avx512(int64_t rounds, float* keep);
+double int16_rounds_avx512(int64_t rounds, float* keep);
 
 }  // namespace mc

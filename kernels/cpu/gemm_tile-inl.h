@@ -136,26 +136,21 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     store_block(sum, out);
 }
 
-// choose(rows, vectors), both std::integral_constant, for `rows` rows (1..kBlockRows) and one
-// vector of columns or two.
-template <int kRows, class Choose>
-auto block_function(int64_t rows, bool narrow, const Choose& choose) {
-    if constexpr (kRows > 1) {
-        if (rows < kRows) return block_function<kRows - 1>(rows, narrow, choose);
-    }
-    using Rows = std::integral_constant<int, kRows>;
-    return narrow ? choose(Rows(), std::integral_constant<int, 1>())
-                  : choose(Rows(), std::integral_constant<int, 2>());
-}
+// Steps along k of a register block at a time: so many that adding to C is cheap beside them; the
+// panels of A and B that it runs along, up to 48 KiB each, come from the second-level cache as fast
+// as they are used.
+inline constexpr int64_t kDepth = 384;
 
 // What the packed product multiplies, and how: here as it is. `kA` and `kB` elements of a panel
-// make a step along k.
+// make a step along k; kUnit steps are packed together, and at most kMostSteps of them, whole
+// units, multiplied.
 template <class T>
 struct PlainOperands {
     using Out = T;
     using A = T;
     using B = T;
     static constexpr int64_t kA = kBlockRows, kB = kBlockCols<T>;
+    static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
     static int64_t steps(int64_t k) { return k; }
     // Of a register block, where there are `rows`: as they are packed.
     static int64_t rows_of_block(int64_t) { return kBlockRows; }

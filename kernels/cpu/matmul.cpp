@@ -25,6 +25,7 @@
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16-inl.h"
+#include "kernels/cpu/gemm_int16-inl.h"
 #include "kernels/cpu/gemm_pack-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
 #include "kernels/cpu/thread_pool.h"
@@ -34,17 +35,13 @@ HWY_BEFORE_NAMESPACE();
 namespace mc {
 namespace HWY_NAMESPACE {
 
-// Long enough that adding to C is cheap beside it; the panels of A and B that a register block runs
-// along, up to 48 KiB each, come from the second-level cache as fast as they are used.
-inline constexpr int64_t kDepth = 384;
 // A row block of A, 48 x 384 f32, is 72 KiB of the second-level cache; small, so that threads end
 // together.
 inline constexpr int64_t kMaxRowBlock = 48;
 // Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
-// Packed A at a time: 4 MiB of f32, and kDepth steps of 32 row blocks at least.
+// Packed A at a time: 4 MiB of f32, and kMostSteps of 32 row blocks at least.
 inline constexpr int64_t kMaxPackedA = int64_t{1} << 20;
-static_assert(32 * kMaxRowBlock * kDepth <= kMaxPackedA);
 inline constexpr int64_t kMaxCols = 2048;  // of B at a time
 // B that stays in the first-level cache: 16 KiB of f32.
 inline constexpr int64_t kMaxInPlace = 4096;
@@ -141,9 +138,10 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
 }
 
 // pack(first, count, step, steps) on all threads, about 8 K elements a chunk: cut along the
-// operand's long side in multiples of `width`, or along k where that is how it lies in memory.
+// operand's long side in multiples of `width`, or along k, in multiples of `unit`, where that is
+// how it lies in memory.
 template <class Pack>
-void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t count,
+void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t unit, int64_t count,
                     int64_t steps, const Pack& pack) {
     constexpr int64_t kElements = int64_t{1} << 13;
     if (k_contiguous) {
@@ -151,7 +149,7 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
         context.pool->for_ranges(
             count, grain, [&](int64_t begin, int64_t end) { pack(begin, end - begin, 0, steps); });
     } else {
-        const int64_t grain = HWY_MAX(kElements / count, int64_t{16});
+        const int64_t grain = round_up(HWY_MAX(kElements / count, int64_t{16}), unit);
         context.pool->for_ranges(
             steps, grain, [&](int64_t begin, int64_t end) { pack(0, count, begin, end - begin); });
     }
@@ -162,7 +160,7 @@ template <class Operands, class T = typename Operands::Out>
 void pack_rows_of_a(Context& context, typename Operands::A* panels, const MatmulArgs<T>& args,
                     int64_t step, int64_t steps) {
     const int64_t panel = Operands::kA * steps;
-    pack_in_chunks(context, !args.trans_a, kBlockRows, args.m, steps,
+    pack_in_chunks(context, !args.trans_a, kBlockRows, Operands::kUnit, args.m, steps,
                    [&](int64_t first, int64_t count, int64_t at, int64_t some) {
                        Operands::pack_a(panels + first / kBlockRows * panel + at * Operands::kA,
                                         panel, args, first, count, step + at, some);
@@ -214,12 +212,13 @@ template <class Operands>
 struct Partition {
     // `packed`: B is, as a whole.
     Partition(int64_t m, int64_t n, int64_t steps, bool packed) {
-        constexpr int64_t kCols = Operands::kB;
+        constexpr int64_t kCols = Operands::kB, kSteps = Operands::kMostSteps;
+        static_assert(32 * kMaxRowBlock * kSteps <= kMaxPackedA);
         cols = round_up(n, kCols);
         depth = steps;
         if (!packed) {
             cols = round_up(ceil_div(n, ceil_div(n, kMaxCols)), kCols);
-            depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kDepth, int64_t{1}) * kDepth);
+            depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kSteps, int64_t{1}) * kSteps);
         }
         row_blocks = ceil_div(m, kMaxRowBlock);
         // Whole register blocks; the last row block has what is left, more or less.
@@ -243,13 +242,13 @@ struct Partition {
         // place, as many steps of it as a cache holds: there are at most 32 row blocks.
         all_of_a = group_cols < cols;
         if (all_of_a)
-            depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / kDepth * kDepth);
+            depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / kSteps * kSteps);
     }
     int64_t rows_of(int64_t block, int64_t m) const {
         return block + 1 < row_blocks ? rows : m - block * rows;
     }
     int64_t cols;        // of B packed at a time
-    int64_t depth;       // steps packed at a time, a multiple of kDepth or all
+    int64_t depth;       // steps packed at a time, a multiple of kMostSteps or all
     int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
     int64_t group_cols;  // columns of a tile
@@ -261,7 +260,7 @@ template <class Operands, class T = typename Operands::Out>
 void pack_columns(Context& context, typename Operands::B* panels, const MatmulArgs<T>& args,
                   int64_t col, int64_t cols, int64_t step, int64_t steps) {
     const int64_t panel = Operands::kB * steps;
-    pack_in_chunks(context, args.trans_b, Operands::kB, cols, steps,
+    pack_in_chunks(context, args.trans_b, Operands::kB, Operands::kUnit, cols, steps,
                    [&](int64_t first, int64_t count, int64_t at, int64_t some) {
                        Operands::pack_b(panels + first / Operands::kB * panel + at * Operands::kB,
                                         panel, args, col + first, count, step + at, some);
@@ -273,7 +272,7 @@ template <class Operands, class T = typename Operands::Out>
 void packed(Context& context, const MatmulArgs<T>& args, const typename Operands::B* whole_b) {
     using A = typename Operands::A;
     using B = typename Operands::B;
-    constexpr int64_t kA = Operands::kA, kB = Operands::kB;
+    constexpr int64_t kA = Operands::kA, kB = Operands::kB, kSteps = Operands::kMostSteps;
     const int64_t steps = Operands::steps(args.k);
     const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr);
     const int64_t a_panels = ceil_div(args.m, kBlockRows);
@@ -307,9 +306,9 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                 const int64_t j = group * part.group_cols;
                 const int64_t width = HWY_MIN(part.group_cols, cols - j);
                 Loan<A> own(thread_workspace(),
-                            part.all_of_a ? 0 : ceil_div(rows, kBlockRows) * kA * kDepth);
-                for (int64_t k = 0; k < all_depth; k += kDepth) {
-                    const int64_t depth = HWY_MIN(kDepth, all_depth - k);
+                            part.all_of_a ? 0 : ceil_div(rows, kBlockRows) * kA * kSteps);
+                for (int64_t k = 0; k < all_depth; k += kSteps) {
+                    const int64_t depth = HWY_MIN(kSteps, all_depth - k);
                     const bool first = k0 + k == 0, last = k0 + k + depth == steps;
                     const Strips<B> panels{b.from(j).at + k * kB, b.stride, kB};
                     if constexpr (kPlain)
@@ -334,9 +333,11 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
     }
 }
 
-// f with the operands of a product in bf16 on this processor.
+// f with the operands of a product with B packed so, on this processor.
 template <class F>
-void with_bf16_operands(const F& f) {
+void with_packed_operands(Precision precision, const F& f) {
+    if (precision == Precision::f32) return f(PlainOperands<float>());
+    if (precision == Precision::int16) return f(Int16Operands());
 #if HWY_TARGET == HWY_AVX3
     if (has_bf16_instructions()) return f(Bf16InstructionOperands());
 #endif
@@ -347,8 +348,8 @@ template <class T>
 void one_product(Context& context, const MatmulArgs<T>& args) {
     if (args.k <= 0) return without_depth(args);
     if constexpr (std::is_same_v<T, float>)
-        if (args.packed_b.data && args.packed_b.dtype == DType::bf16)
-            return with_bf16_operands([&](auto operands) {
+        if (args.packed_b.data && args.packed_b.precision != Precision::f32)
+            return with_packed_operands(args.packed_b.precision, [&](auto operands) {
                 using Operands = decltype(operands);
                 packed<Operands>(context, args,
                                  static_cast<const typename Operands::B*>(args.packed_b.data));
@@ -395,8 +396,8 @@ void products(Context& context, const MatmulArgs<T>& all) {
     for (int64_t i = 0; i < count; ++i) one_product(context, problem(i));
 }
 
-void pack_whole(Context& context, void* dst, DType dtype, const float* b, int64_t ldb, bool trans_b,
-                int64_t k, int64_t n) {
+void pack_whole(Context& context, void* dst, Precision precision, const float* b, int64_t ldb,
+                bool trans_b, int64_t k, int64_t n) {
     if (k <= 0 || n <= 0) return;
     MatmulArgs<float> args;
     args.b = b;
@@ -404,15 +405,11 @@ void pack_whole(Context& context, void* dst, DType dtype, const float* b, int64_
     args.trans_b = trans_b;
     args.k = k;
     args.n = n;
-    const auto pack = [&](auto operands) {
+    with_packed_operands(precision, [&](auto operands) {
         using Operands = decltype(operands);
         pack_columns<Operands>(context, static_cast<typename Operands::B*>(dst), args, 0, n, 0,
                                Operands::steps(k));
-    };
-    if (dtype == DType::bf16)
-        with_bf16_operands(pack);
-    else
-        pack(PlainOperands<float>());
+    });
 }
 
 void matmul_f32(Context& context, const MatmulArgs<float>& args) {
@@ -440,24 +437,26 @@ void gemm(Context& context, const MatmulArgs<double>& args) {
     HWY_DYNAMIC_DISPATCH(matmul_f64)(context, args);
 }
 
-void pack_b_f32(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
-                int64_t n) {
-    HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, DType::f32, b, ldb, trans_b, k, n);
-}
-
 namespace {
 
-void pack_b_bf16(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
-                 int64_t n) {
-    HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, DType::bf16, b, ldb, trans_b, k, n);
+template <Precision precision>
+void pack_b(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
+            int64_t n) {
+    HWY_DYNAMIC_DISPATCH(pack_whole)(context, dst, precision, b, ldb, trans_b, k, n);
 }
 
 }  // namespace
 
+void pack_b_f32(Context& context, void* dst, const float* b, int64_t ldb, bool trans_b, int64_t k,
+                int64_t n) {
+    pack_b<Precision::f32>(context, dst, b, ldb, trans_b, k, n);
+}
+
 void fill_matmul(Backend& backend) {
     backend.f32.matmul = static_cast<void (*)(Context&, const MatmulArgs<float>&)>(gemm);
     backend.f32.pack_b_f32 = pack_b_f32;
-    backend.f32.pack_b_bf16 = pack_b_bf16;
+    backend.f32.pack_b_bf16 = pack_b<Precision::bf16>;
+    backend.f32.pack_b_int16 = pack_b<Precision::int16>;
     backend.f64.matmul = static_cast<void (*)(Context&, const MatmulArgs<double>&)>(gemm);
 }
 

@@ -119,6 +119,9 @@ struct RoundedOperand {
 };
 
 template <class H>
+constexpr DType kDType = std::is_same_v<H, bf16_bits> ? DType::bf16 : DType::f16;
+
+template <class H>
 void rounded_gemm(Context& context, const MatmulArgs<float>& args, Tile tile) {
     MatmulArgs<float> rounded = args;
     rounded.k = rounded.lda = rounded.ldb = rounded_depth(args.k);
@@ -128,7 +131,7 @@ void rounded_gemm(Context& context, const MatmulArgs<float>& args, Tile tile) {
     round_rows("matmul", context, a.data(), args.a, args.trans_a ? 1 : args.lda,
                args.trans_a ? args.lda : 1, args.m, args.k);
     const H* b = static_cast<const H*>(args.packed_b.data);
-    if (tile == Tile::fitting && library_gemm(context, rounded, {args.packed_b.dtype, a.data(), b}))
+    if (tile == Tile::fitting && library_gemm(context, rounded, {kDType<H>, a.data(), b}))
         return;
     tiled_gemm(context, rounded, RoundedOperand<H>{a.data(), rounded.k},
                RoundedOperand<H>{b, rounded.k}, tile);
@@ -146,7 +149,7 @@ void gemm(Context& context, const MatmulArgs<T>& args, Tile tile) {
     if (args.m <= 0 || args.n <= 0 || args.batch <= 0) return;
     if constexpr (std::is_same_v<T, float>)
         if (args.packed_b.data) {
-            const bool bf16 = args.packed_b.dtype == DType::bf16;
+            const bool bf16 = args.packed_b.precision == Precision::bf16;
             return (bf16 ? rounded_gemm<bf16_bits> : rounded_gemm<f16_bits>)(context, args, tile);
         }
     if (tile == Tile::fitting && library_gemm(context, args, {DTypeOf<T>::value, args.a, args.b}))

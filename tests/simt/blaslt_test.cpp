@@ -74,15 +74,15 @@ TEST_CASE("products of operands rounded to bf16 and f16 go to cuBLASLt") {
     matmul_kernels(b);
     TestContext context(1);
     constexpr int64_t n = 8, k = 21;
-    for (const DType dtype : {DType::bf16, DType::f16}) {
-        CAPTURE(std::string(name_of(dtype)));
+    for (const Precision precision : {Precision::bf16, Precision::f16}) {
+        CAPTURE(std::string(name_of(precision)));
         // 1 + 2^-13 is 1 in both, and 1.5 in both what it is.
         GuardedBuffer<float> x(n * k, 1), y(n * k, 3), c(n * n, 2), bias(n, 2);
-        GuardedBuffer<uint16_t> packed(packed_elements(k, n));
+        GuardedBuffer<uint16_t> packed(packed_bytes(precision, k, n) / 2);
         x.fill(1 + 0x1p-13f);
         y.fill(1.5f);
         bias.fill(0.25f);
-        b.f32.pack_b(dtype)(context, packed.data(), y.data(), k, true, k, n);
+        b.f32.pack_b(precision)(context, packed.data(), y.data(), k, true, k, n);
         MatmulArgs<float> args;
         args.c = c.data();
         args.a = x.data();
@@ -91,7 +91,7 @@ TEST_CASE("products of operands rounded to bf16 and f16 go to cuBLASLt") {
         args.epilogue.bias = bias.data();
         args.epilogue.activate = true;
         args.epilogue.op = UnaryOp::square;
-        args.packed_b = {packed.data(), dtype};
+        args.packed_b = {packed.data(), precision};
         const size_t done = simt::library_products();
         b.f32.matmul(context, args);
         CHECK(simt::library_products() == done + 1);

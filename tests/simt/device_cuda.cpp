@@ -174,7 +174,8 @@ void matmul(MatmulKernels<T>& table) {
         s.write(a.c, c);
         s.write(a.epilogue.before_activation, c);
         s.read(a.epilogue.bias, a.n);
-        s.read(static_cast<const uint16_t*>(a.packed_b.data), packed_elements(a.k, a.n));
+        s.read(static_cast<const uint16_t*>(a.packed_b.data),
+               packed_bytes(a.packed_b.precision, a.k, a.n) / 2);
         s.read(a.a, a.trans_a ? matrix(a.stride_a, a.k, a.m, a.lda)
                               : matrix(a.stride_a, a.m, a.k, a.lda));
         s.read(a.b, a.trans_b ? matrix(a.stride_b, a.n, a.k, a.ldb)
@@ -189,20 +190,21 @@ void matmul(MatmulKernels<T>& table) {
         cuda_table<T>().matmul(context(), a);
         s.download();
     };
-    const auto pack = [&]<DType dtype>(std::integral_constant<DType, dtype>, auto& kernel) {
-        if (!cuda_table<T>().pack_b(dtype)) return;
+    const auto pack = [&]<Precision precision>(std::integral_constant<Precision, precision>,
+                                               auto& kernel) {
+        if (!cuda_table<T>().pack_b(precision)) return;
         kernel = [](Context&, void* dst, const T* b, int64_t ldb, bool trans_b, int64_t k,
                     int64_t n) {
             Staging s;
-            s.write(static_cast<uint16_t*>(dst), packed_elements(k, n));
+            s.write(static_cast<uint16_t*>(dst), packed_bytes(precision, k, n) / 2);
             s.read(b, trans_b ? extent(n, k, ldb) : extent(k, n, ldb));
             s.upload();
-            cuda_table<T>().pack_b(dtype)(context(), s(dst), s(b), ldb, trans_b, k, n);
+            cuda_table<T>().pack_b(precision)(context(), s(dst), s(b), ldb, trans_b, k, n);
             s.download();
         };
     };
-    pack(std::integral_constant<DType, DType::bf16>{}, table.pack_b_bf16);
-    pack(std::integral_constant<DType, DType::f16>{}, table.pack_b_f16);
+    pack(std::integral_constant<Precision, Precision::bf16>{}, table.pack_b_bf16);
+    pack(std::integral_constant<Precision, Precision::f16>{}, table.pack_b_f16);
 }
 
 template <class T>

@@ -227,7 +227,7 @@ class FixedText : public TextEncoder {
 
 EndToEndCase::Ready generation(const vq::RvqConfig& tokenizer,
                                const momask::TransformerConfig& masked,
-                               const momask::TransformerConfig& residual, DType precision,
+                               const momask::TransformerConfig& residual, Precision precision,
                                DeviceType device) {
     Generator init(1);
     momask::Parts parts;
@@ -316,9 +316,11 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
     if (!small) add_moclip(preset, tower);
     add(fmt::format("train text {} sentences", text.at("batch").get<int64_t>()),
         [=] { return text_step(text, vocab, device); });
-    for (const DType precision : {DType::f32, DType::bf16})
+    for (const Precision precision : {Precision::f32, Precision::int16, Precision::bf16}) {
+        if (device == DeviceType::cuda && precision == Precision::int16) continue;
         add(fmt::format("generate {} frames, {}", kFrames, name_of(precision)),
             [=] { return generation(vq.model, masked.model, residual.model, precision, device); });
+    }
     for (const int64_t rows : {1, 64})
         add(fmt::format("encode {}x{} tokens", rows, kPromptTokens),
             [=] { return encoding(tower, rows, device); });

@@ -22,7 +22,7 @@ double bench_error(const BenchProblem& problem, DeviceType device) {
     const BenchProblem::Ready ready = problem.in_f32(device), exact = problem.in_f64();
     ready.run(default_context(device));
     exact.run(default_context(DeviceType::cpu));
-    const double allowed = 0x1p-24 * (16 + 4 * std::sqrt(problem.terms));
+    const double allowed = problem.rounding + 0x1p-24 * (16 + 4 * std::sqrt(problem.terms));
     double worst = 0;
     for (size_t i = 0; i < exact.outputs.size(); ++i) {
         const Tensor want = exact.outputs[i].to(DType::f64),

@@ -21,7 +21,7 @@ struct Product {
     int64_t m, n, k;
     bool trans_a = false, trans_b = true, gelu = false;
     int64_t batch = 1;
-    std::optional<DType> packed = {};
+    std::optional<Precision> packed = {};
     const OpenBlas* peer = nullptr;
 
     std::string name() const {
@@ -39,10 +39,11 @@ struct Product {
                b = bench_values<T>(device, batch * k * n, 2), packed_b;
         const Tensor c = Tensor::zeros({batch * m * n}, DTypeOf<T>::value, device),
                      bias = bench_values<T>(device, n, 3);
-        if (packed &&
-            DTypeOf<T>::value == DType::f64) {  // the operands as the packed product rounds them
-            a = a.to(*packed).to(DType::f64);
-            b = b.to(*packed).to(DType::f64);
+        if (std::is_same_v<T, double> && (packed == Precision::bf16 || packed == Precision::f16)) {
+            // The operands as the packed product rounds them.
+            const DType rounded = packed == Precision::bf16 ? DType::bf16 : DType::f16;
+            a = a.to(rounded).to(DType::f64);
+            b = b.to(rounded).to(DType::f64);
         }
         MatmulArgs<T> args;
         args.c = c.ptr<T>();
@@ -68,7 +69,8 @@ struct Product {
         Ready ready;
         if constexpr (std::is_same_v<T, float>) {
             if (packed) {
-                packed_b_values = Tensor::empty({packed_elements(k, n)}, *packed, device);
+                packed_b_values =
+                    Tensor::empty({packed_bytes(*packed, k, n) / 4}, DType::i32, device);
                 const auto& pack = backend(device).f32.pack_b(*packed);
                 pack(default_context(device), packed_b_values.raw_ptr(), args.b, args.ldb, trans_b,
                      k, n);
@@ -85,12 +87,16 @@ struct Product {
 
     BenchProblem problem() const {
         const auto elements = [](int64_t n) { return static_cast<double>(n); };
-        const auto width = static_cast<double>(size_of(packed.value_or(DType::f32)));
+        const Precision precision = packed.value_or(Precision::f32);
+        const double width = precision == Precision::f32 ? 4 : 2;
         BenchProblem made = bench_problem(
             name(), 2 * elements(batch * m * n * k),
             4 * elements(batch * (m * k + m * n)) + width * elements(batch * k * n), elements(k),
             [self = *this](auto t, DeviceType device) { return self.make<decltype(t)>(device); });
-        made.half = packed.value_or(DType::f32) != DType::f32;
+        made.precision = precision;
+        // 1.4e-4 of the root mean square; the farthest of a million is off by 5 times that, and the
+        // largest output is 4 or 5 times the root mean square too.
+        if (precision == Precision::int16) made.rounding = 2e-4;
         return made;
     }
 };
@@ -264,7 +270,7 @@ void add_nearest_code(std::vector<BenchProblem>& list, int64_t rows, int64_t cod
 
 }  // namespace
 
-BenchProblem large_product(std::optional<DType> packed) {
+BenchProblem large_product(std::optional<Precision> packed) {
     return Product{8192, 8192, 8192, false, true, false, 1, packed}.problem();
 }
 
@@ -275,7 +281,7 @@ void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
         list.push_back(product.problem());
     };
     const auto layer = [&](int64_t m, int64_t width, int64_t hidden,
-                           std::optional<DType> packed = {}) {
+                           std::optional<Precision> packed = {}) {
         add({m, width, width, false, true, false, 1, packed});
         add({m, hidden, width, false, true, true, 1, packed});
         add({m, width, hidden, false, true, false, 1, packed});
@@ -291,10 +297,11 @@ void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
     add({384, 1024, 3136, true, false});
     add({1024, 384, 3136, true, false});
     add({1024, 1024, 1024, false, false});
-    for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
-        if (backend(device).f32.pack_b(dtype)) {  // a weight packed once, as in generation
-            for (const int64_t m : {1, 49, 98, 392}) layer(m, 384, 1024, dtype);
-            add({1024, 1024, 1024, false, true, false, 1, dtype});
+    for (const Precision precision :
+         {Precision::f32, Precision::bf16, Precision::f16, Precision::int16})
+        if (backend(device).f32.pack_b(precision)) {  // a weight packed once, as in generation
+            for (const int64_t m : {1, 49, 98, 392}) layer(m, 384, 1024, precision);
+            add({1024, 1024, 1024, false, true, false, 1, precision});
         }
     add({49, 49, 64, false, true, false, 384});
     add({49, 64, 49, false, false, false, 384});

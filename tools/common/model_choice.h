@@ -14,7 +14,7 @@ struct ModelChoice {
     std::string bundle, checkpoints, text_encoder, vocab, masked_name, residual_name;
     std::string generator;                // what the bundle has to be of; "" for any
     std::optional<int64_t> candidates;    // in place of the bundle's default
-    std::string precision = "fp32";       // or bf16, fp16, of products with weights
+    std::string precision = "fp32";       // or int16, bf16, fp16, of products with weights
     DeviceType device = DeviceType::cpu;  // that computes
 };
 inline constexpr int64_t kMostCandidates = 100;

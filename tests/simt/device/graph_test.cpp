@@ -201,18 +201,18 @@ TEST_CASE("MoMask's tokens by graphs are those without") {
 
 TEST_CASE("a graph is of the precision it was recorded in") {
     MoMask model;
-    const auto made = [&](DType products) {
+    const auto made = [&](Precision products) {
         const Inference scope(products);
         return model(1, {5, 3});
     };
     const auto want = [&] {
         const WithoutGraphs without;
-        return std::pair(made(DType::f32), made(DType::bf16));
+        return std::pair(made(Precision::f32), made(Precision::bf16));
     }();
     const GraphStats before = graph_stats();
     for (int i = 0; i < 2; ++i) {
-        CHECK(made(DType::f32) == want.first);
-        CHECK(made(DType::bf16) == want.second);
+        CHECK(made(Precision::f32) == want.first);
+        CHECK(made(Precision::bf16) == want.second);
     }
     CHECK(graph_stats().recorded == before.recorded + 4);
 }

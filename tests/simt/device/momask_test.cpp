@@ -185,7 +185,7 @@ TEST_CASE("MoMask makes and edits the same motions on both devices") {
     options.steps = 2;
     const auto cpu = tiny_generator(), gpu = tiny_generator();
     gpu->to(kCuda);
-    for (const DType precision : {DType::f32, DType::bf16}) {
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
         CAPTURE(std::string(name_of(precision)));
         options.precision = precision;
         const auto want = cpu->generate(requests, options), got = gpu->generate(requests, options);

@@ -39,10 +39,11 @@ Tensor applied(const Tensor& x, const Tensor& w, const Tensor& b) {
 TEST_CASE("linear rounds its operands to bf16 or f16 on the GPU, once for the weight") {
     for (const int64_t k : {48, 21}) {
         const Tensor x = normal({2, 5, k}, 1), b = normal({19}, 3), w = on_gpu(normal({19, k}, 2));
-        for (const DType dtype : kHalves) {
-            CAPTURE(std::string(name_of(dtype)));
+        for (const Precision precision : {Precision::bf16, Precision::f16}) {
+            CAPTURE(std::string(name_of(precision)));
+            const DType dtype = precision == Precision::bf16 ? DType::bf16 : DType::f16;
             const Tensor want = applied(rounded(x, dtype), rounded(w.cpu(), dtype), b);
-            const Inference scope(dtype);
+            const Inference scope(precision);
             // Sums of `k` terms in f32, in another order; rounding apart, 1e-3 would remain.
             CHECK(worst(applied(x, w, b), want) < 1e-6);
             CHECK(same_bits(applied(x, w, b), applied(x, w.clone(), b)));  // a kept copy, a new one
@@ -61,7 +62,7 @@ TEST_CASE("a weight on the GPU is packed anew when it was written to, and not in
         CHECK(same_bits(applied(x, w, b), plain));
         CHECK(!w.storage()->packed);
     }
-    const Inference scope(DType::bf16);
+    const Inference scope(Precision::bf16);
     const Tensor before = applied(x, w, b);
     CHECK(w.storage()->packed);
     w.copy_(other);
@@ -88,16 +89,16 @@ TEST_CASE("a transformer's logits in bf16 are the CPU's in bf16") {
     const Tensor ids = Tensor::empty({2, 5}, DType::i64), cond = normal({2, 16}, 5);
     for (int64_t i = 0; i < 10; ++i) ids.data<int64_t>()[i] = 7 * i % 12;
     const Tensor padding = momask::padding_mask({5, 4}, 5);
-    const auto logits = [&](const momask::MaskTransformer& model, DType products) {
+    const auto logits = [&](const momask::MaskTransformer& model, Precision products) {
         const Inference scope(products);
         return model.guided_logits(ids, cond, padding, 3).cpu();
     };
-    const Tensor want = logits(cpu, DType::bf16), full = logits(cpu, DType::f32);
+    const Tensor want = logits(cpu, Precision::bf16), full = logits(cpu, Precision::f32);
     const double rounding = worst(full, want);
     CHECK(rounding > 1e-4);
     // Sums in another order; at worst a few of some hundred operands, which lie between two of
     // bf16, are rounded the other way.
-    CHECK(worst(logits(gpu, DType::bf16), want) < rounding / 10);
+    CHECK(worst(logits(gpu, Precision::bf16), want) < rounding / 10);
 }
 
 TEST_CASE("a recorded step is repeated in its own precision alone") {
@@ -106,7 +107,7 @@ TEST_CASE("a recorded step is repeated in its own precision alone") {
     model.to(kCuda);
     GenerationOptions options;
     options.steps = 4;
-    const auto recorded = [&](DType products) {
+    const auto recorded = [&](Precision products) {
         const Inference scope(products);
         Generator generator(1);
         GeneratorSource draws(generator);
@@ -114,11 +115,11 @@ TEST_CASE("a recorded step is repeated in its own precision alone") {
         model.generate(normal({1, 16}, 5), {5}, options, draws);
         return graph_stats().recorded - before;
     };
-    CHECK(recorded(DType::f32) == 1);
-    CHECK(recorded(DType::f32) == 0);
-    CHECK(recorded(DType::bf16) == 1);
-    CHECK(recorded(DType::bf16) == 0);
-    CHECK(recorded(DType::f32) == 0);
+    CHECK(recorded(Precision::f32) == 1);
+    CHECK(recorded(Precision::f32) == 0);
+    CHECK(recorded(Precision::bf16) == 1);
+    CHECK(recorded(Precision::bf16) == 0);
+    CHECK(recorded(Precision::f32) == 0);
 }
 
 TEST_CASE("tensors stored in half precision live on the GPU") {

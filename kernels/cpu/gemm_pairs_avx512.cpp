@@ -1,0 +1,228 @@
+// The register blocks of NOTE [ Packed right operands ] on AVX512-BF16 and AVX512-VNNI. Built for
+// every x86 processor; only the functions marked as targets use the instructions, and nothing calls
+// them before cpuid was asked.
+#include "kernels/cpu/gemm_block.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+
+#define MC_BF16 __attribute__((target("avx512f,avx512bf16"), noinline))
+#define MC_INT16 __attribute__((target("avx512f,avx512vnni"), noinline))
+
+namespace mc {
+
+namespace {
+
+constexpr int kRowsOfPanel = 12, kLanes = 16;
+
+// 16 sums; as an array of __m512i they would not stay in registers (GCC 12).
+using Sums = int __attribute__((vector_size(64)));
+bool allowed = true;
+
+// The columns of a block that its vector j covers.
+__mmask16 columns_of(const BlockOutput<float>& out, int j) {
+    const int64_t cols = std::clamp<int64_t>(out.cols - j * kLanes, 0, kLanes);
+    return static_cast<__mmask16>((1u << cols) - 1);
+}
+
+template <int kRows, int kVecs>
+MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
+                        const BlockOutput<float>& out) {
+    __m512 sum[kRows][kVecs];
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_setzero_ps();
+    fetch_output<kRows>(out);
+    const char* ahead = out.ahead;
+    for (int64_t k = 0; k < depth; ++k) {
+        __m512bh bv[kVecs];
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j)
+            bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b.at + j * kLanes));
+        _mm_prefetch(ahead, _MM_HINT_T1);
+        ahead += out.ahead_stride;
+#pragma GCC unroll 12
+        for (int i = 0; i < kRows; ++i) {
+            const auto av =
+                reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a.at[i])));
+#pragma GCC unroll 2
+            for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_dpbf16_ps(sum[i][j], av, bv[j]);
+        }
+        a.at += a.step;
+        b.at += b.step;
+    }
+    const __m512 alpha = _mm512_set1_ps(out.alpha);
+#pragma GCC unroll 2
+    for (int j = 0; j < kVecs; ++j) {
+        const __mmask16 mask = columns_of(out, j);
+#pragma GCC unroll 12
+        for (int i = 0; i < kRows; ++i) {
+            float* c = out.c + i * out.ld + j * kLanes;
+            const __m512 v = out.add
+                                 ? _mm512_fmadd_ps(alpha, sum[i][j], _mm512_maskz_loadu_ps(mask, c))
+                                 : _mm512_mul_ps(alpha, sum[i][j]);
+            _mm512_mask_storeu_ps(c, mask, v);
+        }
+    }
+}
+
+// One block along k: the products of `pairs` steps, then the step of the scales. A function of its
+// own, so that the compiler keeps the sums in registers.
+template <int kRows, int kVecs>
+MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
+                                 const BlockOutput<float>& out) {
+    Sums sum[kRows][kVecs];
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) sum[i][j] = Sums{};
+    const char* ahead = out.ahead;
+    for (int64_t k = 0; k < pairs; ++k) {
+        __m512i bv[kVecs];
+#pragma GCC unroll 2
+        for (int j = 0; j < kVecs; ++j) bv[j] = _mm512_loadu_si512(b.at + j * kLanes);
+        _mm_prefetch(ahead, _MM_HINT_T1);
+        ahead += out.ahead_stride;
+#pragma GCC unroll 12
+        for (int i = 0; i < kRows; ++i) {
+            const __m512i av = _mm512_set1_epi32(static_cast<int>(a.at[i]));
+#pragma GCC unroll 2
+            for (int j = 0; j < kVecs; ++j)
+                sum[i][j] = (Sums)_mm512_dpwssd_epi32((__m512i)sum[i][j], av, bv[j]);
+        }
+        a.at += a.step;
+        b.at += b.step;
+    }
+    const auto* row_scales = reinterpret_cast<const float*>(a.at);
+    const bool add = out.add;
+#pragma GCC unroll 2
+    for (int j = 0; j < kVecs; ++j) {
+        const __mmask16 mask = columns_of(out, j);
+        float* c = out.c + j * kLanes;
+        const int64_t ld = out.ld;
+        const __m512 column_scales =
+            _mm512_mul_ps(_mm512_set1_ps(out.alpha), _mm512_loadu_ps(b.at + j * kLanes));
+#pragma GCC unroll 12
+        for (int i = 0; i < kRows; ++i, c += ld) {
+            const __m512 v =
+                _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(mask, (__m512i)sum[i][j]), column_scales);
+            const __m512 row_scale = _mm512_set1_ps(row_scales[i]);
+            _mm512_mask_storeu_ps(
+                c, mask,
+                add ? _mm512_fmadd_ps(v, row_scale, _mm512_maskz_loadu_ps(mask, c))
+                    : _mm512_mul_ps(v, row_scale));
+        }
+    }
+}
+
+template <int kRows, int kVecs>
+void int16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b, const BlockOutput<float>& out) {
+    for_int16_blocks<kRows>(depth, a, b, out, &add_int16_products<kRows, kVecs>);
+}
+
+}  // namespace
+
+bool has_bf16_instructions() {
+    static const bool present = __builtin_cpu_supports("avx512bf16");
+    return present && allowed;
+}
+
+bool has_int16_instructions() {
+    static const bool present = __builtin_cpu_supports("avx512vnni");
+    return present && allowed;
+}
+
+void allow_pair_instructions(bool allow) {
+    allowed = allow;
+}
+
+PairBlock gemm_bf16_12x32_avx512(int64_t rows, int64_t cols) {
+    return block_function<kRowsOfPanel>(rows, cols <= kLanes, [](auto height, auto width) {
+        return &bf16_block<height(), width()>;
+    });
+}
+
+PairBlock gemm_int16_12x32_avx512(int64_t rows, int64_t cols) {
+    return block_function<kRowsOfPanel>(rows, cols <= kLanes, [](auto height, auto width) {
+        return &int16_block<height(), width()>;
+    });
+}
+
+namespace {
+
+MC_BF16 void rounds_of_bf16(int64_t rounds, float* keep) {
+    const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3f003f00)),
+               b = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3c003c00));
+    __m512 x[12];
+    for (int i = 0; i < 12; ++i) x[i] = _mm512_set1_ps(static_cast<float>(i));
+    for (int64_t r = 0; r < rounds; ++r)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; ++i) x[i] = _mm512_dpbf16_ps(x[i], a, b);
+    __m512 sum = x[0];
+    for (int i = 1; i < 12; ++i) sum = _mm512_add_ps(sum, x[i]);
+    _mm512_mask_storeu_ps(keep, 1, sum);
+}
+
+MC_INT16 void rounds_of_int16(int64_t rounds, float* keep) {
+    const __m512i a = _mm512_set1_epi32(0x00010003), b = _mm512_set1_epi32(0x00020001);
+    __m512i x[12];
+    for (int i = 0; i < 12; ++i) x[i] = _mm512_set1_epi32(i);
+    for (int64_t r = 0; r < rounds; ++r)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; ++i) x[i] = _mm512_dpwssd_epi32(x[i], a, b);
+    __m512i sum = x[0];
+    for (int i = 1; i < 12; ++i) sum = _mm512_add_epi32(sum, x[i]);
+    _mm512_mask_storeu_ps(keep, 1, _mm512_maskz_cvtepi32_ps(1, sum));
+}
+
+constexpr double flop_of(int64_t rounds) {
+    return static_cast<double>(rounds) * 12 * 4 * kLanes;
+}
+
+}  // namespace
+
+double bf16_rounds_avx512(int64_t rounds, float* keep) {
+    if (!has_bf16_instructions()) return 0;
+    rounds_of_bf16(rounds, keep);
+    return flop_of(rounds);
+}
+
+double int16_rounds_avx512(int64_t rounds, float* keep) {
+    if (!has_int16_instructions()) return 0;
+    rounds_of_int16(rounds, keep);
+    return flop_of(rounds);
+}
+
+}  // namespace mc
+
+#else
+
+namespace mc {
+
+bool has_bf16_instructions() {
+    return false;
+}
+bool has_int16_instructions() {
+    return false;
+}
+void allow_pair_instructions(bool) {}
+PairBlock gemm_bf16_12x32_avx512(int64_t, int64_t) {
+    return nullptr;
+}
+PairBlock gemm_int16_12x32_avx512(int64_t, int64_t) {
+    return nullptr;
+}
+double bf16_rounds_avx512(int64_t, float*) {
+    return 0;
+}
+double int16_rounds_avx512(int64_t, float*) {
+    return 0;
+}
+
+}  // namespace mc
+
+#endif

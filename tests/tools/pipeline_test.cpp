@@ -67,6 +67,18 @@ TEST_CASE("programs: another text encoder drops in") {
             1, "has no masked transformer");
 }
 
+TEST_CASE("programs: products in sixteen bits") {
+    Pipeline& p = pipeline();
+    const std::string how = "\"a person waves\" --length 3 --format npy --bundle " + p.bundle;
+    for (const std::string precision : {"int16", "bf16"}) {
+        const std::string out = p.dir + "/" + precision;
+        must("generate", how + " --precision " + precision + " --out " + out);
+        CHECK(fs::exists(out + "/a_person_waves.npy"));
+    }
+    refuses("generate", how + " --precision fp16", 1, "--device cuda");
+    refuses("generate", how + " --precision int8", 2, "int16");
+}
+
 TEST_CASE("programs: the best of several candidates is kept") {
     Pipeline& p = pipeline();
     const std::string how = "\"a person waves\" --length 3 --format npy --bundle " + p.bundle;
@@ -86,7 +98,6 @@ TEST_CASE("programs: the best of several candidates is kept") {
     CHECK(bundles >= alone);
     CHECK(cosine(" --candidates 9").first >= bundles);
     refuses("generate", how + " --candidates 0", 2, "--candidates");
-    refuses("generate", how + " --precision fp16", 1, "--device cuda");
     refuses("generate",
             how + " --candidates 2 --text-encoder " + p.dir + "/text/text_encoder.safetensors", 1,
             "no motion tower");

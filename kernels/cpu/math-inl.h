@@ -98,20 +98,24 @@ HWY_INLINE V horner(D d, V x, float first, Rest... rest) {
 
 // ---- Functions --------------------------------------------------------------------------------
 
-// e 2^q, rounded once, for e near 1 and q from -152 to 129. AVX-512 has an instruction for it, with
-// the same bits.
-template <class D, class V, class VI>
-HWY_INLINE V times_power_of_two(D d, V e, VI q) {
+// 1.5 2^23: a float near it has no bits for a fraction, and its lowest bits are an integer's.
+inline constexpr float kNoFraction = 12582912.0f;
+
+// e 2^q, rounded once, for e near 1 and a whole q from -152 to 129. AVX-512 has an instruction for
+// it, with the same bits.
+template <class D, class V>
+HWY_INLINE V times_power_of_two(D d, V e, V q) {
 #if HWY_TARGET == HWY_AVX3
-    if constexpr (hn::MaxLanes(D()) == 16)
-        return V{_mm512_scalef_ps(e.raw, hn::ConvertTo(d, q).raw)};
+    if constexpr (hn::MaxLanes(D()) == 16) return V{_mm512_scalef_ps(e.raw, q.raw)};
 #endif
     // In two factors: denormals and the last octave need it.
     const hn::Rebind<int32_t, D> di;
+    const V whole = hn::Set(d, kNoFraction);
+    const auto n = hn::Sub(hn::BitCast(di, hn::Add(q, whole)), hn::BitCast(di, whole));
     const auto bias = hn::Set(di, 127);
-    const auto half = hn::ShiftRight<1>(q);
+    const auto half = hn::ShiftRight<1>(n);
     const V s0 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, bias)));
-    const V s1 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(q, half), bias)));
+    const V s1 = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(n, half), bias)));
     return hn::Mul(hn::Mul(e, s0), s1);
 }
 
@@ -120,11 +124,11 @@ HWY_INLINE V vexp(D d, V x) {
     if constexpr (kIsF32<D>) {
         // Beyond these the result is 0 or inf all the same.
         const V bounded = hn::Min(hn::Max(x, hn::Set(d, -105.0f)), hn::Set(d, 89.0f));
-        const auto q = hn::NearestInt(hn::Mul(bounded, hn::Set(d, 1.44269504f)));
-        const V qf = hn::ConvertTo(d, q);
+        const V whole = hn::Set(d, kNoFraction);  // added, it rounds to the nearest integer
+        const V q = hn::Sub(hn::Add(hn::Mul(bounded, hn::Set(d, 1.44269504f)), whole), whole);
         // r = x - q ln 2 in two parts; the first has trailing zeros, so that the product is exact.
-        V r = hn::NegMulAdd(qf, hn::Set(d, 0.693145752f), bounded);
-        r = hn::NegMulAdd(qf, hn::Set(d, 1.42860677e-6f), r);
+        V r = hn::NegMulAdd(q, hn::Set(d, 0.693145752f), bounded);
+        r = hn::NegMulAdd(q, hn::Set(d, 1.42860677e-6f), r);
         const V p = polynomial(d, r, hn::Set(d, 0.5f), hn::Set(d, 0.16666666f),
                                hn::Set(d, 0.04166629f), hn::Set(d, 0.008333498f),
                                hn::Set(d, 0.0013944784f), hn::Set(d, 0.00019790219f));
@@ -196,9 +200,9 @@ HWY_INLINE V vsigmoid(D d, V x) {
 
 // GELU is x Phi(x), Phi the normal distribution (1 + erf(x / sqrt 2)) / 2. In f32 Phi - 1/2 and
 // GELU' - 1/2 are x P(x^2 - centre): about the middle of the range of x^2 a plain polynomial is
-// well conditioned, and it needs neither a division nor an exponential. The largest absolute errors,
-// over every float up to 16 and samples beyond: of Phi 1.1e-7 (1.6e-7 without FMA), of GELU' 2.7e-7
-// (3.2e-7); a relative bound on the left tail would take more than twice the time.
+// well conditioned, and it needs neither a division nor an exponential. The largest absolute
+// errors, over every float up to 16 and samples beyond: of Phi 1.1e-7 (1.6e-7 without FMA), of
+// GELU' 2.7e-7 (3.2e-7); a relative bound on the left tail would take more than twice the time.
 
 // Phi; of a NaN anything, which the product with x mends.
 template <class D, class V>

@@ -118,6 +118,7 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     fetch_output<kRows>(out);
     const char* ahead = out.ahead;
     const T* rows[(kRows + 2) / 3];
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; i += 3) rows[i / 3] = a.at + i * a.step;
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];

@@ -26,6 +26,7 @@ namespace HWY_NAMESPACE {
 template <int kWidth, class T>
 HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRICT src, int64_t ld,
                                      int64_t count, int64_t depth) {
+    if (count < kWidth) std::memset(panel, 0, static_cast<size_t>(kWidth * depth) * sizeof(T));
     int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
     constexpr int kLanes = 16 / sizeof(T);
@@ -65,8 +66,6 @@ HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRIC
         const T* row = src + i * ld;
         for (int64_t k = 0; k < depth; ++k) panel[k * kWidth + i] = row[k];
     }
-    for (; i < kWidth; ++i)
-        for (int64_t k = 0; k < depth; ++k) panel[k * kWidth + i] = T{0};
 }
 
 // Panels p = 0, 1, ... at distance panel_stride: panel p[k * kWidth + i] = src[k * ld + p * kWidth

@@ -1,7 +1,7 @@
 // Attention for one head and a block of queries at a time: scores S = scale Q K^T, masks, softmax,
-// dropout, O = P V, with S in a block of scratch that stays in the second-level cache. Heads and
-// query blocks go to threads; in backward a head's query blocks follow one another, because they
-// share dK and dV.
+// dropout, O = P V. Heads and query blocks go to threads, each packs its K^T and V; in backward a
+// head's query blocks follow one another, because they share dK and dV. S has whole vectors in a
+// row, and in forward a few rows at a time, so that it stays in the first-level cache.
 //
 // Masked scores are chosen, not added: what a mask hides may be anything, NaN included. (V's hidden
 // rows must be finite, though: they are multiplied by 0.)
@@ -19,6 +19,7 @@
 #include "kernels/cpu/chunking.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_tile-inl.h"
 #include "kernels/cpu/philox-inl.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cpu/vector-inl.h"
@@ -30,6 +31,9 @@ namespace HWY_NAMESPACE {
 
 // Queries in a block: (128, Lk) of scores, and long enough that packing K is cheap beside using it.
 inline constexpr int64_t kQueryBlock = 128;
+// Of these, at most so many go through forward's steps at a time, in even parts: their scores stay
+// in the first-level cache.
+inline constexpr int64_t kQueriesTogether = 32;
 
 // One head of one batch entry, and its queries [first, first + rows).
 template <class T>
@@ -70,105 +74,145 @@ void product(Context& context, T* c, int64_t ldc, const T* a, int64_t lda, bool 
     gemm(context, args);
 }
 
-// s (rows, Lk) = scores of the queries from `first` on, -inf where a mask hides the key. `hidden`
-// (Lk) is scratch.
+// c (m, count) = alpha a (m, depth) b^T for b (count, depth), which is packed once. The rows of c
+// are `stride` apart, whole vectors, one at least; what is beyond `count` in them has no meaning.
+// The last columns, where their vector would be nearly empty, are dot products.
 template <class T>
-void masked_scores(Context& context, T* s, bool* hidden, const Head<T>& head, int64_t first,
-                   int64_t rows) {
+class TimesTransposed {
+  public:
+    TimesTransposed(Workspace& scratch, const T* b, int64_t ldb, int64_t count, int64_t depth)
+        : stride(round_up(HWY_MAX(count, int64_t{1}), lanes_of<T>())),
+          b_(b),
+          ldb_(ldb),
+          depth_(depth),
+          dots_(count % lanes_of<T>() * 4 <= lanes_of<T>() ? count % lanes_of<T>() : 0),
+          packed_(count - dots_),
+          panels_(scratch, round_up(packed_, kCols) * depth) {
+        pack_panels<kCols>(panels_.data(), kCols * depth, b, ldb, true, 0, packed_, 0, depth);
+    }
+
+    void operator()(T* c, const T* a, int64_t lda, int64_t m, double alpha) const {
+        MatmulArgs<T> args;
+        args.c = c;
+        args.ldc = stride;
+        args.k = depth_;
+        args.alpha = static_cast<T>(alpha);
+        tile<RowsInPlace<T>>(args, 0, m, 0, round_up(packed_, lanes_of<T>()), {a, lda, lda},
+                             {panels_.data(), depth_, kCols}, depth_, true, true);
+        if (dots_ > 0) dot_tile(args, 0, m, packed_, dots_, a, lda, b_, ldb_);
+    }
+
+    const int64_t stride;
+
+  private:
+    static constexpr int kCols = kBlockCols<T>;
+    const T* b_;
+    int64_t ldb_, depth_, dots_, packed_;
+    Loan<T> panels_;
+};
+
+// s (rows, Lk) at row stride `ld` = -inf where a mask hides the key, for the queries from `first`
+// on. `hidden` (ld) is scratch.
+template <class T>
+void mask_scores(T* s, int64_t ld, T* hidden, const Head<T>& head, int64_t first, int64_t rows) {
     const AttentionArgs<T>& a = head.a;
-    product(context, s, a.lk, head.q + first * a.q_row, a.q_row, false, head.k, a.k_row, true, rows,
-            a.lk, a.head_dim, a.scale, false);
+    const Tag<T> d;
     constexpr T kHidden = -std::numeric_limits<T>::infinity();
     const bool* padding = a.key_padding ? a.key_padding + head.batch * a.lk : nullptr;
     for (int64_t i = 0; i < rows; ++i) {
-        T* row = s + i * a.lk;
+        T* row = s + i * ld;
         const bool* mask =
             a.mask ? a.mask + head.batch * a.mask_batch + (first + i) * a.lk : nullptr;
-        if (padding && mask) {
-            for (int64_t j = 0; j < a.lk; ++j) hidden[j] = padding[j] | mask[j];
-            mask = hidden;
-        } else if (padding) {
-            mask = padding;
-        }
-        if (mask)
-            for (int64_t j = 0; j < a.lk; ++j) row[j] = mask[j] ? kHidden : row[j];
+        if (mask && padding)
+            for (int64_t j = 0; j < a.lk; ++j) hidden[j] = padding[j] | mask[j] ? T{1} : T{0};
+        else if (mask || (padding && i == 0))
+            for (int64_t j = 0; j < a.lk; ++j) hidden[j] = (mask ? mask : padding)[j] ? T{1} : T{0};
+        if (mask || padding)
+            map_vectors(
+                row, a.lk,
+                [d](auto x, auto h) {
+                    return hn::IfThenElse(hn::Ne(h, hn::Zero(d)), hn::Set(d, kHidden), x);
+                },
+                row, hidden);
         if (a.causal)
             for (int64_t j = HWY_MAX(int64_t{0}, first + i + a.lk - a.lq + 1); j < a.lk; ++j)
                 row[j] = kHidden;
     }
 }
 
-// s (kRows, n) = softmax of each row, and lse (kRows), if not null, its log-sum-exp. A row of -inf
-// alone becomes zeros. Rows in step: one is too short to fill the time that its maximum,
-// exponentials and sum take one after another.
-template <int kRows, class T>
-void softmax_rows(T* s, T* lse, int64_t n) {
+// s (rows, n) in rows of `ld`, n rounded up to vectors, = softmax of each row, and lse (rows), if
+// not null, its log-sum-exp. A row of -inf alone becomes zeros. `peak` and `sum` (rows) are
+// scratch. Each pass takes all rows: while one waits for its maximum or its sum there are others to
+// work on.
+template <class T>
+void softmax_rows(T* s, int64_t ld, T* lse, T* peak, T* sum, int64_t rows, int64_t n) {
     const Tag<T> d;
     using V = VecOf<T>;
     constexpr int64_t N = lanes_of<T>();
-    constexpr T kLowest = -std::numeric_limits<T>::infinity();
-    const int64_t whole = n / N * N;
-    const size_t rest = static_cast<size_t>(n - whole);
-    const auto used = hn::FirstN(d, rest);
-    const V lowest = hn::Set(d, kLowest);
-    // Each vector of each row = f(row, the vector); beyond the row it holds -inf.
-    const auto walk = [&](auto f) {
-        for (int64_t j = 0; j < whole; j += N)
-            for (int r = 0; r < kRows; ++r) {
-                T* at = s + r * n + j;
-                hn::StoreU(f(r, hn::LoadU(d, at)), d, at);
-            }
-        for (int r = 0; rest > 0 && r < kRows; ++r) {
-            T* at = s + r * n + whole;
-            store_n(f(r, hn::IfThenElse(used, load_n(d, at, rest), lowest)), d, at, rest);
-        }
-    };
-    V highest[kRows], shift[kRows], sums[kRows], factor[kRows];
-    T peak[kRows];
-    for (int r = 0; r < kRows; ++r) highest[r] = lowest;
-    for (int64_t j = 0; j < whole; j += N)
-        for (int r = 0; r < kRows; ++r)
-            highest[r] = hn::Max(highest[r], hn::LoadU(d, s + r * n + j));
-    for (int r = 0; rest > 0 && r < kRows; ++r)
-        highest[r] =
-            hn::Max(highest[r], hn::IfThenElse(used, load_n(d, s + r * n + whole, rest), lowest));
-    for (int r = 0; r < kRows; ++r) {
-        peak[r] = hn::GetLane(hn::MaxOfLanes(d, highest[r]));
+    const V lowest = hn::Set(d, -std::numeric_limits<T>::infinity());
+    const int64_t last = ld - N;
+    const auto used = hn::FirstN(d, static_cast<size_t>(n - last));
+    for (int64_t r = 0; r < rows; ++r) {
+        T* row = s + r * ld;
+        V highest = hn::IfThenElse(used, hn::Load(d, row + last), lowest);
+        hn::Store(highest, d, row + last);
+        for (int64_t j = 0; j < last; j += N) highest = hn::Max(highest, hn::Load(d, row + j));
+        peak[r] = hn::GetLane(hn::MaxOfLanes(d, highest));
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+        T* row = s + r * ld;
         // Nothing seen: exp(-inf - 0) = 0 for all. A NaN, wherever it is, reaches the sum.
-        shift[r] = hn::Set(d, peak[r] == kLowest ? T{0} : peak[r]);
-        sums[r] = hn::Zero(d);
+        const V highest = hn::Set(d, peak[r]);
+        const V shift = hn::IfThenZeroElse(hn::Eq(highest, lowest), highest);
+        V total = hn::Zero(d);
+        for (int64_t j = 0; j < ld; j += N) {
+            const V e = vexp(d, hn::Sub(hn::Load(d, row + j), shift));
+            hn::Store(e, d, row + j);
+            total = hn::Add(total, e);
+        }
+        sum[r] = hn::GetLane(hn::SumOfLanes(d, total));
     }
-    walk([&](int r, V x) {
-        const V e = vexp(d, hn::Sub(x, shift[r]));
-        sums[r] = hn::Add(sums[r], e);
-        return e;
-    });
-    for (int r = 0; r < kRows; ++r) {
-        const T sum = hn::GetLane(hn::SumOfLanes(d, sums[r]));
-        factor[r] = hn::Set(d, sum == T{0} ? T{0} : T{1} / sum);
-        if (lse) lse[r] = sum == T{0} ? kLowest : peak[r] + std::log(sum);
+    if (lse)
+        map_vectors(
+            lse, rows, [d](auto p, auto total) { return hn::Add(p, vlog(d, total)); }, peak, sum);
+    for (int64_t r = 0; r < rows; ++r) {
+        T* row = s + r * ld;
+        const V factor = hn::Set(d, sum[r] == T{0} ? T{0} : T{1} / sum[r]);
+        for (int64_t j = 0; j < ld; j += N)
+            hn::Store(hn::Mul(hn::Load(d, row + j), factor), d, row + j);
     }
-    walk([&](int r, V x) { return hn::Mul(x, factor[r]); });
 }
 
-// dst[i] = src[i] / (1 - p), or 0 where draw first + i of the stream is below p; n elements. dst
-// may equal src.
+// dst (rows, n) = src / (1 - p), or 0 where the stream's draw is below p; `first` is the draw of
+// the first element. Both at row stride ld; dst may equal src.
 template <class T>
-void drop(T* dst, const T* src, const AttentionArgs<T>& a, uint64_t first, int64_t n) {
+void drop(T* dst, const T* src, int64_t ld, const AttentionArgs<T>& a, uint64_t first, int64_t rows,
+          int64_t n) {
     // u < p for u = (bits >> 8) 2^-24 is the same as (bits >> 8) < ceil(p 2^24).
     const auto limit = static_cast<uint32_t>(std::ceil(a.dropout * 16777216.0));
     const T scale = static_cast<T>(1.0 / (1.0 - a.dropout));
     PhiloxWords words;
-    while (n > 0) {
+    int64_t row = 0, col = 0;
+    for (int64_t left = rows * n; left > 0;) {
         const int64_t skip = static_cast<int64_t>(first % 4);
-        const int64_t count = HWY_MIN(n, PhiloxWords::kWords - skip);
+        const int64_t count = HWY_MIN(left, PhiloxWords::kWords - skip);
         philox_words(words, a.random, first / 4, ceil_div(skip + count, 4));
-        const uint32_t* word = words.word + skip;
-        for (int64_t i = 0; i < count; ++i) dst[i] = (word[i] >> 8) < limit ? T{0} : src[i] * scale;
-        dst += count;
-        src += count;
+        for (int64_t done = 0; done < count;) {
+            const int64_t some = HWY_MIN(count - done, n - col);
+            const uint32_t* word = words.word + skip + done;
+            T* to = dst + row * ld + col;
+            const T* from = src + row * ld + col;
+            for (int64_t i = 0; i < some; ++i)
+                to[i] = (word[i] >> 8) < limit ? T{0} : from[i] * scale;
+            done += some;
+            col += some;
+            if (col == n) {
+                col = 0;
+                ++row;
+            }
+        }
         first += static_cast<uint64_t>(count);
-        n -= count;
+        left -= count;
     }
 }
 
@@ -178,27 +222,63 @@ uint64_t first_draw(const Head<T>& head, int64_t first) {
     return static_cast<uint64_t>(head.index * head.a.lq + first) * static_cast<uint64_t>(head.a.lk);
 }
 
+// Whether q, k and v are more than stays in a second-level cache (1 MiB). Then heads are fetched
+// ahead: their rows are too short for the processor to see that one follows another.
+template <class T>
+bool worth_fetching(const AttentionArgs<T>& a) {
+    const int64_t elements = a.batch * a.heads * a.head_dim * (a.lq + 2 * a.lk);
+    return elements * static_cast<int64_t>(sizeof(T)) > int64_t{1} << 20;
+}
+
+// Fetches parts [begin, end) of `of` equal ones of x (rows, cols) into the second-level cache.
+// Always inline: GCC drops the calls of a function that does nothing else.
+template <class T>
+HWY_INLINE void fetch_part(const T* x, int64_t ld, int64_t rows, int64_t cols, int64_t begin,
+                           int64_t end, int64_t of) {
+    for (int64_t i = rows * begin / of; i < rows * end / of; ++i)
+        for (int64_t j = 0; j < cols; j += 64 / static_cast<int64_t>(sizeof(T)))
+            __builtin_prefetch(x + i * ld + j, 0, 2);
+}
+
 template <class T>
 void forward(Context& context, const AttentionArgs<T>& a) {
     if (a.batch <= 0 || a.heads <= 0 || a.lq <= 0) return;
     const int64_t block = HWY_MIN(kQueryBlock, a.lq), blocks = ceil_div(a.lq, block);
-    context.pool->for_chunks(a.batch * a.heads * blocks, [&](int64_t chunk) {
-        const int64_t first = chunk % blocks * block, rows = HWY_MIN(block, a.lq - first);
-        const Head<T> head(a, chunk / blocks / a.heads, chunk / blocks % a.heads);
-        Context own = context;
-        own.workspace = &thread_workspace();
-        Loan<T> s(*own.workspace, rows * a.lk);
-        Loan<bool> hidden(*own.workspace, a.lk);
-        masked_scores(own, s.data(), hidden.data(), head, first, rows);
-        T* lse = a.lse ? a.lse + head.index * a.lq + first : nullptr;
-        constexpr int64_t kTogether = 4;
-        int64_t i = 0;
-        for (; i + kTogether <= rows; i += kTogether)
-            softmax_rows<kTogether>(s.data() + i * a.lk, lse ? lse + i : nullptr, a.lk);
-        for (; i < rows; ++i) softmax_rows<1>(s.data() + i * a.lk, lse ? lse + i : nullptr, a.lk);
-        if (a.dropout > 0) drop(s.data(), s.data(), a, first_draw(head, first), rows * a.lk);
-        product(own, a.out + head.out_at + first * a.out_row, a.out_row, s.data(), a.lk, false,
-                head.v, a.v_row, false, rows, a.head_dim, a.lk, 1, false);
+    const int64_t chunks = a.batch * a.heads * blocks;
+    const bool far = worth_fetching(a);
+    const auto head_of = [&](int64_t chunk) {
+        return Head<T>(a, chunk / blocks / a.heads, chunk / blocks % a.heads);
+    };
+    context.pool->for_chunks(chunks, [&](int64_t chunk) {
+        const int64_t begin = chunk % blocks * block, rows = HWY_MIN(block, a.lq - begin);
+        const Head<T> head = head_of(chunk), next = head_of(HWY_MIN(chunk + 1, chunks - 1));
+        const int64_t together = ceil_div(rows, ceil_div(rows, kQueriesTogether));
+        Workspace& scratch = thread_workspace();
+        const TimesTransposed<T> scores(scratch, head.k, a.k_row, a.lk, a.head_dim);
+        constexpr int kCols = kBlockCols<T>;
+        Loan<T> v(scratch, round_up(a.head_dim, kCols) * a.lk);
+        pack_panels<kCols>(v.data(), kCols * a.lk, head.v, a.v_row, false, 0, a.head_dim, 0, a.lk);
+        const int64_t ld = scores.stride;
+        Loan<T> s(scratch, together * ld), hidden(scratch, ld);
+        Loan<T> peak(scratch, together), sum(scratch, together);
+        MatmulArgs<T> weighted;
+        weighted.c = a.out + head.out_at;
+        weighted.ldc = a.out_row;
+        for (int64_t first = begin; first < begin + rows; first += together) {
+            const int64_t some = HWY_MIN(together, begin + rows - first);
+            // Of the next head, one operand at a time: many lines at once wait for one another.
+            const int64_t from = first - begin, to = far ? from + some : from;
+            fetch_part(next.k, a.k_row, a.lk, a.head_dim, from, to, rows);
+            scores(s.data(), head.q + first * a.q_row, a.q_row, some, a.scale);
+            fetch_part(next.v, a.v_row, a.lk, a.head_dim, from, to, rows);
+            mask_scores(s.data(), ld, hidden.data(), head, first, some);
+            softmax_rows(s.data(), ld, a.lse ? a.lse + head.index * a.lq + first : nullptr,
+                         peak.data(), sum.data(), some, a.lk);
+            if (a.dropout > 0) drop(s.data(), s.data(), ld, a, first_draw(head, first), some, a.lk);
+            fetch_part(next.q, a.q_row, a.lq, a.head_dim, from, to, rows);
+            tile<RowsInPlace<T>>(weighted, first, some, 0, a.head_dim, {s.data(), ld, ld},
+                                 {v.data(), a.lk, kCols}, a.lk, true, true);
+        }
     });
 }
 
@@ -226,9 +306,12 @@ void backward(Context& context, const AttentionBackwardArgs<T>& args) {
     const AttentionArgs<T>& a = args.forward;
     if (a.batch <= 0 || a.heads <= 0) return;
     const int64_t block = HWY_MIN(kQueryBlock, HWY_MAX(a.lq, int64_t{1}));
+    const bool far = worth_fetching(a);
     context.pool->for_chunks(a.batch * a.heads, [&](int64_t chunk) {
         const int64_t b = chunk / a.heads, h = chunk % a.heads;
         const Head<T> head(a, b, h);
+        const int64_t after = HWY_MIN(chunk + 1, a.batch * a.heads - 1);
+        const Head<T> next(a, after / a.heads, after % a.heads);
         T* dq = args.dq + b * a.q_batch + h * a.head_dim;
         T* dk = args.dk + b * a.k_batch + h * a.head_dim;
         T* dv = args.dv + b * a.v_batch + h * a.head_dim;
@@ -240,40 +323,47 @@ void backward(Context& context, const AttentionBackwardArgs<T>& args) {
         Context own = context;
         own.workspace = &thread_workspace();
         const bool dropped = a.dropout > 0;
-        Loan<T> p_loan(*own.workspace, block * a.lk), dp_loan(*own.workspace, block * a.lk);
-        Loan<T> pd_loan(*own.workspace, dropped ? block * a.lk : 0);
-        Loan<bool> hidden(*own.workspace, a.lk);
+        const TimesTransposed<T> scores(*own.workspace, head.k, a.k_row, a.lk, a.head_dim);
+        const TimesTransposed<T> by_v(*own.workspace, head.v, a.v_row, a.lk, a.head_dim);
+        const int64_t ld = scores.stride;
+        Loan<T> p_loan(*own.workspace, block * ld), dp_loan(*own.workspace, block * ld);
+        Loan<T> pd_loan(*own.workspace, dropped ? block * ld : 0), hidden(*own.workspace, ld);
         T *p = p_loan.data(), *dp = dp_loan.data();
         for (int64_t first = 0; first < a.lq; first += block) {
             const int64_t rows = HWY_MIN(block, a.lq - first), n = a.lk;
             const T* dout_block = dout + first * a.out_row;
-            masked_scores(own, p, hidden.data(), head, first, rows);
+            const int64_t to = far ? first + rows : first;
+            fetch_part(next.k, a.k_row, a.lk, a.head_dim, first, to, a.lq);
+            scores(p, head.q + first * a.q_row, a.q_row, rows, a.scale);
+            mask_scores(p, ld, hidden.data(), head, first, rows);
             for (int64_t i = 0; i < rows; ++i)
-                probabilities_row(p + i * n, a.lse[head.index * a.lq + first + i], n);
+                probabilities_row(p + i * ld, a.lse[head.index * a.lq + first + i], n);
             const T* used = p;  // what multiplied V
             if (dropped) {
-                drop(pd_loan.data(), p, a, first_draw(head, first), rows * n);
+                drop(pd_loan.data(), p, ld, a, first_draw(head, first), rows, n);
                 used = pd_loan.data();
             }
-            product(own, dv, a.v_row, used, n, true, dout_block, a.out_row, false, n, a.head_dim,
+            fetch_part(next.v, a.v_row, a.lk, a.head_dim, first, to, a.lq);
+            product(own, dv, a.v_row, used, ld, true, dout_block, a.out_row, false, n, a.head_dim,
                     rows, 1, first > 0);
-            product(own, dp, n, dout_block, a.out_row, false, head.v, a.v_row, true, rows, n,
-                    a.head_dim, 1, false);
-            if (dropped) drop(dp, dp, a, first_draw(head, first), rows * n);
+            fetch_part(next.q, a.q_row, a.lq, a.head_dim, first, to, a.lq);
+            by_v(dp, dout_block, a.out_row, rows, 1);
+            if (dropped) drop(dp, dp, ld, a, first_draw(head, first), rows, n);
             // dS = P (dP - sum(P dP)), in place of dP.
             const Tag<T> d;
             for (int64_t i = 0; i < rows; ++i) {
-                const T* pi = p + i * n;
-                T* di = dp + i * n;
+                const T* pi = p + i * ld;
+                T* di = dp + i * ld;
                 const T dot = sum_vectors<T>(
                     n, [](auto x, auto y) { return hn::Mul(x, y); }, pi, di);
                 const auto delta = hn::Set(d, dot);
                 map_vectors(
                     di, n, [&](auto x, auto y) { return hn::Mul(x, hn::Sub(y, delta)); }, pi, di);
             }
-            product(own, dq + first * a.q_row, a.q_row, dp, n, false, head.k, a.k_row, false, rows,
+            fetch_part(args.dout + next.out_at, a.out_row, a.lq, a.head_dim, first, to, a.lq);
+            product(own, dq + first * a.q_row, a.q_row, dp, ld, false, head.k, a.k_row, false, rows,
                     a.head_dim, n, a.scale, false);
-            product(own, dk, a.k_row, dp, n, true, head.q + first * a.q_row, a.q_row, false, n,
+            product(own, dk, a.k_row, dp, ld, true, head.q + first * a.q_row, a.q_row, false, n,
                     a.head_dim, rows, a.scale, first > 0);
         }
     });

@@ -52,10 +52,6 @@ inline constexpr int64_t kMaxRowsInCache = 256;
 // Multiply-adds worth waking another thread for (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
 
-inline int64_t round_up(int64_t a, int64_t b) {
-    return ceil_div(a, b) * b;
-}
-
 // No k: C = 0 or C.
 template <class T>
 void without_depth(const MatmulArgs<T>& args) {

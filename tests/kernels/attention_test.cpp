@@ -231,6 +231,18 @@ TEST_CASE_TEMPLATE("attention: every small length", T, float, double) {
                     .dropout = 0.3},
                    context, true);
         }
+        // Beyond whole vectors of 16 keys: few, as dot products, and more.
+        for (int64_t lk : {20, 21, 31, 32, 33, 50})
+            for (bool masks : {false, true})
+                run<T>({.batch = 2,
+                        .heads = 2,
+                        .head_dim = 9,
+                        .lq = 13,
+                        .lk = lk,
+                        .causal = masks,
+                        .padding = masks,
+                        .mask = masks},
+                       context, true);
     });
 }
 
@@ -262,6 +274,8 @@ TEST_CASE_TEMPLATE("attention: masks, dropout, blocks of queries, threads", T, f
                            .causal = true,
                            .padding = true,
                            .dropout = 0.1});
+    both_thread_counts<T>(  // more than a second-level cache
+        {.batch = 3, .heads = 2, .head_dim = 64, .lq = 290, .lk = 300, .dropout = 0.1});
     both_thread_counts<T>({.batch = 1, .heads = 1, .head_dim = 128, .lq = 1, .lk = 77});
     both_thread_counts<T>(
         {.batch = 1, .heads = 2, .head_dim = 64, .lq = 3, .lk = 9, .causal = true});

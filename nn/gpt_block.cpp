@@ -16,13 +16,15 @@ SplitAttention::SplitAttention(int64_t width, int64_t heads_in, double dropout, 
 }
 
 Var SplitAttention::operator()(const Var& x, const Var& source, AttentionOptions options,
-                               const Pass& pass) const {
+                               const Pass& pass, const RowMaps& rows) const {
     options.heads = heads;
     if (pass.training && dropout_p > 0) {
         options.dropout = dropout_p;
         options.generator = pass.generator;
     }
-    const Var mixed = attention(query(x), key(source), value(source), options);
+    const Var q = rows.wanted ? query(rows.own(x)) : rows.attended(query(x));
+    const Var mixed =
+        attention(q, rows.attended(key(source)), rows.attended(value(source)), options);
     return dropout(proj(mixed), dropout_p, pass);
 }
 
@@ -44,9 +46,10 @@ GptBlock::GptBlock(int64_t width, int64_t heads, int64_t hidden, double dropout,
     add("mlp", mlp);
 }
 
-Var GptBlock::operator()(const Var& x, const AttentionOptions& options, const Pass& pass) const {
+Var GptBlock::operator()(const Var& x, const AttentionOptions& options, const Pass& pass,
+                         const RowMaps& rows) const {
     const Var normed = ln1(x);
-    const Var y = x + attn(normed, normed, options, pass);
+    const Var y = rows.own(x) + attn(normed, normed, options, pass, rows);
     return y + mlp(ln2(y), pass);
 }
 

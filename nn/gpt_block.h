@@ -12,9 +12,10 @@ struct SplitAttention : Module {
     int64_t heads;
     double dropout_p;
     SplitAttention(int64_t width, int64_t heads, double dropout, Generator* init);
-    // x (B, Lq, D), source (B, Lk, D); options.heads and dropout are filled in here.
-    Var operator()(const Var& x, const Var& source, AttentionOptions options,
-                   const Pass& pass) const;
+    // x (B, Lq, D), source (B, Lk, D), to both of which the maps apply; options.heads and dropout
+    // are filled in here.
+    Var operator()(const Var& x, const Var& source, AttentionOptions options, const Pass& pass,
+                   const RowMaps& rows = {}) const;
 };
 
 struct GptMlp : Module {  // Linear, GELU, Linear, dropout
@@ -30,8 +31,8 @@ struct GptBlock : Module {
     SplitAttention attn;
     GptMlp mlp;
     GptBlock(int64_t width, int64_t heads, int64_t hidden, double dropout, Generator* init);
-    Var operator()(const Var& x, const AttentionOptions& options,
-                   const Pass& pass) const;  // (B, L, D)
+    Var operator()(const Var& x, const AttentionOptions& options, const Pass& pass,
+                   const RowMaps& rows = {}) const;  // (B, L, D) -> (B', Lq, D)
 };
 
 // x += attn(ln1 x, ln3 words); x += mlp(ln2 x)

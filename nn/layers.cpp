@@ -66,13 +66,22 @@ MultiheadAttention::MultiheadAttention(int64_t width, int64_t heads_in, double d
     out_proj.bias.value().fill_(0);
 }
 
-Var MultiheadAttention::operator()(const Var& x, AttentionOptions options, const Pass& pass) const {
+Var MultiheadAttention::operator()(const Var& x, AttentionOptions options, const Pass& pass,
+                                   const RowMaps& rows) const {
     options.heads = heads;
     if (pass.training && dropout > 0) {
         options.dropout = dropout;
         options.generator = pass.generator;
     }
-    return out_proj(attention(linear(x, in_proj_weight, in_proj_bias), options));
+    if (!rows.wanted)
+        return out_proj(attention(rows.attended(linear(x, in_proj_weight, in_proj_bias)), options));
+    const auto third = [&](int64_t i, const Var& from) {
+        const int64_t begin = i * x.size(2), end = begin + x.size(2);
+        return linear(from, slice(in_proj_weight, 0, begin, end),
+                      slice(in_proj_bias, 0, begin, end));
+    };
+    return out_proj(attention(third(0, rows.own(x)), rows.attended(third(1, x)),
+                              rows.attended(third(2, x)), options));
 }
 
 Var dropout(const Var& x, double p, const Pass& pass) {

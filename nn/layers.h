@@ -66,6 +66,19 @@ struct Conv1d : Module {
     Var operator()(const Var& x) const { return conv1d(x, weight, bias, options); }
 };
 
+// Rows that self-attention, and a block around it, need not compute. Both maps are of (B, L, W) for
+// any W; one that is empty is the identity.
+struct RowMaps {
+    using Map = std::function<Var(const Var&)>;
+    Map spread;  // to (B', L', W): rows that several sequences share come once, and are projected
+                 // to q, k and v before they are put in each
+    Map wanted;  // then to (B', Lq, W): these attend; of the others only k and v are computed
+    Var attended(const Var& x) const { return spread ? spread(x) : x; }  // (B', L', W)
+    Var own(const Var& x) const {
+        return wanted ? wanted(attended(x)) : attended(x);
+    }  // (B', Lq, W)
+};
+
 // Self-attention as torch.nn.MultiheadAttention: one packed projection, thirds q, k, v.
 struct MultiheadAttention : Module {
     Var in_proj_weight, in_proj_bias;  // (3 D, D), (3 D)
@@ -73,8 +86,9 @@ struct MultiheadAttention : Module {
     int64_t heads;
     double dropout;  // on the probabilities, in training
     MultiheadAttention(int64_t width, int64_t heads, double dropout, Generator* init);
-    // x (B, L, D); options.heads and dropout are filled in here.
-    Var operator()(const Var& x, AttentionOptions options, const Pass& pass) const;
+    // x (B, L, D) -> (B', Lq, D); options.heads and dropout are filled in here.
+    Var operator()(const Var& x, AttentionOptions options, const Pass& pass,
+                   const RowMaps& rows = {}) const;
 };
 
 Var dropout(const Var& x, double p, const Pass& pass);  // the identity outside training

@@ -38,9 +38,9 @@ PostNormBlock::PostNormBlock(int64_t width, int64_t heads, int64_t hidden, doubl
     add("norm2", norm2);
 }
 
-Var PostNormBlock::operator()(const Var& x, const AttentionOptions& options,
-                              const Pass& pass) const {
-    const Var y = norm1(dropout(self_attn(x, options, pass), dropout_p, pass), x);
+Var PostNormBlock::operator()(const Var& x, const AttentionOptions& options, const Pass& pass,
+                              const RowMaps& rows) const {
+    const Var y = norm1(dropout(self_attn(x, options, pass, rows), dropout_p, pass), rows.own(x));
     const Var hidden = dropout(linear1(y, UnaryOp::gelu), dropout_p, pass);
     return norm2(dropout(linear2(hidden), dropout_p, pass), y);
 }

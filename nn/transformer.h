@@ -34,8 +34,8 @@ struct PostNormBlock : Module {
     LayerNorm norm1, norm2;
     double dropout_p;
     PostNormBlock(int64_t width, int64_t heads, int64_t hidden, double dropout, Generator* init);
-    Var operator()(const Var& x, const AttentionOptions& options,
-                   const Pass& pass) const;  // (B, L, D)
+    Var operator()(const Var& x, const AttentionOptions& options, const Pass& pass,
+                   const RowMaps& rows = {}) const;  // (B, L, D) -> (B', Lq, D)
 };
 
 }  // namespace mc::nn

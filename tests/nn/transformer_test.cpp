@@ -2,6 +2,7 @@
 
 #include <numbers>
 
+#include "nn/gpt_block.h"
 #include "tests/nn/nn_test_util.h"
 
 using namespace mc;
@@ -86,6 +87,36 @@ TEST_CASE("post-norm block: forward, gradients, dropout too") {
     Generator draws(5);
     block(Var(x), {}, {.training = true, .generator = &draws});
     CHECK(draws.position() == 4);  // attention, and three dropouts
+}
+
+TEST_CASE_TEMPLATE("blocks: rows that are shared or not wanted, as if all were computed", Block,
+                   nn::PostNormBlock, nn::GptBlock) {
+    Block block(4, 2, 6, 0, nullptr);
+    randomise(block, 1, 0.8);
+    block.to(DType::f64);
+    const Tensor x = random({1, 4, 4}, 99);  // the first rows of two sequences, two that both have
+    nn::RowMaps rows;
+    const auto check = [&](const char* name) {
+        CAPTURE(std::string(name));
+        AttentionOptions options;
+        options.key_padding = Tensor::zeros(
+            {rows.attended(Var(x)).size(0), rows.attended(Var(x)).size(1)}, DType::boolean);
+        options.key_padding.template data<bool>()[1] = true;
+        Var want = block(rows.attended(Var(x)), options, {});
+        if (rows.wanted) want = rows.wanted(want);
+        check_near(block(Var(x), options, {}, rows).value(), Array(want.value()), 1e-14, name);
+        gradcheck_module(name, block, x, [&](const Var& v) { return block(v, options, {}, rows); });
+    };
+    rows.wanted = [](const Var& v) { return slice(v, 1, 1, 3); };
+    check("wanted");
+    rows.spread = [](const Var& v) {
+        const Var shared = slice(v, 1, 2, 4);
+        return concat(
+            {concat({slice(v, 1, 0, 1), shared}, 1), concat({slice(v, 1, 1, 2), shared}, 1)}, 0);
+    };
+    check("shared and wanted");
+    rows.wanted = nullptr;
+    check("shared");
 }
 
 TEST_CASE("blocks: one and two threads give the same bits, forward and backward") {

@@ -20,10 +20,6 @@ Transformer::Transformer(const Config& config, Generator* init)
     reference_init(init);
 }
 
-Var Transformer::embed(const Tensor& ids, const Tensor& cond, const nn::Pass& pass) const {
-    return with_positions(concat({condition(cond), project(token_emb_(ids))}, 1), pass);
-}
-
 Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
     const Tensor known = known_in.contiguous();
     const int64_t batch = known.size(0), n = known.size(1), s = n + 1;
@@ -41,22 +37,23 @@ Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
 
 Var Transformer::attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
                         const nn::Pass& pass) const {
-    return stack(embed(ids, cond, pass), options, pass);
+    const Shared in = shared(condition(cond) + positions(0, 1),
+                             project(token_emb_(ids)) + positions(1, ids.size(1) + 1));
+    return stack(nn::dropout(in.x, config_.dropout, pass), options, pass, {in.spread, {}});
 }
 
 Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
                         const nn::Pass& pass) const {
     AttentionOptions options;
     options.causal = !known.defined();
-    if (known.defined()) options.mask = hybrid_mask(known);
+    if (known.defined()) options.mask = repeated(hybrid_mask(known), cond.size(0) / ids.size(0));
     return head(attend(ids, cond, options, pass));
 }
 
 Tensor Transformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
                                   double scale) const {
-    return momask::with_guidance(cond.to(device()), scale, [&](const Tensor& both, int64_t copies) {
-        return logits(repeated(ids, copies), both, repeated(known, copies));
-    });
+    return momask::with_guidance(cond.to(device()), scale,
+                                 [&](const Tensor& both) { return logits(ids, both, known); });
 }
 
 Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vector<int64_t>& lengths,
@@ -161,11 +158,11 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
         work->graph.run([&] {
             const Tensor fed = work->tokens.slice(0, 0, seen(at)).transpose(0, 1).contiguous();
             const Tensor scores =
-                momask::with_guidance(work->cond, guidance, [&](const Tensor& both, int64_t times) {
+                momask::with_guidance(work->cond, guidance, [&](const Tensor& both) {
                     AttentionOptions attention;
                     attention.causal = !work->mask.defined();
-                    attention.mask = repeated(work->mask, times);
-                    const Var x = attend(repeated(fed, times), both, attention, {});
+                    attention.mask = repeated(work->mask, copies);
+                    const Var x = attend(fed, both, attention, {});
                     const Var here =
                         embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row);
                     return head(reshape(here, {x.size(0), 1, x.size(2)}));

@@ -97,9 +97,7 @@ class Transformer : public momask::Trunk {
 
   private:
     double second_guidance(const GenerationOptions& options) const;
-    // (B, N + 1, D): condition and tokens with positions
-    Var embed(const Tensor& ids, const Tensor& cond, const nn::Pass& pass) const;
-    // (B, N + 1, D)
+    // ids (B, N), cond (C B, clip_dim), each C in turn of the same ids -> (C B, N + 1, D)
     Var attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
                const nn::Pass& pass) const;
     // What a sweep's drawing of one place works on.

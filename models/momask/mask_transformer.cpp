@@ -23,9 +23,8 @@ Var MaskTransformer::logits(const Tensor& ids, const Tensor& cond, const Tensor&
 
 Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                                       double scale) const {
-    return with_guidance(cond.to(device()), scale, [&](const Tensor& both, int64_t copies) {
-        return logits(repeated(ids, copies), both, repeated(padding, copies));
-    });
+    return with_guidance(cond.to(device()), scale,
+                         [&](const Tensor& both) { return logits(ids, both, padding); });
 }
 
 MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,

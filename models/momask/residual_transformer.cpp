@@ -131,12 +131,11 @@ ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
 
 Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& cond,
                                    const Tensor& padding, double scale) const {
-    const int64_t batch = h.size(0), q_count = config_.num_quantizers;
-    return with_guidance(cond, scale, [&](const Tensor& both, int64_t copies) {
-        const Tensor one_hot =
-            one_hot_.slice(0, layer, layer + 1).expand({copies * batch, 1, q_count}).contiguous();
-        const Var x =
-            hidden(Var(repeated(h.value(), copies)), one_hot, both, repeated(padding, copies), {});
+    return with_guidance(cond, scale, [&](const Tensor& both) {
+        const Tensor one_hot = one_hot_.slice(0, layer, layer + 1)
+                                   .expand({both.size(0), 1, config_.num_quantizers})
+                                   .contiguous();
+        const Var x = hidden(h, one_hot, both, padding, {});
         const Inference::InFull in_full;  // as in head()
         return linear(x, projection_table(layer), Var());
     });

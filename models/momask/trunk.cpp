@@ -62,21 +62,45 @@ Var Trunk::project(const Var& h) const {
     return input_process_.pose_embedding(h);
 }
 
-Var Trunk::with_positions(const Var& x, const nn::Pass& pass) const {
-    const int64_t n = x.size(1);
-    if (n > kMaxTokens)
-        throw Error("[momask] " + std::to_string(n) + " tokens, at most " +
+Var Trunk::positions(int64_t begin, int64_t end) const {
+    if (end > kMaxTokens)
+        throw Error("[momask] " + std::to_string(end) + " tokens, at most " +
                     std::to_string(kMaxTokens));
-    return nn::dropout(x + Var(positions_.slice(0, 0, n)), config_.dropout, pass);
+    return positions_.slice(0, begin, end);
 }
 
-Var Trunk::stack(const Var& x_in, AttentionOptions options, const nn::Pass& pass) const {
+Trunk::Shared Trunk::shared(const Var& prefix, const Var& tokens) {
+    const int64_t batch = tokens.size(0), n = tokens.size(1), extra = prefix.size(1),
+                  copies = prefix.size(0) / batch;
+    Shared out;
+    out.x = concat({reshape(prefix, {batch, copies * extra, prefix.size(2)}), tokens}, 1);
+    if (copies == 1) return out;
+    out.spread = [=](const Var& v) {
+        std::vector<Var> parts;
+        for (int64_t at = 0; at < copies * extra; at += extra) {
+            parts.push_back(slice(v, 1, at, at + extra));
+            parts.push_back(slice(v, 1, copies * extra, copies * extra + n));
+        }
+        return reshape(concat(parts, 1), {copies * batch, extra + n, v.size(2)});
+    };
+    return out;
+}
+
+Var Trunk::stack(const Var& x_in, AttentionOptions options, const nn::Pass& pass,
+                 const nn::RowMaps& rows) const {
     Var x = x_in;
     // Once, not in every layer.
     for (Tensor* mask : {&options.key_padding, &options.mask})
         if (mask->defined()) *mask = mask->to(x.value().device());
-    for (size_t l = 0; l < stack_.layers.size(); ++l) x = stack_.layers[l](x, options, pass);
-    for (size_t l = 0; l < stack_.blocks.size(); ++l) x = stack_.blocks[l](x, options, pass);
+    const auto pass_through = [&](const auto& blocks) {
+        for (size_t l = 0; l < blocks.size(); ++l) {
+            nn::RowMaps own;
+            if (l == 0) own.spread = rows.spread;
+            x = blocks[l](x, options, pass, own);
+        }
+    };
+    pass_through(stack_.layers);
+    pass_through(stack_.blocks);
     return x;
 }
 
@@ -88,15 +112,17 @@ Var Trunk::head(const Var& x) const {
 
 Var Trunk::run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
                const nn::Pass& pass) const {
-    const int64_t batch = h.size(0), n = h.size(1), extra = static_cast<int64_t>(prefix.size());
-    std::vector<Var> parts(prefix);
-    parts.push_back(with_positions(project(h), pass));
+    const int64_t batch = h.size(0), n = h.size(1), extra = static_cast<int64_t>(prefix.size()),
+                  copies = prefix[0].size(0) / batch;
+    const Shared in =
+        shared(concat(prefix, 1), nn::dropout(project(h) + positions(0, n), config_.dropout, pass));
     AttentionOptions options;
-    options.key_padding =
+    options.key_padding = repeated(
         concat({Var(Tensor::zeros({batch, extra}, DType::boolean, padding.device())), Var(padding)},
                1)
-            .value();
-    return head(slice(stack(concat(parts, 1), options, pass), 1, extra, n + extra));
+            .value(),
+        copies);
+    return head(slice(stack(in.x, options, pass, {in.spread, {}}), 1, extra, n + extra));
 }
 
 Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n) {
@@ -122,19 +148,23 @@ Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& p
 
 Tensor repeated(const Tensor& t, int64_t copies) {
     if (!t.defined() || copies == 1) return t;
-    return concat(std::vector<Var>(static_cast<size_t>(copies), Var(t)), 0).value();
+    Shape shape = t.shape();
+    shape[0] *= copies;
+    return concat(std::vector<Var>(static_cast<size_t>(copies), Var(t)), 1).value().reshape(shape);
 }
 
 Tensor with_guidance(const Tensor& cond, double scale,
-                     const std::function<Var(const Tensor& cond, int64_t copies)>& logits) {
-    if (scale == 1) return logits(cond, 1).value();
+                     const std::function<Var(const Tensor& cond)>& logits) {
+    if (scale == 1) return logits(cond).value();
     const int64_t batch = cond.size(0);
-    const Tensor both =
-        concat({Var(cond), Var(Tensor::zeros(cond.shape(), cond.dtype(), cond.device()))}, 0)
-            .value();
-    const Tensor all = logits(both, 2).value();
-    const Var with(all.slice(0, 0, batch)), without(all.slice(0, batch, 2 * batch));
-    return (without + mc::scale(with - without, scale)).value();
+    const Var none(Tensor::zeros(cond.shape(), cond.dtype(), cond.device()));
+    const Tensor all =
+        logits(concat({Var(cond), none}, 1).value().reshape({2 * batch, cond.size(1)})).value();
+    Shape shape = all.shape();
+    shape[0] = batch;
+    const Tensor pairs = all.reshape({batch, 2, -1});
+    const Var with(pairs.slice(1, 0, 1)), without(pairs.slice(1, 1, 2));
+    return (without + mc::scale(with - without, scale)).value().reshape(shape);
 }
 
 bool is_foreign_key(const std::string& name) {

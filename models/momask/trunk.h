@@ -19,8 +19,9 @@ class Trunk : public nn::Module {
           Blocks blocks = Blocks::post_norm);
 
   protected:
-    // h (B, n, code_dim), prefix tokens each (B, 1, D), padding (B, n) true beyond the length ->
-    // (B, n, out_dim). Prefix tokens carry no position code and no dropout.
+    // h (B, n, code_dim), padding (B, n) true beyond the length, prefix tokens each (B, 1, D) ->
+    // (B, n, out_dim). Prefix tokens carry no position code and no dropout; where there are C B,
+    // each C in turn stand before the same tokens (with_guidance): (C B, n, out_dim).
     Var run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
             const nn::Pass& pass) const;
     Var condition(const Tensor& cond) const;  // (B, clip_dim) on any device -> (B, 1, D)
@@ -29,9 +30,18 @@ class Trunk : public nn::Module {
     // In a bf16 Inference, project and head are in f32, as the residual projection is: under a
     // tenth of the work, and rounding then changes 0.7 % of the default bundle's residual choices,
     // not 1.4.
-    Var project(const Var& h) const;                               // (B, n, code_dim) -> (B, n, D)
-    Var with_positions(const Var& x, const nn::Pass& pass) const;  // (B, n, D): + pe, dropout
-    Var stack(const Var& x, AttentionOptions options, const nn::Pass& pass) const;
+    Var project(const Var& h) const;                  // (B, n, code_dim) -> (B, n, D)
+    Var positions(int64_t begin, int64_t end) const;  // (end - begin, D)
+    // prefix (C B, P, D), tokens (B, n, D): C B sequences of P + n rows, of which each C in turn
+    // have the same tokens. x has every row once, `spread` puts the sequences together.
+    struct Shared {
+        Var x;                    // (B, C P + n, D)
+        nn::RowMaps::Map spread;  // (B, C P + n, W) -> (C B, P + n, W); none where C is 1
+    };
+    static Shared shared(const Var& prefix, const Var& tokens);
+    // (B, L, D) -> (B', L', D): the first block spreads the rows.
+    Var stack(const Var& x, AttentionOptions options, const nn::Pass& pass,
+              const nn::RowMaps& rows) const;
     Var head(const Var& x) const;  // (B, n, D) -> (B, n, out_dim)
 
     // N(0, 0.02) for every Linear and Embedding, zero biases (generators.md 2.12); in_proj stays
@@ -71,11 +81,13 @@ Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& p
                        UniformSource& draws);
 
 // Classifier-free guidance: uncond + scale (cond - uncond), both branches in one batch of twice the
-// rows, where `cond` is; scale 1 skips the second. `logits` gets the condition (zeros in the second
-// half) and how often to repeat whatever else it reads.
+// rows, where `cond` (B, clip_dim) is; scale 1 skips the second. `logits` gets (B, clip_dim), or
+// (2 B, clip_dim): each condition, and zeros after it.
 Tensor with_guidance(const Tensor& cond, double scale,
-                     const std::function<Var(const Tensor& cond, int64_t copies)>& logits);
-Tensor repeated(const Tensor& t, int64_t copies);  // along dimension 0; undefined stays so
+                     const std::function<Var(const Tensor& cond)>& logits);
+// t (B, n, ...) -> (C B, n, ...): each of its B parts C times, one after the other; undefined stays
+// so.
+Tensor repeated(const Tensor& t, int64_t copies);
 
 // The names a public checkpoint may carry beyond the module's own: the positional buffer and CLIP's
 // weights.

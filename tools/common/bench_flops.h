@@ -7,9 +7,10 @@
 //
 // Counted, in f32: matrix products, convolutions, attention (backward with the scores computed
 // anew; a causal mask halves nothing) and nearest codes, 2 a multiply-add. Not counted: norms,
-// activations, the optimiser, which memory bounds. A convolution counts as the direct sum, also
-// where the CPU does it with fewer products (kernels/cpu/conv_winograd.h): its rate may exceed the
-// ceiling.
+// activations, the optimiser, which memory bounds. What a model leaves out (rows that two sequences
+// share, tokens that nobody draws) no kernel is asked for, and it does not count. A convolution
+// counts as the direct sum, also where the CPU does it with fewer products
+// (kernels/cpu/conv_winograd.h): its rate may exceed the ceiling.
 #pragma once
 
 #include "kernels/dtype.h"

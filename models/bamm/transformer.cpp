@@ -36,10 +36,10 @@ Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
 }
 
 Var Transformer::attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
-                        const nn::Pass& pass) const {
+                        const nn::Pass& pass, const nn::RowMaps::Map& wanted) const {
     const Shared in = shared(condition(cond) + positions(0, 1),
                              project(token_emb_(ids)) + positions(1, ids.size(1) + 1));
-    return stack(nn::dropout(in.x, config_.dropout, pass), options, pass, {in.spread, {}});
+    return stack(nn::dropout(in.x, config_.dropout, pass), options, pass, {in.spread, wanted});
 }
 
 Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
@@ -112,18 +112,18 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     const int64_t copies = guidance == 1 ? 1 : 2;
     const bool reference = own_config_.reference_sampling;
     const DeviceType where = device();
-    // Without known tokens nothing looks ahead: what follows need not be computed. A GPU does it
-    // all the same: it takes no longer there, and every place is the same work, a graph's.
-    const auto seen = [&](int64_t at) {
-        return known.defined() || where != DeviceType::cpu ? n : std::max<int64_t>(at, 1);
-    };
-    // Place by place: which rows draw there, and where the place is in what attend() gives.
+    // Without known tokens nothing looks ahead: what follows need not be computed, nor does the
+    // last block need any row but the place's. A GPU does it all the same: it takes no longer
+    // there, and every place is the same work, a graph's.
+    const bool all_alike = where != DeviceType::cpu;
+    const auto seen = [&](int64_t at) { return known.defined() || all_alike ? n : at; };
+    // Place by place: which rows draw there, and where the place is in what attend() gives of all.
     Tensor drawn = Tensor::full({n, batch}, 1, DType::boolean),
            rows = Tensor::empty({n, copies * batch}, DType::i64);
     std::vector<bool> anew(static_cast<size_t>(n), true);
     for (int64_t at = 0; at < n; ++at) {
         for (int64_t b = 0; b < copies * batch; ++b)
-            rows.data<int64_t>()[at * copies * batch + b] = b * (seen(at) + 1) + at;
+            rows.data<int64_t>()[at * copies * batch + b] = b * (n + 1) + at;
         if (!keep) continue;
         bool* row = drawn.data<bool>() + at * batch;
         for (int64_t b = 0; b < batch; ++b) row[b] = known.item<int64_t>({b, at}) == pad_id();
@@ -151,7 +151,7 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
         if (!anew[at]) continue;
         if (noise.defined()) put(where, work->noise, noise);
         put(where, work->drawn, place(drawn, at));
-        put(where, work->row, place(rows, at));
+        if (all_alike) put(where, work->row, place(rows, at));
         put(where, work->id, place(work->tokens, at));
         how.u = work->noise;
         how.drawn = work->drawn;
@@ -162,6 +162,9 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
                     AttentionOptions attention;
                     attention.causal = !work->mask.defined();
                     attention.mask = repeated(work->mask, copies);
+                    if (!all_alike)
+                        return head(attend(fed, both, attention, {},
+                                           [&](const Var& v) { return slice(v, 1, at, at + 1); }));
                     const Var x = attend(fed, both, attention, {});
                     const Var here =
                         embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row);

@@ -97,9 +97,10 @@ class Transformer : public momask::Trunk {
 
   private:
     double second_guidance(const GenerationOptions& options) const;
-    // ids (B, N), cond (C B, clip_dim), each C in turn of the same ids -> (C B, N + 1, D)
+    // ids (B, N), cond (C B, clip_dim), each C in turn of the same ids -> (C B, N + 1, D), or of
+    // these rows those wanted.
     Var attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
-               const nn::Pass& pass) const;
+               const nn::Pass& pass, const nn::RowMaps::Map& wanted = {}) const;
     // What a sweep's drawing of one place works on.
     struct PlaceWork {
         explicit PlaceWork(DeviceType device) : graph(device) {}

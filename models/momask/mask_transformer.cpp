@@ -17,14 +17,15 @@ MaskTransformer::MaskTransformer(const TransformerConfig& config, Generator* ini
 }
 
 Var MaskTransformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
-                            const nn::Pass& pass) const {
-    return run(token_emb_(ids), {condition(cond)}, padding, pass);
+                            const nn::Pass& pass, const Tensor& wanted) const {
+    return run(token_emb_(ids), {condition(cond)}, padding, pass, wanted);
 }
 
 Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
-                                      double scale) const {
-    return with_guidance(cond.to(device()), scale,
-                         [&](const Tensor& both) { return logits(ids, both, padding); });
+                                      double scale, const Tensor& wanted) const {
+    return with_guidance(cond.to(device()), scale, [&](const Tensor& both) {
+        return logits(ids, both, padding, {}, wanted);
+    });
 }
 
 MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
@@ -139,8 +140,11 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
             mask_lowest(work->masked, work->ids, work->score, work->count, mask_id());
             work->ids.bump_version();
             seen(".input_ids", work->ids);
+            // Those that are drawn. A recorded step is for any mask, so a GPU computes all, as
+            // does whoever watches.
+            const Tensor wanted = watch || where != DeviceType::cpu ? Tensor() : work->masked;
             const Tensor logits =
-                guided_logits(work->ids, work->cond, work->padding, options.guidance);
+                guided_logits(work->ids, work->cond, work->padding, options.guidance, wanted);
             seen(".logits", logits);
             draw_tokens(work->ids.reshape(rows), work->score.reshape(rows),
                         logits.reshape({batch * n, classes}), how);

@@ -1,11 +1,41 @@
 #include "models/momask/trunk.h"
 
+#include <algorithm>
+
 #include "autograd/inference.h"
 
 namespace mc::momask {
 namespace {
 
 constexpr int64_t kMaxTokens = 512;
+
+// Tokens picked from sequences, as many of each (some twice), and put back.
+struct Picks {
+    Tensor from;  // i64 (S, m): rows of S sequences of `extra` + n
+    Tensor to;    // i64 (S, n): rows of what was picked, -1 where nothing was
+
+    // wanted, bool (B, n) on the CPU: the same for `copies` sequences each.
+    Picks(const Tensor& wanted, int64_t copies, int64_t extra) {
+        const int64_t n = wanted.size(1), sequences = copies * wanted.size(0);
+        const bool* all = wanted.data<bool>();
+        int64_t most = 1;
+        for (const bool* row = all; row != all + wanted.numel(); row += n)
+            most = std::max<int64_t>(most, std::count(row, row + n, true));
+        from = Tensor::zeros({sequences, most}, DType::i64);
+        to = Tensor::full({sequences, n}, -1, DType::i64);
+        for (int64_t s = 0; s < sequences; ++s)
+            for (int64_t i = 0, at = s * most; i < n; ++i)
+                if (all[s / copies * n + i]) {
+                    from.data<int64_t>()[at] = s * (extra + n) + extra + i;
+                    to.data<int64_t>()[s * n + i] = at++;
+                }
+    }
+
+    // x (S, L, W)
+    static Var rows(const Var& x, const Tensor& ids) {
+        return embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), ids);
+    }
+};
 
 }  // namespace
 
@@ -96,6 +126,9 @@ Var Trunk::stack(const Var& x_in, AttentionOptions options, const nn::Pass& pass
         for (size_t l = 0; l < blocks.size(); ++l) {
             nn::RowMaps own;
             if (l == 0) own.spread = rows.spread;
+            if (l + 1 == blocks.size()) own.wanted = rows.wanted;
+            if (own.wanted && options.mask.defined())
+                options.mask = own.wanted(options.mask).value();
             x = blocks[l](x, options, pass, own);
         }
     };
@@ -111,7 +144,7 @@ Var Trunk::head(const Var& x) const {
 }
 
 Var Trunk::run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
-               const nn::Pass& pass) const {
+               const nn::Pass& pass, const Tensor& wanted) const {
     const int64_t batch = h.size(0), n = h.size(1), extra = static_cast<int64_t>(prefix.size()),
                   copies = prefix[0].size(0) / batch;
     const Shared in =
@@ -122,7 +155,11 @@ Var Trunk::run(const Var& h, const std::vector<Var>& prefix, const Tensor& paddi
                1)
             .value(),
         copies);
-    return head(slice(stack(in.x, options, pass, {in.spread, {}}), 1, extra, n + extra));
+    if (!wanted.defined())
+        return head(slice(stack(in.x, options, pass, {in.spread, {}}), 1, extra, n + extra));
+    const Picks picks(wanted, copies, extra);
+    const auto picked = [&](const Var& v) { return Picks::rows(v, picks.from); };
+    return Picks::rows(head(stack(in.x, options, pass, {in.spread, picked})), picks.to);
 }
 
 Tensor padding_mask(const std::vector<int64_t>& lengths, int64_t n) {

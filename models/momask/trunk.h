@@ -21,9 +21,11 @@ class Trunk : public nn::Module {
   protected:
     // h (B, n, code_dim), padding (B, n) true beyond the length, prefix tokens each (B, 1, D) ->
     // (B, n, out_dim). Prefix tokens carry no position code and no dropout; where there are C B,
-    // each C in turn stand before the same tokens (with_guidance): (C B, n, out_dim).
+    // each C in turn stand before the same tokens (with_guidance): (C B, n, out_dim). With
+    // `wanted`, bool (B, n) on the CPU, only the tokens where it is true are computed to the end,
+    // the others' results are zeros.
     Var run(const Var& h, const std::vector<Var>& prefix, const Tensor& padding,
-            const nn::Pass& pass) const;
+            const nn::Pass& pass, const Tensor& wanted = {}) const;
     Var condition(const Tensor& cond) const;  // (B, clip_dim) on any device -> (B, 1, D)
 
     // The steps of run(), for those that put them together otherwise.
@@ -39,7 +41,8 @@ class Trunk : public nn::Module {
         nn::RowMaps::Map spread;  // (B, C P + n, W) -> (C B, P + n, W); none where C is 1
     };
     static Shared shared(const Var& prefix, const Var& tokens);
-    // (B, L, D) -> (B', L', D): the first block spreads the rows.
+    // (B, L, D) -> (B', Lq, D): the first block spreads the rows, the last makes those wanted. They
+    // are also taken from options.mask (B', L', L'); where it is causal, they are the last.
     Var stack(const Var& x, AttentionOptions options, const nn::Pass& pass,
               const nn::RowMaps& rows) const;
     Var head(const Var& x) const;  // (B, n, D) -> (B, n, out_dim)

@@ -1,4 +1,5 @@
-// What guidance computes once for both branches against two runs that share nothing, in f64.
+// What guidance computes once for both branches, and what is not computed because nobody draws it,
+// against all of it computed. In f64: the same sums in the same order, but for a product's blocks.
 #include <cmath>
 
 #include "models/bamm/transformer.h"
@@ -47,7 +48,7 @@ Array guided(const Logits& logits, double scale) {
 
 }  // namespace
 
-TEST_CASE("the masked transformer's branches share their tokens") {
+TEST_CASE("the masked transformer's branches share their tokens, and only what is wanted is made") {
     const Tape::Pause no_tape;
     for (const int64_t layers : {1, 2}) {
         CAPTURE(layers);
@@ -58,7 +59,39 @@ TEST_CASE("the masked transformer's branches share their tokens") {
         const Array want =
             guided([&](const Tensor& c) { return model.logits(tokens(), c, padding).value(); }, 4);
         check_near(model.guided_logits(tokens(), cond(), padding, 4), want, kTolerance, "all");
+        for (const auto& drawn :
+             std::vector<std::vector<uint8_t>>{{0, 1, 0, 1, 0, 0, 1, 0, 0, 0},
+                                               {0, 0, 0, 0, 0, 1, 1, 1, 0, 0},
+                                               {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}) {
+            Array some = want;
+            for (size_t i = 0; i < some.v.size(); ++i)
+                if (!drawn[i / 12]) some.v[i] = 0;
+            check_near(model.guided_logits(tokens(), cond(), padding, 4,
+                                           Tensor::from_bools(drawn, {2, 5})),
+                       some, kTolerance, "wanted");
+        }
     }
+}
+
+TEST_CASE("the masked transformer makes the same tokens whether or not all logits are made") {
+    Generator init(3);
+    momask::MaskTransformer model(tiny<momask::TransformerConfig>(2), &init);
+    model.to(DType::f64);
+    const Tensor keep = Tensor::from_ids({-1, 4, -1, -1, 2, 7, -1, -1, -1, -1}, {2, 5});
+    for (const double guidance : {1.0, 4.0})
+        for (const Tensor& kept : {Tensor(), keep}) {
+            GenerationOptions options;
+            options.steps = 4;
+            options.guidance = guidance;
+            options.top_k = 0.5;
+            const auto made = [&](const Watch& watch) {
+                Generator generator(11);
+                GeneratorSource draws(generator);
+                return model.generate(cond(), kLengths, options, draws, kept, watch)
+                    .to_vector<int64_t>();
+            };
+            CHECK(made({}) == made([](const std::string&, const Tensor&) {}));
+        }
 }
 
 TEST_CASE("the residual transformer's branches share their tokens") {

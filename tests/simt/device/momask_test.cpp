@@ -140,6 +140,13 @@ TEST_CASE("MoMask's transformers make the same tokens on both devices") {
     REQUIRE(got_logits.size() == 6);
     for (size_t i = 0; i < got_logits.size(); ++i)
         CHECK(worst(got_logits[i], want_logits[i]) < kTolerance);
+    // Unwatched, the CPU computes the logits of what is drawn, the GPU all.
+    for (const MaskTransformer* model : {&masked.cpu, &masked.gpu}) {
+        Generator generator(11);
+        GeneratorSource draws(generator);
+        const Tensor ids = model->generate(text(), kLengths, options, draws);
+        for (size_t at = 0; at < 15; ++at) CHECK(ids.data<int64_t>()[at] == want[at * 4]);
+    }
 }
 
 // A data set and a text encoder of width 8.

@@ -21,8 +21,8 @@ class MaskTransformer : public Trunk {
 
     // ids (B, n) in [0, num_tokens + 2), cond (B, clip_dim), padding (B, n) -> logits (B, n,
     // num_tokens) on the model's device; cond (C B, clip_dim) -> (C B, n, num_tokens), as run() has
-    // it. `wanted`, bool (B, n)
-    // on the CPU: where it is false the logits are zeros, and less is computed.
+    // it. `wanted`, bool (B, n) on the CPU: where it is false the logits are zeros, and less is
+    // computed.
     Var logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                const nn::Pass& pass = {}, const Tensor& wanted = {}) const;
     // Guided: uncond + scale (cond - uncond), both branches in one batch; scale 1 skips the second.

@@ -29,9 +29,9 @@ class Trunk : public nn::Module {
     Var condition(const Tensor& cond) const;  // (B, clip_dim) on any device -> (B, 1, D)
 
     // The steps of run(), for those that put them together otherwise.
-    // In a bf16 Inference, project and head are in f32, as the residual projection is: under a
-    // tenth of the work, and rounding then changes 0.7 % of the default bundle's residual choices,
-    // not 1.4.
+    // Whatever an Inference asks for, project and head are in f32, as the residual projection is:
+    // under a tenth of the work, and rounding to bf16 then changes 0.7 % of the default bundle's
+    // residual choices, not 1.4.
     Var project(const Var& h) const;                  // (B, n, code_dim) -> (B, n, D)
     Var positions(int64_t begin, int64_t end) const;  // (end - begin, D)
     // prefix (C B, P, D), tokens (B, n, D): C B sequences of P + n rows, of which each C in turn

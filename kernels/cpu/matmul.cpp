@@ -151,18 +151,6 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
     }
 }
 
-// Panels = all rows of A, steps [step, step + steps).
-template <class Operands, class T = typename Operands::Out>
-void pack_rows_of_a(Context& context, typename Operands::A* panels, const MatmulArgs<T>& args,
-                    int64_t step, int64_t steps) {
-    const int64_t panel = Operands::kA * steps;
-    pack_in_chunks(context, !args.trans_a, kBlockRows, Operands::kUnit, args.m, steps,
-                   [&](int64_t first, int64_t count, int64_t at, int64_t some) {
-                       Operands::pack_a(panels + first / kBlockRows * panel + at * Operands::kA,
-                                        panel, args, first, count, step + at, some);
-                   });
-}
-
 // Whether register blocks may read the rows of A where they lie: where the row stride is a multiple
 // of 2 KiB, a block's rows share sets of the first-level cache and drive one another out, unless
 // all of A is small.
@@ -181,7 +169,12 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     const bool in_place = rows_may_stay(args);
     const int64_t a_panel = args.k * kA;
     Loan<T> a(*context.workspace, in_place ? 0 : ceil_div(args.m, kA) * a_panel);
-    if (!in_place) pack_rows_of_a<Packed>(context, a.data(), args, 0, args.k);
+    if (!in_place)
+        pack_in_chunks(context, !args.trans_a, kA, 1, args.m, args.k,
+                       [&](int64_t first, int64_t count, int64_t k, int64_t depth) {
+                           Packed::pack_a(a.data() + first / kA * a_panel + k * kA, a_panel, args,
+                                          first, count, k, depth);
+                       });
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
     const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
@@ -206,8 +199,8 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
 // How the packed way cuts a problem; depends on the problem alone.
 template <class Operands>
 struct Partition {
-    // `packed`: B is, as a whole.
-    Partition(int64_t m, int64_t n, int64_t steps, bool packed) {
+    // `packed`: B is, as a whole. `in_place`: the rows of A may stay where they are.
+    Partition(int64_t m, int64_t n, int64_t steps, bool packed, bool in_place) {
         constexpr int64_t kCols = Operands::kB, kSteps = Operands::kMostSteps;
         static_assert(32 * kMaxRowBlock * kSteps <= kMaxPackedA);
         cols = round_up(n, kCols);
@@ -217,6 +210,8 @@ struct Partition {
             depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kSteps, int64_t{1}) * kSteps);
         }
         row_blocks = ceil_div(m, kMaxRowBlock);
+        // Two shares of packed rows; those in place gain nothing and would make small blocks.
+        if (row_blocks > 1 && !in_place) row_blocks = round_up(row_blocks, 2);
         // Whole register blocks; the last row block has what is left, more or less.
         rows = m / row_blocks / kBlockRows * kBlockRows;
         if (rows == 0 || m - (row_blocks - 1) * rows > kMaxRowBlock) {
@@ -237,6 +232,7 @@ struct Partition {
         // Where a row block meets several column groups, A is packed once for all or stays in
         // place, as many steps of it as a cache holds: there are at most 32 row blocks.
         all_of_a = group_cols < cols;
+        shares = !in_place && row_blocks % 2 == 0 ? 2 : 1;
         if (all_of_a)
             depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / kSteps * kSteps);
     }
@@ -247,6 +243,7 @@ struct Partition {
     int64_t depth;       // steps packed at a time, a multiple of kMostSteps or all
     int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
+    int64_t shares;      // of the rows, each as many row blocks
     int64_t group_cols;  // columns of a tile
     bool all_of_a;       // its packed steps, or its rows in place, serve every group
 };
@@ -270,10 +267,11 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
     using B = typename Operands::B;
     constexpr int64_t kA = Operands::kA, kB = Operands::kB, kSteps = Operands::kMostSteps;
     const int64_t steps = Operands::steps(args.k);
-    const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr);
-    const int64_t a_panels = ceil_div(args.m, kBlockRows);
     constexpr bool kPlain = std::is_same_v<Operands, PlainOperands<T>>;
-    const bool in_place = kPlain && part.all_of_a && rows_may_stay(args);
+    const bool may_stay = kPlain && rows_may_stay(args);
+    const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr, may_stay);
+    const int64_t a_panels = ceil_div(args.m, kBlockRows);
+    const bool in_place = may_stay && part.all_of_a;
     const bool pack_a_first = part.all_of_a && !in_place;
     Loan<B> b_loan(*context.workspace, whole_b ? 0 : part.cols * part.depth);
     Loan<A> a(*context.workspace, pack_a_first ? a_panels * kA * part.depth : 0);
@@ -288,12 +286,19 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                                         : Strips<B>{b_loan.data(), all_depth, kB};
             if (!whole_b)
                 pack_columns<Operands>(context, b_loan.data(), args, col, cols, k0, all_depth);
-            if (pack_a_first) pack_rows_of_a<Operands>(context, a.data(), args, k0, all_depth);
-            // Down the rows first where all of A is at hand: what stays is B, or else the packed
-            // rows.
+            if (pack_a_first)
+                context.pool->for_chunks(part.row_blocks, [&](int64_t block) {
+                    const int64_t row = block * part.rows;
+                    Operands::pack_a(a.data() + row / kBlockRows * a_panel, a_panel, args, row,
+                                     part.rows_of(block, args.m), k0, all_depth);
+                });
+            // Where all of A is at hand, down the rows of a share first, so that B is what stays.
+            // The pool gives a thread neighbouring chunks: with two, each multiplies the rows that
+            // it packed.
             const auto place = [&](int64_t chunk) {
-                return part.all_of_a ? std::pair(chunk % part.row_blocks, chunk / part.row_blocks)
-                                     : std::pair(chunk / groups, chunk % groups);
+                if (!part.all_of_a) return std::pair(chunk / groups, chunk % groups);
+                const int64_t blocks = part.row_blocks / part.shares, all = blocks * groups;
+                return std::pair(chunk / all * blocks + chunk % blocks, chunk % all / blocks);
             };
             context.pool->for_chunks(part.row_blocks * groups, [&](int64_t chunk) {
                 const auto [block_of_rows, group] = place(chunk);

@@ -253,17 +253,18 @@ TEST_CASE("matmul, packed as bf16: a chain of fused multiply-adds, high half of 
     });
 }
 
-TEST_CASE("matmul, packed as bf16: the instruction and the portable block agree on every shape") {
-    if (testing::device_under_test().type != DeviceType::cpu || !has_bf16_instructions()) return;
+TEST_CASE("matmul, packed as bf16 and int16: instructions and portable blocks have the same bits") {
+    if (testing::device_under_test().type != DeviceType::cpu) return;
     testing::TestContext context(2);
-    for (const Case& c : cases()) {
-        CAPTURE(c.m);
-        CAPTURE(c.n);
-        const std::vector<float> fast = run(c, context, Precision::bf16);
-        allow_pair_instructions(false);
-        CHECK(same_bits(fast, run(c, context, Precision::bf16)));
-        allow_pair_instructions(true);
-    }
+    for (const Precision precision : {Precision::bf16, Precision::int16})
+        for (const Case& c : cases()) {
+            CAPTURE(c.m);
+            CAPTURE(c.n);
+            const std::vector<float> fast = run(c, context, precision);
+            allow_pair_instructions(false);
+            CHECK(same_bits(fast, run(c, context, precision)));
+            allow_pair_instructions(true);
+        }
 }
 
 namespace {
@@ -440,19 +441,6 @@ TEST_CASE("matmul, packed as int16: every small size, block edges, threads") {
         for (size_t i = 0; i < plain.size(); ++i) plain[i] += p.bias[static_cast<int64_t>(i % 40)];
         CHECK(same_bits(plain, run(c, one, Precision::int16)));
     });
-}
-
-TEST_CASE("matmul, packed as int16: the instruction and the portable block have the same bits") {
-    if (testing::device_under_test().type != DeviceType::cpu || !has_int16_instructions()) return;
-    testing::TestContext context(2);
-    for (const Case& c : cases()) {
-        CAPTURE(c.m);
-        CAPTURE(c.n);
-        const std::vector<float> fast = run(c, context, Precision::int16);
-        allow_pair_instructions(false);
-        CHECK(same_bits(fast, run(c, context, Precision::int16)));
-        allow_pair_instructions(true);
-    }
 }
 
 TEST_CASE("matmul, packed as int16: as exact as the NOTE says") {

@@ -24,7 +24,8 @@ struct GenerationOptions {
     // 1 for generators that can_choose() alone.
     int64_t candidates = 1;
     // Of products with weights (autograd/inference.h): f32 or bf16, on the CPU also int16, on a GPU
-    // f16.
+    // f16. The text's stay f32: a prompt passes its encoder once, and packing those weights would
+    // take longer than the products and more memory than all else.
     Precision precision = Precision::f32;
     uint64_t seed = 10107;
 };

@@ -28,12 +28,13 @@ void BammGenerator::to(DeviceType device) {
 
 std::vector<motion::FeatureSequence> BammGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
-    const Inference inference(options.precision);
+    const Inference for_text;  // in f32 (GenerationOptions::precision)
     StageClock clock(seconds_);
     std::vector<std::string> prompts;
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);
     const Tensor text = parts_.text->encode(prompts);
     clock.add("text");
+    const Inference inference(options.precision);
     std::vector<motion::FeatureSequence> motions;
     for (size_t i = 0; i < requests.size(); ++i) {
         Generator generator(options.seed, static_cast<uint64_t>(i) << 32);

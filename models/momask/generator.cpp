@@ -41,12 +41,13 @@ int64_t MoMaskGenerator::tokens_of(const GenerationRequest& request, const Tenso
 
 std::vector<motion::FeatureSequence> MoMaskGenerator::generate(
     const std::vector<GenerationRequest>& requests, const GenerationOptions& options) {
-    const Inference inference(options.precision);
+    const Inference for_text;  // in f32 (GenerationOptions::precision)
     StageClock clock(seconds_);
     std::vector<std::string> prompts;
     for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);
     const Tensor text = parts_.text->encode(prompts);
     clock.add("text");
+    const Inference inference(options.precision);
     std::vector<motion::FeatureSequence> motions;
     for (size_t i = 0; i < requests.size(); ++i) {
         const std::optional<MotionEdit>& edit = requests[i].edit;

@@ -51,12 +51,15 @@ struct PackedMatrix {
     const void* data = nullptr;
     Precision precision = Precision::f32;
 };
+// Numbers of a row that have one scale in int16.
+inline constexpr int64_t kInt16Block = 256;
 // What pack_b_* writes for (K, N): room for every instruction set's panels of the CPU, and for
 // CUDA's rows of whole 16 bytes.
 constexpr int64_t packed_bytes(Precision precision, int64_t k, int64_t n) {
     const int64_t cols = (n + 63) / 64 * 64, elements = (k + 7) / 8 * 8 * cols;
     if (precision == Precision::f32) return 4 * elements;
-    const int64_t scales = precision == Precision::int16 ? (k + 255) / 256 * cols : 0;
+    const int64_t scales =
+        precision == Precision::int16 ? (k + kInt16Block - 1) / kInt16Block * cols : 0;
     return 2 * elements + 4 * scales;
 }
 

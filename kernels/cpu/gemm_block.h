@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/matmul.h"
+
 namespace mc {
 
 // Where a register block goes.
@@ -60,7 +62,7 @@ using PairBlock = BlockFunction<float, Pair, Pair>;
 
 // Panels of int16 hold their numbers in blocks along k: the pairs of kInt16Block numbers or what is
 // left of them, then a step of their scales (f32). See NOTE [ Packed right operands ].
-inline constexpr int64_t kInt16Block = 256, kInt16Pairs = kInt16Block / 2;
+inline constexpr int64_t kInt16Pairs = kInt16Block / 2;
 
 // A register block on such panels: products(pairs, a, b, out) for each block along k.
 template <int kRows>

@@ -70,8 +70,7 @@ MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
     }
 }
 
-// One block along k: the products of `pairs` steps, then the step of the scales. A function of its
-// own, so that the compiler keeps the sums in registers.
+// One block along k: the products of `pairs` steps, then the step of the scales.
 template <int kRows, int kVecs>
 MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
                                  const BlockOutput<float>& out) {

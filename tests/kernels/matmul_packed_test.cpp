@@ -156,6 +156,17 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
            (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
+// Of all layouts some, by the sizes.
+Case varied(int64_t m, int64_t n, int64_t k, bool accumulate) {
+    return {.m = m,
+            .n = n,
+            .k = k,
+            .trans_a = ((m + n) & 1) != 0,
+            .trans_b = ((m + n / 2) & 1) != 0,
+            .pad = (m + k) % 3,
+            .accumulate = accumulate};
+}
+
 const std::vector<Case>& cases() {
     static const std::vector<Case> list = {
         {.m = 1, .n = 384, .k = 384},
@@ -196,13 +207,7 @@ TEST_CASE("matmul, packed as a half type: every small size") {
             for (int64_t m : {0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 15, 25})
                 for (int64_t n : {0, 1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 47})
                     for (int64_t k : {0, 1, 2, 3, 8, 17, 33}) {
-                        const Case c{.m = m,
-                                     .n = n,
-                                     .k = k,
-                                     .trans_a = ((m + n) & 1) != 0,
-                                     .trans_b = ((m + n / 2) & 1) != 0,
-                                     .pad = (m + k) % 3,
-                                     .accumulate = k == 3};
+                        const Case c = varied(m, n, k, k == 3);
                         check_against_loops(c, run(c, context, precision), precision, true);
                     }
     });
@@ -419,13 +424,7 @@ TEST_CASE("matmul, packed as int16: every small size, block edges, threads") {
         for (int64_t m : {1, 2, 6, 7, 12, 13, 25})
             for (int64_t n : {1, 7, 16, 17, 32, 33})
                 for (int64_t k : {1, 2, 255, 256, 257, 513}) {
-                    const Case c{.m = m,
-                                 .n = n,
-                                 .k = k,
-                                 .trans_a = ((m + n) & 1) != 0,
-                                 .trans_b = ((m + n / 2) & 1) != 0,
-                                 .pad = (m + k) % 3,
-                                 .accumulate = k == 257};
+                    const Case c = varied(m, n, k, k == 257);
                     check_int16(c, run(c, one, Precision::int16));
                 }
         for (Case c : cases()) {

@@ -1,4 +1,5 @@
 #include "autograd/common.h"
+#include "autograd/inference.h"
 
 namespace mc {
 using namespace detail;
@@ -76,12 +77,16 @@ Var conv1d(const Var& x, const Var& w, const Var& b, const ConvOptions& options)
                     " frames are fewer than the kernel spans");
     Tensor out =
         Tensor::empty({shape.batch, shape.t_out(), shape.c_out}, input.dtype(), input.device());
+    const bool record = recording(x, w, b);
     dispatch_float(input.dtype(), "conv1d", [&](auto zero) {
         using T = decltype(zero);
+        const void* packed = nullptr;
+        if constexpr (std::is_same_v<T, float>)
+            if (!record) packed = Inference::packed(w.value(), shape);
         table<T>(input).conv1d(context(input), out.ptr<T>(), input.ptr<T>(), weight.ptr<T>(),
-                               data_or_null<T>(bias), options.relu, shape);
+                               packed, data_or_null<T>(bias), options.relu, shape);
     });
-    if (!recording(x, w, b)) return out;
+    if (!record) return out;
     auto node = std::make_unique<ConvNode>();
     node->x = x.slot();
     node->w = w.slot();

@@ -38,4 +38,9 @@ PackedMatrix Inference::packed(const Tensor& w) {
     return packed_weight(w, precision);
 }
 
+const void* Inference::packed(const Tensor& w, const ConvShape& shape) {
+    if (!current || w.dtype() != DType::f32 || !w.is_contiguous()) return nullptr;
+    return packed_weight(w, shape);
+}
+
 }  // namespace mc

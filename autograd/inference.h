@@ -3,8 +3,8 @@
 //     Inference scope(Precision::bf16);
 //     Var y = linear(x, w, b);       // no tape; w is packed once, by the first product with it
 //
-// While an Inference lives, this thread records nothing, and `linear` in f32 reads a copy of its
-// weight that is packed once, if it is used again, and kept with the weight
+// While an Inference lives, this thread records nothing, and `linear` and `conv1d` in f32 read a copy
+// of their weight that is packed once, if it is used again, and kept with the weight
 // (tensor/packed_weight.h): at the few rows of a generation, packing it every time costs a third of
 // the CPU's product. In f32 the results have the same bits as without (a GPU's product reads the
 // weight itself). In bf16 both operands of `linear` are rounded to bf16 and summed in f32 (8 bits
@@ -15,6 +15,7 @@
 #pragma once
 
 #include "autograd/tape.h"
+#include "kernels/conv.h"
 
 namespace mc {
 
@@ -41,6 +42,8 @@ class Inference {
     // What `linear` hands to its product for w (N, K): nothing where no Inference lives, w is not
     // f32, or is as good as it is.
     static PackedMatrix packed(const Tensor& w);
+    // What `conv1d` hands to its kernel for w (Cout, Cin, K), in f32 always; null likewise.
+    static const void* packed(const Tensor& w, const ConvShape& shape);
     // What products are asked for in: f32 where no Inference lives.
     static Precision products();
 

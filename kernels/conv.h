@@ -19,11 +19,23 @@ struct ConvShape {
     auto operator<=>(const ConvShape&) const = default;
 };
 
+// How a device keeps a weight that serves many convolutions. Packings of one weight with the same
+// `layout` have the same bytes.
+struct ConvPacking {
+    int layout = 0;
+    int64_t bytes = 0;  // 0: w as it is will do
+};
+
 template <class T>
 struct ConvKernels {
-    // y = conv(x, w) + bias (null: none), then relu if the flag is set.
-    Kernel<T*, const T*, const T*, const T*, bool, const ConvShape&> conv1d{
-        "conv1d"};  // (y, x, w, bias, relu, shape)
+    // y = conv(x, w) + bias (null: none), then relu if the flag is set. `packed`: w as pack_conv1d
+    // left it for a shape with the same layout, the same bits of y; null: w alone.
+    Kernel<T*, const T*, const T*, const void*, const T*, bool, const ConvShape&> conv1d{
+        "conv1d"};  // (y, x, w, packed, bias, relu, shape)
+    // (optional; T float, and both or none) The packing that suits a shape, of any batch; and dst
+    // (its bytes) = w in it: (dst, w, shape).
+    ConvPacking (*conv1d_packing)(const ConvShape&) = nullptr;
+    Kernel<void*, const T*, const ConvShape&> pack_conv1d{"pack_conv1d"};
     // dx overwritten (null: skipped); dw (Cout, Cin, K) and dbias (Cout) ADDED to (null: skipped).
     Kernel<T*, T*, T*, const T*, const T*, const T*, const ConvShape&> conv1d_backward{
         "conv1d_backward"};  // (dx, dw, dbias, dy, x, w, shape)

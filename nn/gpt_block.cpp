@@ -35,7 +35,7 @@ GptMlp::GptMlp(int64_t width, int64_t hidden, double dropout, Generator* init)
 }
 
 Var GptMlp::operator()(const Var& x, const Pass& pass) const {
-    return dropout(out(fc(x, UnaryOp::gelu)), dropout_p, pass);
+    return dropout(feed_forward(fc, UnaryOp::gelu, out, x), dropout_p, pass);
 }
 
 GptBlock::GptBlock(int64_t width, int64_t heads, int64_t hidden, double dropout, Generator* init)

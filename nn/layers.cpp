@@ -90,6 +90,12 @@ Var dropout(const Var& x, double p, const Pass& pass) {
     return mc::dropout(x, p, *pass.generator);
 }
 
+Var feed_forward(const Linear& in, UnaryOp activation, const Linear& out, const Var& x, double p,
+                 const Pass& pass) {
+    if (pass.training && p > 0) return out(dropout(in(x, activation), p, pass));
+    return mc::feed_forward(x, in.weight, in.bias, activation, out.weight, out.bias);
+}
+
 Tensor sinusoidal_positions(int64_t length, int64_t width) {
     Tensor pe = Tensor::zeros({length, width});
     for (int64_t i = 0; 2 * i < width; ++i) {

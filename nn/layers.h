@@ -93,6 +93,10 @@ struct MultiheadAttention : Module {
 
 Var dropout(const Var& x, double p, const Pass& pass);  // the identity outside training
 
+// out(dropout(act(in(x)))), the two layers of a transformer's block.
+Var feed_forward(const Linear& in, UnaryOp activation, const Linear& out, const Var& x,
+                 double p = 0, const Pass& pass = {});
+
 // pe (length, width): sin at even columns, cos at odd, frequencies exp(-2i ln(10000)/width),
 // computed in fp32.
 Tensor sinusoidal_positions(int64_t length, int64_t width);

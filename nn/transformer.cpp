@@ -20,7 +20,7 @@ PreNormBlock::PreNormBlock(int64_t width, int64_t heads, int64_t hidden, const N
 Var PreNormBlock::operator()(const Var& x, const AttentionOptions& options,
                              const Pass& pass) const {
     const Var y = x + attn(ln_1(x), options, pass);
-    return y + mlp.proj(mlp.fc(ln_2(y), UnaryOp::quick_gelu));
+    return y + feed_forward(mlp.fc, UnaryOp::quick_gelu, mlp.proj, ln_2(y));
 }
 
 PostNormBlock::PostNormBlock(int64_t width, int64_t heads, int64_t hidden, double dropout,
@@ -41,8 +41,8 @@ PostNormBlock::PostNormBlock(int64_t width, int64_t heads, int64_t hidden, doubl
 Var PostNormBlock::operator()(const Var& x, const AttentionOptions& options, const Pass& pass,
                               const RowMaps& rows) const {
     const Var y = norm1(dropout(self_attn(x, options, pass, rows), dropout_p, pass), rows.own(x));
-    const Var hidden = dropout(linear1(y, UnaryOp::gelu), dropout_p, pass);
-    return norm2(dropout(linear2(hidden), dropout_p, pass), y);
+    const Var z = feed_forward(linear1, UnaryOp::gelu, linear2, y, dropout_p, pass);
+    return norm2(dropout(z, dropout_p, pass), y);
 }
 
 }  // namespace mc::nn

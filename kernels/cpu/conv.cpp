@@ -95,10 +95,11 @@ void pack_weight(Context& context, T* packed, const T* w, const ConvShape& s) {
     });
 }
 
-// y (rows, Cout) = columns (rows, width) * weight (Cout, width)^T, bias, relu.
+// y (rows, Cout) = columns (rows, width) * weight (Cout, width)^T, bias, relu. `panels`: the weight
+// as pack_b_f32 leaves it, or null.
 template <class T>
-void apply_weight(Context& context, T* y, const T* columns, const T* weight, const T* bias,
-                  bool relu, int64_t rows, int64_t width, int64_t c_out) {
+void apply_weight(Context& context, T* y, const T* columns, const T* weight, const void* panels,
+                  const T* bias, bool relu, int64_t rows, int64_t width, int64_t c_out) {
     MatmulArgs<T> args;
     args.c = y;
     args.a = columns;
@@ -107,6 +108,7 @@ void apply_weight(Context& context, T* y, const T* columns, const T* weight, con
     args.n = args.ldc = c_out;
     args.k = args.lda = args.ldb = width;
     args.trans_b = true;
+    args.packed_b.data = panels;
     args.epilogue.bias = bias;
     args.epilogue.activate = relu;
     args.epilogue.op = UnaryOp::relu;
@@ -114,22 +116,49 @@ void apply_weight(Context& context, T* y, const T* columns, const T* weight, con
 }
 
 template <class T>
-void conv1d(Context& context, T* y, const T* x, const T* w, const T* bias, bool relu,
-            const ConvShape& s) {
+void conv1d(Context& context, T* y, const T* x, const T* w, const void* packed, const T* bias,
+            bool relu, const ConvShape& s) {
     const int64_t t_out = s.t_out(), width = s.kernel * s.c_in;
     if (s.batch <= 0 || t_out <= 0 || s.c_out <= 0) return;
     if (pointwise(s))
-        return apply_weight(context, y, x, w, bias, relu, s.batch * t_out, width, s.c_out);
-    if (winograd_applies(s)) return winograd_conv1d(context, y, x, w, bias, relu, s);
+        return apply_weight(context, y, x, w, packed, bias, relu, s.batch * t_out, width, s.c_out);
+    if (winograd_applies(s)) return winograd_conv1d(context, y, x, w, packed, bias, relu, s);
     const int64_t block = samples_in_block(s);
-    Loan<T> weight(*context.workspace, s.c_out * width);
+    Loan<T> own(*context.workspace, packed ? 0 : s.c_out * width);
     Loan<T> columns(*context.workspace, block * t_out * width);
-    pack_weight(context, weight.data(), w, s);
+    if (!packed) pack_weight(context, own.data(), w, s);
+    const T* weight = packed ? static_cast<const T*>(packed) : own.data();
     for (int64_t b = 0; b < s.batch; b += block) {
         const int64_t samples = std::min(block, s.batch - b);
         make_columns(context, columns.data(), x + b * s.t_in * s.c_in, samples, s);
-        apply_weight(context, y + b * t_out * s.c_out, columns.data(), weight.data(), bias, relu,
+        apply_weight(context, y + b * t_out * s.c_out, columns.data(), weight, nullptr, bias, relu,
                      samples * t_out, width, s.c_out);
+    }
+}
+
+// The three ways to convolve, each with a packing of its own.
+enum Layout { kPanels, kTransformed, kColumns };
+
+Layout layout_of(const ConvShape& s) {
+    return pointwise(s) ? kPanels : winograd_applies(s) ? kTransformed : kColumns;
+}
+
+ConvPacking conv1d_packing(const ConvShape& s) {
+    const int64_t panels = packed_bytes(Precision::f32, s.c_in, s.c_out);
+    const Layout layout = layout_of(s);
+    return {layout, layout == kPanels        ? panels
+                    : layout == kTransformed ? 4 * panels
+                                             : 4 * s.c_out * s.kernel * s.c_in};
+}
+
+void pack_conv1d(Context& context, void* dst, const float* w, const ConvShape& s) {
+    switch (layout_of(s)) {
+        case kPanels:
+            return pack_b_f32(context, dst, w, s.c_in, true, s.c_in, s.c_out);
+        case kTransformed:
+            return winograd_pack(context, dst, w, s);
+        case kColumns:
+            return pack_weight(context, static_cast<float*>(dst), w, s);
     }
 }
 
@@ -259,6 +288,8 @@ void fill_table(KernelTable<T>& table) {
 void fill_conv(Backend& backend) {
     fill_table(backend.f32);
     fill_table(backend.f64);
+    backend.f32.conv1d_packing = conv1d_packing;
+    backend.f32.pack_conv1d = pack_conv1d;
 }
 
 }  // namespace mc

@@ -56,11 +56,12 @@ struct Tiling {
     int64_t d, tiles;  // of a sample
 };
 
-// V (4, samples * tiles, Cin) <- x (samples, T, Cin). `zeros` (Cin): a frame of the padding.
+// V (4, samples * tiles, Cin), its rows at distance `stride`, <- x (samples, T, Cin). `zeros` (Cin):
+// a frame of the padding.
 template <class T>
-void transform_input(Context& context, T* v, const T* x, const T* zeros, int64_t samples,
-                     const Tiling& tiling) {
-    const int64_t c = tiling.s.c_in, frames = tiling.s.t_in, plane = tiling.rows(samples) * c;
+void transform_input(Context& context, T* v, int64_t stride, const T* x, const T* zeros,
+                     int64_t samples, const Tiling& tiling) {
+    const int64_t c = tiling.s.c_in, frames = tiling.s.t_in, plane = tiling.rows(samples) * stride;
     context.pool->for_ranges(
         tiling.rows(samples), rows_per_chunk(4 * c), [&](int64_t begin, int64_t end) {
             for (int64_t row = begin; row < end; ++row) {
@@ -72,7 +73,7 @@ void transform_input(Context& context, T* v, const T* x, const T* zeros, int64_t
                     return tile && t >= 0 && t < frames ? sample + t * c : zeros;
                 };
                 const T *d0 = frame(0), *d1 = frame(1), *d2 = frame(2), *d3 = frame(3);
-                T* to = v + row * c;
+                T* to = v + row * stride;
                 each_vector<T>(c, [=](auto load, auto store) HWY_ATTR {
                     const auto x1 = load(d1), x2 = load(d2);
                     store(hn::Sub(load(d0), x2), to);
@@ -246,67 +247,92 @@ void add_weight_gradient(Context& context, T* dw, const T* du, const ConvShape& 
         });
 }
 
-// U, in f32 packed as well where several blocks of samples read it.
+// dst = the four planes of u (4, Cout, Cin), packed as op(B): transposed (Cin, Cout), or as it is.
+void pack_planes(Context& context, float* dst, const float* u, const ConvShape& s,
+                 bool transposed) {
+    const int64_t k = transposed ? s.c_in : s.c_out, n = transposed ? s.c_out : s.c_in;
+    for (int64_t j = 0; j < 4; ++j)
+        pack_b_f32(context, dst + j * (packed_bytes(Precision::f32, k, n) / 4),
+                   u + j * s.c_out * s.c_in, s.c_in, transposed, k, n);
+}
+
+void pack_f32(Context& context, void* dst, const float* w, const ConvShape& s) {
+    Loan<float> u(*context.workspace, 4 * s.c_out * s.c_in);
+    transform_weight(context, u.data(), w, s);
+    pack_planes(context, static_cast<float*>(dst), u.data(), s, true);
+}
+
+// U as op(B) (k, n): transposed (Cin, Cout), or as it is; in f32 packed where several blocks of
+// samples read it.
 template <class T>
 class Weight {
   public:
-    // As op(B) (k, n): transposed (Cin, Cout), or as it is.
-    Weight(Context& context, const T* w, const ConvShape& s, bool transposed, bool packed)
-        : rows_(s.c_out),
-          cols_(s.c_in),
-          transposed_(transposed),
-          u_(*context.workspace, 4 * s.c_out * s.c_in),
-          packed_elements_(packed ? packed_bytes(Precision::f32, k(), n()) / 4 : 0),
-          packed_(*context.workspace, 4 * packed_elements_) {
+    Weight(Context& context, const T* w, const ConvShape& s, bool transposed, bool several)
+        : Weight(context, s, transposed, false, several && std::is_same_v<T, float>) {
         transform_weight(context, u_.data(), w, s);
         if constexpr (std::is_same_v<T, float>)
-            for (int64_t j = 0; packed && j < 4; ++j)
-                pack_b_f32(context, packed_.data() + j * packed_elements_, plane(j), cols_,
-                           transposed_, k(), n());
+            if (several) pack_planes(context, own_.data(), u_.data(), s, transposed);
     }
-    // c (rows, n) = a (rows, k) * op(U_j).
-    void multiply(Context& context, T* c, const T* a, int64_t j, int64_t rows) const {
+    // As winograd_pack left it.
+    Weight(Context& context, const void* packed, const ConvShape& s)
+        : Weight(context, s, true, true, false) {
+        packed_ = static_cast<const T*>(packed);
+    }
+    // c (rows, n) = a (rows, k), its rows at distance lda, * op(U_j).
+    void multiply(Context& context, T* c, const T* a, int64_t lda, int64_t j, int64_t rows) const {
         MatmulArgs<T> args;
         args.c = c;
         args.a = a;
         args.b = plane(j);
         args.m = rows;
         args.n = args.ldc = n();
-        args.k = args.lda = k();
+        args.k = k();
+        args.lda = lda;
         args.ldb = cols_;
         args.trans_b = transposed_;
-        if (packed_elements_ > 0) args.packed_b.data = packed_.data() + j * packed_elements_;
+        if (packed_) args.packed_b.data = packed_ + j * packed_elements();
         gemm(context, args);
     }
 
   private:
+    Weight(Context& context, const ConvShape& s, bool transposed, bool ready, bool several)
+        : rows_(s.c_out),
+          cols_(s.c_in),
+          transposed_(transposed),
+          u_(*context.workspace, ready ? 0 : 4 * s.c_out * s.c_in),
+          own_(*context.workspace, several ? 4 * packed_elements() : 0),
+          packed_(several ? own_.data() : nullptr) {}
     int64_t k() const { return transposed_ ? cols_ : rows_; }
     int64_t n() const { return transposed_ ? rows_ : cols_; }
+    int64_t packed_elements() const { return packed_bytes(Precision::f32, k(), n()) / 4; }
     const T* plane(int64_t j) const { return u_.data() + j * rows_ * cols_; }
 
     int64_t rows_, cols_;
     bool transposed_;
     Loan<T> u_;  // (4, Cout, Cin)
-    int64_t packed_elements_;
-    Loan<T> packed_;
+    Loan<T> own_;
+    const T* packed_;  // null: u_ is read
 };
 
 template <class T>
-void convolve(Context& context, T* y, const T* x, const T* w, const T* bias, bool relu,
-              const ConvShape& s) {
+void convolve(Context& context, T* y, const T* x, const T* w, const void* packed, const T* bias,
+              bool relu, const ConvShape& s) {
     const Tiling tiling(s);
     const int64_t block = tiling.block(), t_out = s.t_out();
-    const Weight<T> weight(context, w, s, true, std::is_same_v<T, float> && block < s.batch);
-    Loan<T> v(*context.workspace, 4 * tiling.rows(block) * s.c_in);
+    const Weight<T> weight = packed ? Weight<T>(context, packed, s)
+                                    : Weight<T>(context, w, s, true, block < s.batch);
+    const int64_t stride = row_stride_in_place(s.c_in, sizeof(T));
+    Loan<T> v(*context.workspace, 4 * tiling.rows(block) * stride);
     Loan<T> m(*context.workspace, 4 * tiling.rows(block) * s.c_out);
     Loan<T> zeros(*context.workspace, s.c_in);
     std::fill_n(zeros.data(), s.c_in, T{0});
     for (int64_t b = 0; b < s.batch; b += block) {
         const int64_t samples = std::min(block, s.batch - b), rows = tiling.rows(samples);
-        transform_input(context, v.data(), x + b * s.t_in * s.c_in, zeros.data(), samples, tiling);
+        transform_input(context, v.data(), stride, x + b * s.t_in * s.c_in, zeros.data(), samples,
+                        tiling);
         for (int64_t j = 0; j < 4; ++j)
-            weight.multiply(context, m.data() + j * rows * s.c_out, v.data() + j * rows * s.c_in, j,
-                            rows);
+            weight.multiply(context, m.data() + j * rows * s.c_out, v.data() + j * rows * stride,
+                            stride, j, rows);
         transform_output(context, y + b * t_out * s.c_out, m.data(), bias, relu, samples, tiling);
     }
 }
@@ -342,33 +368,33 @@ void convolve_backward(Context& context, T* dx, T* dw, const T* dy, const T* x, 
     Loan<T> zeros(*context.workspace, width);
     std::fill_n(zeros.data(), width, T{0});
     std::optional<Weight<T>> weight;
-    if (dx) weight.emplace(context, w, s, false, std::is_same_v<T, float> && block < s.batch);
+    if (dx) weight.emplace(context, w, s, false, block < s.batch);
     for (int64_t b = 0; b < s.batch; b += block) {
         const int64_t samples = std::min(block, s.batch - b), rows = tiling.rows(samples);
         transform_output_gradient(context, n.data(), dy + b * t_out * s.c_out, zeros.data(),
                                   samples, tiling);
         if (dw) {
-            transform_input(context, v.data(), x + b * s.t_in * s.c_in, zeros.data(), samples,
-                            tiling);
+            transform_input(context, v.data(), s.c_in, x + b * s.t_in * s.c_in, zeros.data(),
+                            samples, tiling);
             weight_gradient(context, du.data(), n.data(), v.data(), rows, s, b > 0);
         }
         if (!dx) continue;
         for (int64_t j = 0; j < 4; ++j)
             weight->multiply(context, v.data() + j * rows * s.c_in, n.data() + j * rows * s.c_out,
-                             j, rows);
+                             s.c_out, j, rows);
         gather_input_gradient(context, dx + b * s.t_in * s.c_in, v.data(), zeros.data(), samples,
                               tiling);
     }
     if (dw) add_weight_gradient(context, dw, du.data(), s);
 }
 
-void convolve_f32(Context& context, float* y, const float* x, const float* w, const float* bias,
-                  bool relu, const ConvShape& s) {
-    convolve(context, y, x, w, bias, relu, s);
+void convolve_f32(Context& context, float* y, const float* x, const float* w, const void* packed,
+                  const float* bias, bool relu, const ConvShape& s) {
+    convolve(context, y, x, w, packed, bias, relu, s);
 }
-void convolve_f64(Context& context, double* y, const double* x, const double* w, const double* bias,
-                  bool relu, const ConvShape& s) {
-    convolve(context, y, x, w, bias, relu, s);
+void convolve_f64(Context& context, double* y, const double* x, const double* w, const void* packed,
+                  const double* bias, bool relu, const ConvShape& s) {
+    convolve(context, y, x, w, packed, bias, relu, s);
 }
 void convolve_backward_f32(Context& context, float* dx, float* dw, const float* dy, const float* x,
                            const float* w, const ConvShape& s) {
@@ -387,6 +413,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mc {
 
+HWY_EXPORT(pack_f32);
 HWY_EXPORT(convolve_f32);
 HWY_EXPORT(convolve_f64);
 HWY_EXPORT(convolve_backward_f32);
@@ -406,13 +433,16 @@ bool winograd_applies(const ConvShape& s) {
            6 * 4 * tiles <= 5 * 3 * s.t_out();  // a sixth of the rows saved at least
 }
 
-void winograd_conv1d(Context& context, float* y, const float* x, const float* w, const float* bias,
-                     bool relu, const ConvShape& shape) {
-    HWY_DYNAMIC_DISPATCH(convolve_f32)(context, y, x, w, bias, relu, shape);
+void winograd_pack(Context& context, void* dst, const float* w, const ConvShape& shape) {
+    HWY_DYNAMIC_DISPATCH(pack_f32)(context, dst, w, shape);
+}
+void winograd_conv1d(Context& context, float* y, const float* x, const float* w,
+                     const void* packed, const float* bias, bool relu, const ConvShape& shape) {
+    HWY_DYNAMIC_DISPATCH(convolve_f32)(context, y, x, w, packed, bias, relu, shape);
 }
 void winograd_conv1d(Context& context, double* y, const double* x, const double* w,
-                     const double* bias, bool relu, const ConvShape& shape) {
-    HWY_DYNAMIC_DISPATCH(convolve_f64)(context, y, x, w, bias, relu, shape);
+                     const void* packed, const double* bias, bool relu, const ConvShape& shape) {
+    HWY_DYNAMIC_DISPATCH(convolve_f64)(context, y, x, w, packed, bias, relu, shape);
 }
 void winograd_conv1d_backward(Context& context, float* dx, float* dw, const float* dy,
                               const float* x, const float* w, const ConvShape& shape) {

@@ -31,16 +31,20 @@ inline int64_t winograd_tiles(const ConvShape& shape) {
     return t_out / (2 * d) * d + std::min(t_out % (2 * d), d);
 }
 
+// U as products read it (`packed` below), of 4 times packed_bytes(f32, Cin, Cout); for more than 4
+// output channels.
+void winograd_pack(Context& context, void* dst, const float* w, const ConvShape& shape);
+
 // Whether this way is the faster one; of a sample's shape alone, so that its result does not depend
 // on the batch around it.
 bool winograd_applies(const ConvShape& shape);
 
 // ConvKernels' conv1d and conv1d_backward (without dbias) for a kernel of 3, stride 1, and at least
 // one output.
-void winograd_conv1d(Context& context, float* y, const float* x, const float* w, const float* bias,
-                     bool relu, const ConvShape& shape);
+void winograd_conv1d(Context& context, float* y, const float* x, const float* w,
+                     const void* packed, const float* bias, bool relu, const ConvShape& shape);
 void winograd_conv1d(Context& context, double* y, const double* x, const double* w,
-                     const double* bias, bool relu, const ConvShape& shape);
+                     const void* packed, const double* bias, bool relu, const ConvShape& shape);
 void winograd_conv1d_backward(Context& context, float* dx, float* dw, const float* dy,
                               const float* x, const float* w, const ConvShape& shape);
 void winograd_conv1d_backward(Context& context, double* dx, double* dw, const double* dy,

@@ -151,13 +151,12 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
     }
 }
 
-// Whether register blocks may read the rows of A where they lie: where the row stride is a multiple
-// of 2 KiB, a block's rows share sets of the first-level cache and drive one another out, unless
-// all of A is small.
+// Whether register blocks may read the rows of A where they lie: at such a distance that they stay in
+// the first-level cache, or all of A is small.
 template <class T>
 bool rows_may_stay(const MatmulArgs<T>& args) {
     return !args.trans_a && (args.m * args.k <= kMaxInPlace ||
-                             args.lda * static_cast<int64_t>(sizeof(T)) % 2048 != 0);
+                             args.lda * static_cast<int64_t>(sizeof(T)) % kAliasedRows != 0);
 }
 
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth

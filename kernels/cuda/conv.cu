@@ -284,7 +284,7 @@ void check_size(const char* op, const ConvShape& s) {
 }
 
 template <class T>
-void conv1d(Context& context, T* y, const T* x, const T* w, const T* bias, bool relu,
+void conv1d(Context& context, T* y, const T* x, const T* w, const void*, const T* bias, bool relu,
             const ConvShape& s) {
     const int64_t t_out = s.t_out(), width = s.kernel * s.c_in;
     if (s.batch <= 0 || t_out <= 0 || s.c_out <= 0) return;

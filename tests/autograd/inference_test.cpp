@@ -77,6 +77,39 @@ TEST_CASE("inference packs a weight anew when it was written to, and each part o
     }
 }
 
+TEST_CASE("inference convolves with the same bits as without, whatever the products") {
+    struct Layout {
+        int64_t in, out, kernel, frames;
+    };
+    // A product as it stands, F(2,3), columns; one weight at lengths that are convolved by F(2,3) and
+    // by columns.
+    for (const Layout& layout : {Layout{40, 70, 1, 20}, Layout{130, 140, 3, 20}, {12, 20, 4, 20}}) {
+        ConvOptions options;
+        options.relu = true;
+        options.padding = layout.kernel / 2;
+        const Tensor w = uniform({layout.out, layout.in, layout.kernel}, 2),
+                     b = uniform({layout.out}, 3), other = uniform(w.shape(), 4);
+        for (Precision precision : {Precision::f32, Precision::int16})
+            for (int64_t frames : {layout.frames, int64_t{5}, layout.frames, int64_t{1}}) {
+                CAPTURE(frames);
+                const Tensor x = uniform({2, frames, layout.in}, 1);
+                const Tensor plain = conv1d(x, w, b, options).value();
+                {
+                    const Inference scope(precision);
+                    for (int i = 0; i < 3; ++i)
+                        CHECK(same_bits(conv1d(x, w, b, options).value(), plain));
+                }
+                const Tensor kept = w.clone();
+                w.copy_(other);
+                const Tensor want = conv1d(x, w, b, options).value();
+                const Inference scope(precision);
+                CHECK(same_bits(conv1d(x, w, b, options).value(), want));
+                w.copy_(kept);
+                CHECK(same_bits(conv1d(x, w, b, options).value(), plain));
+            }
+    }
+}
+
 TEST_CASE("inference records nothing and leaves f64 and other layouts as they are") {
     const Tensor x = random({12, 30}, 1), w = random({20, 30}, 2);
     Tape tape;

@@ -54,7 +54,7 @@ TEST_CASE("conv1d: an input shorter than the kernel, nothing to skip") {
     GuardedBuffer<float> x(12), w(48), dx(12), dw(48), db(4), none(0);
     dw.fill(1);
     db.fill(1);
-    table<float>().conv1d(context, none.data(), x.data(), w.data(), nullptr, false, s);
+    table<float>().conv1d(context, none.data(), x.data(), w.data(), nullptr, nullptr, false, s);
     table<float>().conv1d_backward(context, dx.data(), dw.data(), db.data(), none.data(), x.data(),
                                    w.data(), s);
     for (int64_t i = 0; i < 12; ++i) CHECK(dx[i] == 0);

@@ -85,8 +85,17 @@ ConvResult<T> run_conv(const ConvKernels<T>& kernels, const ConvShape& s, bool w
         if (relu)
             for (double& v : want_y) v = std::max(v, 0.0);
     }
-    kernels.conv1d(context, y.data(), x.data(), w.data(), with_bias ? bias.data() : nullptr, relu,
-                   s);
+    const T* b = with_bias ? bias.data() : nullptr;
+    kernels.conv1d(context, y.data(), x.data(), w.data(), nullptr, b, relu, s);
+    if constexpr (std::is_same_v<T, float>)
+        if (kernels.pack_conv1d && kernels.conv1d_packing(s).bytes > 0) {
+            // The same bits from a weight that was packed before.
+            const int64_t floats = kernels.conv1d_packing(s).bytes / 4;
+            GuardedBuffer<T> packed(floats), again(ny, shift);
+            kernels.pack_conv1d(context, packed.data(), w.data(), s);
+            kernels.conv1d(context, again.data(), x.data(), w.data(), packed.data(), b, relu, s);
+            CHECK(again.copy() == y.copy());
+        }
     kernels.conv1d_backward(context, dx.data(), dw.data(), dbias.data(), dy.data(), x.data(),
                             w.data(), s);
     if (check != Check::none) {

@@ -22,8 +22,17 @@ template <class T>
 const ConvKernels<T>& by_winograd() {
     static const ConvKernels<T> kernels = [] {
         ConvKernels<T> k;
-        k.conv1d = [](Context& context, T* y, const T* x, const T* w, const T* bias, bool relu,
-                      const ConvShape& s) { winograd_conv1d(context, y, x, w, bias, relu, s); };
+        k.conv1d = [](Context& context, T* y, const T* x, const T* w, const void* packed,
+                      const T* bias, bool relu, const ConvShape& s) {
+            winograd_conv1d(context, y, x, w, packed, bias, relu, s);
+        };
+        if constexpr (std::is_same_v<T, float>) {
+            k.conv1d_packing = [](const ConvShape& s) {
+                const int64_t bytes = 4 * packed_bytes(Precision::f32, s.c_in, s.c_out);
+                return ConvPacking{0, s.c_out > 4 ? bytes : 0};
+            };
+            k.pack_conv1d = winograd_pack;
+        }
         k.conv1d_backward = [](Context& context, T* dx, T* dw, T* dbias, const T* dy, const T* x,
                                const T* w, const ConvShape& s) {
             usual<T>().conv1d_backward(context, nullptr, nullptr, dbias, dy, x, w, s);
@@ -72,7 +81,7 @@ struct Operands {
             testing::fill_random(v->data(), static_cast<int64_t>(v->size()), seed++);
     }
     void run(const ConvKernels<T>& kernels, Context& context, const ConvShape& s) {
-        kernels.conv1d(context, y.data(), x.data(), w.data(), bias.data(), false, s);
+        kernels.conv1d(context, y.data(), x.data(), w.data(), nullptr, bias.data(), false, s);
         kernels.conv1d_backward(context, dx.data(), dw.data(), nullptr, dy.data(), x.data(),
                                 w.data(), s);
     }

@@ -131,7 +131,7 @@ TEST_CASE("columns are laid out a block of samples at a time") {
         w.fill(1);
         for (auto* buffer : {&bias, &dw, &dbias}) buffer->fill(5);
         size_t products = simt::library_products();
-        b.f64.conv1d(context, y.data(), x.data(), w.data(), nullptr, false, s);
+        b.f64.conv1d(context, y.data(), x.data(), w.data(), nullptr, nullptr, false, s);
         CHECK(simt::library_products() - products == (c_in == wide ? 2 : 1));
         products = simt::library_products();
         b.f64.conv1d_backward(context, dx.data(), dw.data(), dbias.data(), dy.data(), x.data(),

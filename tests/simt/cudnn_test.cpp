@@ -34,8 +34,8 @@ Convolutions convolutions(const ConvShape& s, int64_t shift = 0, bool bias = tru
     for (auto* buffer : {&x, &w, &dw, &dy, &dbias}) buffer->fill(1);
     three.fill(3);
     const Convolutions before = simt::library_convolutions();
-    b.table<T>().conv1d(context, y.data(), x.data(), w.data(), bias ? three.data() : nullptr, true,
-                        s);
+    b.table<T>().conv1d(context, y.data(), x.data(), w.data(), nullptr,
+                        bias ? three.data() : nullptr, true, s);
     b.table<T>().conv1d_backward(context, dx.data(), dw.data(), dbias.data(), dy.data(), x.data(),
                                  w.data(), s);
     const Convolutions after = simt::library_convolutions();
@@ -103,7 +103,7 @@ TEST_CASE("NaN flows through the relu after cuDNN") {
     bias.fill(-10);
     x[3] = std::nanf("");
     const UseConvolver use(Convolver::cudnn);
-    b.f32.conv1d(context, y.data(), x.data(), w.data(), bias.data(), true,
+    b.f32.conv1d(context, y.data(), x.data(), w.data(), nullptr, bias.data(), true,
                  {1, 2, 4, 1, 1, 1, 0, 1});
     CHECK(std::isnan(y[0]));
     CHECK(y[1] == 0);

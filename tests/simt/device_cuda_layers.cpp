@@ -321,7 +321,7 @@ void attention(AttentionKernels<T>& table) {
 
 template <class T>
 void conv(ConvKernels<T>& table) {
-    table.conv1d = [](Context&, T* y, const T* x, const T* w, const T* bias, bool relu,
+    table.conv1d = [](Context&, T* y, const T* x, const T* w, const void*, const T* bias, bool relu,
                       const ConvShape& shape) {
         Staging s;
         s.write(y, shape.batch * std::max<int64_t>(shape.t_out(), 0) * shape.c_out);
@@ -329,7 +329,7 @@ void conv(ConvKernels<T>& table) {
         s.read(w, shape.c_out * shape.c_in * shape.kernel);
         s.read(bias, shape.c_out);
         s.upload();
-        cuda_table<T>().conv1d(context(), s(y), s(x), s(w), s(bias), relu, shape);
+        cuda_table<T>().conv1d(context(), s(y), s(x), s(w), nullptr, s(bias), relu, shape);
         s.download();
     };
     table.conv1d_backward = [](Context&, T* dx, T* dw, T* dbias, const T* dy, const T* x,

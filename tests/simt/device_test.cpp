@@ -166,7 +166,7 @@ TEST_CASE("cuDNN, where it is there, has something for convolutions in f32") {
             GuardedBuffer<float> y(ny), dx(nx), dw(nw), dbias(s.c_out);
             dw.fill(0);
             dbias.fill(0);
-            b.f32.conv1d(context, y.data(), x.data(), w.data(), bias.data(), true, s);
+            b.f32.conv1d(context, y.data(), x.data(), w.data(), nullptr, bias.data(), true, s);
             b.f32.conv1d_backward(context, dx.data(), dw.data(), dbias.data(), dy.data(), x.data(),
                                   w.data(), s);
             std::vector<float> all = y.copy();

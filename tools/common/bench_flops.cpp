@@ -13,7 +13,8 @@ std::atomic<int64_t> total{0};
 int64_t flop_of(const MatmulArgs<float>& a) {
     return 2 * a.batch * a.m * a.n * a.k;
 }
-int64_t flop_of(float*, const float*, const float*, const float*, bool, const ConvShape& s) {
+int64_t flop_of(float*, const float*, const float*, const void*, const float*, bool,
+                const ConvShape& s) {
     return 2 * s.batch * s.t_out() * s.c_out * s.c_in * s.kernel;
 }
 int64_t flop_of(float* dx, float* dw, float*, const float*, const float*, const float*,

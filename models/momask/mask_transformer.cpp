@@ -28,6 +28,17 @@ Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, con
     });
 }
 
+Tensor MaskTransformer::first_logits(const StepWork& work, double scale,
+                                     const std::vector<uint64_t>& weights) const {
+    const auto compute = [&](bool both) {
+        return branches(work.cond, both, [&](const Tensor& cond) {
+            return logits(work.ids, cond, work.padding, {}, work.masked);
+        });
+    };
+    return guided(first_step_({work.ids, work.padding, work.cond, scale != 1}, weights, compute),
+                  scale);
+}
+
 MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
                                                   const std::vector<int64_t>& lengths,
                                                   const Tensor& cond_in, const nn::Pass& pass,
@@ -118,7 +129,8 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
     const auto key =
         graph_key(batch, n, noisy, options.gumbel, options.guidance, options.temperature,
                   options.top_k, cond_in.dtype(), Inference::products());
-    std::unique_ptr<StepWork> work = step_graphs_.take(key, fingerprint());
+    const std::vector<uint64_t> weights = fingerprint();
+    std::unique_ptr<StepWork> work = step_graphs_.take(key, weights);
     if (!work) work = std::make_unique<StepWork>(where);
     put(where, work->cond, cond_in);
     put(where, work->padding, padding);
@@ -144,7 +156,9 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
             // does whoever watches.
             const Tensor wanted = watch || where != DeviceType::cpu ? Tensor() : work->masked;
             const Tensor logits =
-                guided_logits(work->ids, work->cond, work->padding, options.guidance, wanted);
+                s == 0 && wanted.defined()
+                    ? first_logits(*work, options.guidance, weights)
+                    : guided_logits(work->ids, work->cond, work->padding, options.guidance, wanted);
             seen(".logits", logits);
             draw_tokens(work->ids.reshape(rows), work->score.reshape(rows),
                         logits.reshape({batch * n, classes}), how);

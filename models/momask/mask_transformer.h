@@ -2,6 +2,7 @@
 // (generators.md 3.3, 3.6, 3.7).
 #pragma once
 
+#include "models/momask/first_step.h"
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
 #include "models/token_loss.h"
@@ -49,7 +50,7 @@ class MaskTransformer : public Trunk {
     // "step{k}.input_ids" (B, n), "step{k}.logits" (B, n, num_tokens), "step{k}.pred_ids" (B, n),
     // the ids after the draw. The logits stay on the model's device but for `watch`. On a device
     // that has graphs (tensor/graph.h) a step is one, kept for further motions of the same shape;
-    // with `watch` none is used.
+    // with `watch` none is used. On the CPU the first step is kept: models/momask/first_step.h.
     Tensor generate(const Tensor& cond, const std::vector<int64_t>& lengths,
                     const GenerationOptions& options, UniformSource& draws, const Tensor& keep = {},
                     const Watch& watch = {}) const;
@@ -66,7 +67,12 @@ class MaskTransformer : public Trunk {
         Tensor noise;            // f32 (B, n), (B, n, num_tokens) or undefined
     };
 
+    // guided_logits for the first step of a motion, on the CPU: from what others began with.
+    Tensor first_logits(const StepWork& work, double scale,
+                        const std::vector<uint64_t>& weights) const;
+
     nn::Embedding token_emb_;  // (num_tokens + 2, code_dim)
+    mutable FirstStep first_step_;
     mutable GraphCache<StepWork> step_graphs_;
 };
 

@@ -192,16 +192,26 @@ Tensor repeated(const Tensor& t, int64_t copies) {
 
 Tensor with_guidance(const Tensor& cond, double scale,
                      const std::function<Var(const Tensor& cond)>& logits) {
-    if (scale == 1) return logits(cond).value();
+    return guided(branches(cond, scale != 1, logits), scale);
+}
+
+Branches branches(const Tensor& cond, bool both,
+                  const std::function<Var(const Tensor& cond)>& logits) {
+    if (!both) return {logits(cond).value(), Tensor()};
     const int64_t batch = cond.size(0);
     const Var none(Tensor::zeros(cond.shape(), cond.dtype(), cond.device()));
     const Tensor all =
         logits(concat({Var(cond), none}, 1).value().reshape({2 * batch, cond.size(1)})).value();
-    Shape shape = all.shape();
-    shape[0] = batch;
-    const Tensor pairs = all.reshape({batch, 2, -1});
-    const Var with(pairs.slice(1, 0, 1)), without(pairs.slice(1, 1, 2));
-    return (without + mc::scale(with - without, scale)).value().reshape(shape);
+    Shape pairs = {batch, 2};
+    for (int i = 1; i < all.dims(); ++i) pairs.push_back(all.size(i));
+    const Tensor both_of = all.reshape(pairs);
+    return {both_of.slice(1, 0, 1).squeeze(1), both_of.slice(1, 1, 2).squeeze(1)};
+}
+
+Tensor guided(const Branches& logits, double scale) {
+    if (!logits.without.defined()) return logits.with;
+    const Var with(logits.with), without(logits.without);
+    return (without + mc::scale(with - without, scale)).value();
 }
 
 bool is_foreign_key(const std::string& name) {

@@ -88,6 +88,14 @@ Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& p
 // (2 B, clip_dim): each condition, and zeros after it.
 Tensor with_guidance(const Tensor& cond, double scale,
                      const std::function<Var(const Tensor& cond)>& logits);
+// The same in its two parts: the branches, the second undefined where it is not wanted, and what
+// they make together, of the first one's shape.
+struct Branches {
+    Tensor with, without;
+};
+Branches branches(const Tensor& cond, bool both,
+                  const std::function<Var(const Tensor& cond)>& logits);
+Tensor guided(const Branches& logits, double scale);
 // t (B, n, ...) -> (C B, n, ...): each of its B parts C times, one after the other; undefined stays
 // so.
 Tensor repeated(const Tensor& t, int64_t copies);

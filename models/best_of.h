@@ -13,6 +13,9 @@ class BestOfGenerator : public MotionGenerator {
     BestOfGenerator(std::unique_ptr<MotionGenerator> generator, moclip::MotionScorer scorer);
 
     void to(DeviceType device) override;
+    void keep_only(const std::vector<std::string>& prompts) override {
+        generator_->keep_only(prompts);
+    }
     // Of options.candidates, of which the first is what the generator makes alone, the others are
     // its motions of other seeds.
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,

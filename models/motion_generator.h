@@ -51,6 +51,9 @@ class MotionGenerator {
     virtual ~MotionGenerator() = default;
     // The device that computes; at first the CPU, where motions come back to.
     virtual void to(DeviceType device) = 0;
+    // No prompts but these will be asked for: their text is encoded now, and if that saves memory,
+    // the text encoder is freed.
+    virtual void keep_only(const std::vector<std::string>&) {}
     // One motion a request. Deterministic in (requests, options), whatever the number of threads.
     virtual std::vector<motion::FeatureSequence> generate(
         const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;

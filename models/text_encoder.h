@@ -23,6 +23,10 @@ class TextEncoder {
     virtual int64_t word_width() const = 0;
     virtual Tensor words(const std::vector<std::string>& prompts) = 0;
 
+    // No prompts but these will be asked for, of encode() and where `words` is set of words(): they
+    // are encoded now, each alone, and the weights are freed. Nothing where those take less memory.
+    virtual void keep_only(const std::vector<std::string>&, bool /*words*/) {}
+
     // What the last call of encode() or words() had to change, a line a prompt: those that are too
     // long.
     virtual const std::vector<std::string>& warnings() const = 0;

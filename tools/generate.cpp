@@ -196,6 +196,12 @@ int run(Options& options) {
 
     double generate_seconds = 0, write_seconds = 0;
     StageSeconds stages;
+    std::vector<std::string> prompts;
+    for (const GenerationRequest& request : requests) prompts.push_back(request.prompt);
+    watch.lap();
+    generator.keep_only(prompts);
+    generate_seconds += watch.lap();
+    add_seconds(stages, "text", generate_seconds);
     std::vector<std::string> written;
     std::vector<double> fits;
     for (size_t i = 0; i < requests.size(); ++i) {

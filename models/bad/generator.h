@@ -26,6 +26,9 @@ class BadGenerator : public MotionGenerator {
   public:
     explicit BadGenerator(Parts parts);
     void to(DeviceType device) override;
+    void keep_only(const std::vector<std::string>& prompts) override {
+        parts_.text->keep_only(prompts, true);
+    }
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
     const StageSeconds& stage_seconds() const override { return seconds_; }

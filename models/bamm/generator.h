@@ -30,6 +30,9 @@ class BammGenerator : public MotionGenerator {
 
     explicit BammGenerator(Parts parts);
     void to(DeviceType device) override;
+    void keep_only(const std::vector<std::string>& prompts) override {
+        parts_.text->keep_only(prompts, false);
+    }
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
     const StageSeconds& stage_seconds() const override { return seconds_; }

@@ -7,6 +7,9 @@
 #include <numeric>
 #include <unordered_map>
 
+#include "autograd/inference.h"
+#include "tensor/allocator.h"
+
 namespace mc::clip {
 namespace {
 
@@ -53,25 +56,19 @@ ClipTextEncoder::ClipTextEncoder(const std::filesystem::path& weights,
 
 ClipTextEncoder::ClipTextEncoder(const TextConfig& config, const nn::TensorMap& state,
                                  Tokenizer tokenizer, const std::string& source)
-    : model_(
-          [&] {
-              if (config.heads < 1 || config.width < 1 || config.width % config.heads != 0)
-                  throw Error(fmt::format("{}: {} heads do not divide its width {}", source,
-                                          config.heads, config.width));
-              if (config.context < 2)
-                  throw Error(fmt::format("{}: its context is {}, want at least 2", source,
-                                          config.context));
-              if (config.vocab != tokenizer.vocab_size())
-                  throw Error(fmt::format(
-                      "{}: embeds {} tokens and the vocabulary has {}; give the vocabulary that "
-                      "belongs to it",
-                      source, config.vocab, tokenizer.vocab_size()));
-              return config;
-          }(),
-          nullptr),
-      tokenizer_(std::move(tokenizer)) {
-    model_.set_requires_grad(false);
-    model_.load(state, {{}, source});
+    : config_(config), tokenizer_(std::move(tokenizer)) {
+    if (config.heads < 1 || config.width < 1 || config.width % config.heads != 0)
+        throw Error(fmt::format("{}: {} heads do not divide its width {}", source, config.heads,
+                                config.width));
+    if (config.context < 2)
+        throw Error(fmt::format("{}: its context is {}, want at least 2", source, config.context));
+    if (config.vocab != tokenizer_.vocab_size())
+        throw Error(fmt::format(
+            "{}: embeds {} tokens and the vocabulary has {}; give the vocabulary that belongs to it",
+            source, config.vocab, tokenizer_.vocab_size()));
+    model_ = std::make_unique<TextTransformer>(config, nullptr);
+    model_->set_requires_grad(false);
+    model_->load(state, {{}, source});
 }
 
 ClipTextEncoder::Framed ClipTextEncoder::framed(const std::vector<std::string>& prompts) {
@@ -84,6 +81,7 @@ ClipTextEncoder::Framed ClipTextEncoder::framed(const std::vector<std::string>& 
         if (!fresh) continue;
         bool truncated = false;
         out.unique.push_back(framed_ids(tokenizer_, prompt, config().context, &truncated));
+        out.prompts.push_back(prompt);
         if (truncated)
             warnings_.push_back(fmt::format(
                 "\"{}\" is too long: only its first {} tokens count; say it in fewer words",
@@ -92,52 +90,86 @@ ClipTextEncoder::Framed ClipTextEncoder::framed(const std::vector<std::string>& 
     return out;
 }
 
-Tensor ClipTextEncoder::spread(const Framed& framed, const std::vector<float>& rows,
-                               const Shape& shape) {
-    Tensor out = Tensor::empty(shape);
-    const size_t values = framed.unique.empty() ? 0 : rows.size() / framed.unique.size();
-    for (size_t p = 0; p < framed.where.size(); ++p)
-        std::memcpy(out.data<float>() + p * values, rows.data() + framed.where[p] * values,
-                    values * sizeof(float));
+template <class Compute>
+Tensor ClipTextEncoder::spread(const std::vector<std::string>& prompts, const Shape& shape,
+                               const Kept& kept, const Compute& compute) {
+    const Framed all = framed(prompts);
+    const Tensor out = Tensor::empty(shape);
+    const size_t values = prompts.empty() ? 0 : static_cast<size_t>(out.numel()) / prompts.size();
+    const std::vector<float> made = model_ ? compute(all.unique) : std::vector<float>();
+    for (size_t p = 0; p < prompts.size(); ++p) {
+        const size_t at = all.where[p];
+        const float* row = made.data() + at * values;
+        if (!model_) {
+            const auto found = kept.find(all.unique[at]);
+            if (found == kept.end())
+                throw Error(fmt::format("\"{}\": the text encoder was freed before, and kept other "
+                                        "prompts alone",
+                                        shortened(all.prompts[at])));
+            row = found->second.data();
+        }
+        std::memcpy(out.data<float>() + p * values, row, values * sizeof(float));
+    }
     return out;
 }
 
-Tensor ClipTextEncoder::words(const std::vector<std::string>& prompts) {
-    const Tape::Pause no_tape;
-    const Framed prompted = framed(prompts);
-    const int64_t context = config().context, count = static_cast<int64_t>(prompts.size());
-    std::vector<float> rows;  // (unique, context, width)
-    for (size_t begin = 0; begin < prompted.unique.size(); begin += kBatch) {
-        const size_t end = std::min(prompted.unique.size(), begin + kBatch);
-        std::vector<const std::vector<int32_t>*> batch;
-        for (size_t i = begin; i < end; ++i) batch.push_back(&prompted.unique[i]);
+std::vector<float> ClipTextEncoder::word_rows(const std::vector<Ids>& unique) const {
+    std::vector<float> rows;
+    for (size_t begin = 0; begin < unique.size(); begin += kBatch) {
+        const size_t end = std::min(unique.size(), begin + kBatch);
+        std::vector<const Ids*> batch;
+        for (size_t i = begin; i < end; ++i) batch.push_back(&unique[i]);
         const std::vector<float> out =
-            model_.words(padded_ids(batch, context)).value().to_vector<float>();
+            model_->words(padded_ids(batch, config_.context)).value().to_vector<float>();
         rows.insert(rows.end(), out.begin(), out.end());
     }
-    return spread(prompted, rows, {count, context, word_width()});
+    return rows;
 }
 
-Tensor ClipTextEncoder::encode(const std::vector<std::string>& prompts) {
-    const Tape::Pause no_tape;
-    const Framed prompted = framed(prompts);
-    const auto& unique = prompted.unique;
+std::vector<float> ClipTextEncoder::sentence_rows(const std::vector<Ids>& unique) const {
     std::vector<size_t> order(unique.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](size_t a, size_t b) { return unique[a].size() < unique[b].size(); });
     const auto columns = static_cast<size_t>(width());
-    std::vector<float> rows(unique.size() * columns);  // (unique, width)
+    std::vector<float> rows(unique.size() * columns);
     for (size_t begin = 0; begin < order.size(); begin += kBatch) {
         const size_t end = std::min(order.size(), begin + kBatch);
-        std::vector<const std::vector<int32_t>*> batch;
+        std::vector<const Ids*> batch;
         for (size_t i = begin; i < end; ++i) batch.push_back(&unique[order[i]]);
-        const Tensor out = model_(padded_ids(batch)).value().cpu().contiguous();  // (batch, width)
+        const Tensor out =
+            (*model_)(padded_ids(batch)).value().cpu().contiguous();  // (batch, width)
         for (size_t i = begin; i < end; ++i)
             std::memcpy(rows.data() + order[i] * columns, out.data<float>() + (i - begin) * columns,
                         columns * sizeof(float));
     }
-    return spread(prompted, rows, {static_cast<int64_t>(prompts.size()), width()});
+    return rows;
+}
+
+Tensor ClipTextEncoder::words(const std::vector<std::string>& prompts) {
+    const Tape::Pause no_tape;
+    return spread(prompts, {static_cast<int64_t>(prompts.size()), config_.context, word_width()},
+                  words_, [&](const auto& unique) { return word_rows(unique); });
+}
+
+Tensor ClipTextEncoder::encode(const std::vector<std::string>& prompts) {
+    const Tape::Pause no_tape;
+    return spread(prompts, {static_cast<int64_t>(prompts.size()), width()}, sentences_,
+                  [&](const auto& unique) { return sentence_rows(unique); });
+}
+
+void ClipTextEncoder::keep_only(const std::vector<std::string>& prompts, bool words) {
+    const Inference in_f32;
+    const Framed all = framed(prompts);
+    const int64_t word_values = words ? config_.context * word_width() : 0;
+    const int64_t values = static_cast<int64_t>(all.unique.size()) * (width() + word_values);
+    if (!model_ || values >= model_->parameter_count()) return;
+    for (const Ids& ids : all.unique) {  // each alone: its bits do not hang on the others
+        sentences_[ids] = sentence_rows({ids});
+        if (words) words_[ids] = word_rows({ids});
+    }
+    model_.reset();
+    empty_cache(DeviceType::cpu);
 }
 
 }  // namespace mc::clip

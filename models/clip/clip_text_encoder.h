@@ -10,6 +10,8 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,7 +31,9 @@ class ClipTextEncoder : public TextEncoder {
     ClipTextEncoder(const TextConfig& config, const nn::TensorMap& state, Tokenizer tokenizer,
                     const std::string& source = "text encoder");
 
-    void to(DeviceType device) override { model_.to(device); }
+    void to(DeviceType device) override {
+        if (model_) model_->to(device);
+    }
     int64_t width() const override { return config().embed_dim; }
     // (prompts, width) f32, not normalised. Equal prompts are computed once; prompts of similar
     // length are computed together. A prompt beyond the context keeps its beginning, and
@@ -40,25 +44,38 @@ class ClipTextEncoder : public TextEncoder {
     // (prompts, context, width) f32: the rows before the projection, padding after the end.
     Tensor words(const std::vector<std::string>& prompts) override;
 
+    void keep_only(const std::vector<std::string>& prompts, bool words) override;
+
     const std::vector<std::string>& warnings() const override { return warnings_; }
 
-    const TextConfig& config() const { return model_.config(); }
+    const TextConfig& config() const { return config_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
 
   private:
     ClipTextEncoder(const TextTowerFile& file, Tokenizer tokenizer, const std::string& source)
         : ClipTextEncoder(file.config, file.state, std::move(tokenizer), source) {}
 
+    using Ids = std::vector<int32_t>;  // a prompt, framed
     // Equal prompts stand once.
     struct Framed {
-        std::vector<std::vector<int32_t>> unique;  // ids
-        std::vector<size_t> where;                 // by prompt, its place in `unique`
+        std::vector<Ids> unique;
+        std::vector<std::string> prompts;  // of `unique`
+        std::vector<size_t> where;         // by prompt, its place in `unique`
     };
     Framed framed(const std::vector<std::string>& prompts);  // and fills warnings_
-    // Rows of the unique prompts, each of shape[1] * ... floats -> shape, by prompt.
-    static Tensor spread(const Framed& framed, const std::vector<float>& rows, const Shape& shape);
+    // A row each, of width() and of context * word_width() floats.
+    std::vector<float> sentence_rows(const std::vector<Ids>& unique) const;
+    std::vector<float> word_rows(const std::vector<Ids>& unique) const;
+    // Rows of the unique prompts, each of shape[1] * ... floats -> shape, by prompt. `kept`: what
+    // keep_only() has of them; compute(unique) makes them while there is a model.
+    using Kept = std::map<Ids, std::vector<float>>;
+    template <class Compute>
+    Tensor spread(const std::vector<std::string>& prompts, const Shape& shape, const Kept& kept,
+                  const Compute& compute);
 
-    TextTransformer model_;
+    TextConfig config_;
+    std::unique_ptr<TextTransformer> model_;  // null once keep_only() has freed it
+    Kept sentences_, words_;                  // then these are known
     Tokenizer tokenizer_;
     std::vector<std::string> warnings_;
 };

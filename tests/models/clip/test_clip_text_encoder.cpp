@@ -85,6 +85,43 @@ TEST_CASE("clip text encoder: prompts of all lengths, equal ones once, in the or
     CHECK(encoder.encode({}).shape() == Shape{0, 8});
 }
 
+TEST_CASE("clip text encoder: freed, it knows what it was told to keep") {
+    TinyFiles files;
+    files.write();
+    ClipTextEncoder all(files.weights, files.vocabulary);
+    const std::vector<std::string> prompts = {"the", "", "a dog and", "the", "THE  "};
+    for (const bool words : {true, false}) {
+        ClipTextEncoder some(files.weights, files.vocabulary);
+        some.keep_only(prompts, words);
+        for (const std::string& prompt : prompts) {
+            CHECK(some.encode({prompt}).to_vector<float>() ==
+                  all.encode({prompt}).to_vector<float>());
+            if (words)
+                CHECK(some.words({prompt}).to_vector<float>() ==
+                      all.words({prompt}).to_vector<float>());
+        }
+        CHECK(row_of(some.encode({"a dog and", "the"}), 1) ==
+              all.encode({"the"}).to_vector<float>());
+        CHECK(some.encode({}).shape() == Shape{0, 8});
+        some.to(DeviceType::cpu);
+        some.keep_only({"sit"}, words);  // too late, and said when it is asked for
+        CHECK_THROWS_WITH_AS(some.encode({"the", "sit"}),
+                             doctest::Contains("\"sit\": the text encoder was freed"), Error);
+        if (!words)
+            CHECK_THROWS_WITH_AS(some.words({"the"}), doctest::Contains("\"the\""), Error);
+    }
+    // Prompts that take more memory than the weights: nothing is freed, so others are known too.
+    std::vector<std::string> many;
+    for (int i = 0; i < 6000; ++i) many.push_back("a " + std::to_string(i));
+    ClipTextEncoder few(files.weights, files.vocabulary);
+    few.keep_only(many, false);
+    CHECK(few.encode({"sit"}).to_vector<float>() == all.encode({"sit"}).to_vector<float>());
+    few.keep_only({}, false);
+    CHECK_THROWS_AS(few.encode({"the"}), Error);
+    CHECK(few.encode({}).shape() == Shape{0, 8});
+    few.keep_only({}, false);
+}
+
 TEST_CASE("clip text encoder: word features, of which the sentence is one row projected") {
     TinyFiles files;
     files.write();

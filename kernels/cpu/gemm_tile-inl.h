@@ -253,20 +253,29 @@ struct Strips {
     int64_t stride, step;
 };
 
-// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps.
+// Memory that tiles fetch into the second-level cache: at every step along k what is `stride` bytes
+// further on.
+struct Fetch {
+    const char* at;
+    int64_t stride;
+};
+
+// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `fetch`: what is fetched
+// meanwhile; null: the next panel of B, a part with each row block.
 template <class Operands, class T = typename Operands::Out>
 HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
                      int64_t cols, const Strips<typename Operands::A>& a,
-                     const Strips<typename Operands::B>& b, int64_t depth, bool first, bool last) {
+                     const Strips<typename Operands::B>& b, int64_t depth, bool first, bool last,
+                     Fetch* fetch = nullptr) {
     constexpr int64_t kCols = kBlockCols<T>;
     const int64_t most = Operands::rows_of_block(rows);
-    // The next panel of B is fetched a part with each row block.
     const int64_t stride =
         kCols * static_cast<int64_t>(sizeof(*b.at)) / HWY_MAX(rows / kBlockRows, 1);
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);
         const auto bj = b.from(j);
-        const char* ahead = reinterpret_cast<const char*>(b.from(j + kCols).at);
+        Fetch panel{reinterpret_cast<const char*>(b.from(j + kCols).at), stride};
+        Fetch& ahead = fetch ? *fetch : panel;
         for (int64_t i = 0; i < rows; i += most) {
             const int64_t height = HWY_MIN(most, rows - i);
             const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j,
@@ -274,10 +283,10 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                                      width,
                                      args.alpha,
                                      !first || args.accumulate,
-                                     ahead,
-                                     stride};
+                                     ahead.at,
+                                     ahead.stride};
             Operands::block_for(height, width)(depth, a.from(i), bj, out);
-            ahead += stride * depth;
+            ahead.at += ahead.stride * depth;
         }
         if (last) apply_epilogue(args, row, col + j, rows, width);
     }

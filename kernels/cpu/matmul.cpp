@@ -160,37 +160,51 @@ bool rows_may_stay(const MatmulArgs<T>& args) {
 }
 
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
-// steps at a time, and finds them in the second-level cache.
+// steps at a time, and finds them in the second-level cache. Rows of A are read in place, if need be
+// from a copy.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     using Packed = PlainOperands<T>;
-    constexpr int64_t kA = Packed::kA, kB = Packed::kB;
-    const bool in_place = rows_may_stay(args);
+    constexpr int64_t kA = Packed::kA, kB = Packed::kB, kSize = sizeof(T);
+    const bool copied = !args.trans_a && !rows_may_stay(args);
+    const int64_t lda = copied ? row_stride_in_place(args.k, kSize) : args.lda;
     const int64_t a_panel = args.k * kA;
-    Loan<T> a(*context.workspace, in_place ? 0 : ceil_div(args.m, kA) * a_panel);
-    if (!in_place)
+    Loan<T> own(*context.workspace, copied         ? args.m * lda
+                                    : args.trans_a ? ceil_div(args.m, kA) * a_panel
+                                                   : 0);
+    if (copied || args.trans_a)
         pack_in_chunks(context, !args.trans_a, kA, 1, args.m, args.k,
                        [&](int64_t first, int64_t count, int64_t k, int64_t depth) {
-                           Packed::pack_a(a.data() + first / kA * a_panel + k * kA, a_panel, args,
-                                          first, count, k, depth);
+                           for (int64_t i = first; copied && i < first + count; ++i)
+                               std::memcpy(own.data() + i * lda + k, args.a + i * args.lda + k,
+                                           static_cast<size_t>(depth * kSize));
+                           if (args.trans_a)
+                               Packed::pack_a(own.data() + first / kA * a_panel + k * kA, a_panel,
+                                              args, first, count, k, depth);
                        });
+    const T* a = copied || args.trans_a ? own.data() : args.a;
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
     const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
+        // Meanwhile the rows that the next chunk packs, where they are one piece of memory.
+        const int64_t blocks = ceil_div(args.m, kBlockRows) * ceil_div(cols, kB);
+        Fetch rows{reinterpret_cast<const char*>(args.b + (col + cols) * args.ldb),
+                   group * args.ldb * kSize / (blocks * args.k)};
+        Fetch* next = args.trans_b && args.ldb == args.k ? &rows : nullptr;
         Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
             const bool first = k == 0, last = k + depth == args.k;
             Packed::pack_b(b.data(), depth * kB, args, col, cols, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
-            if (in_place)
-                tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {args.a + k, args.lda, args.lda},
-                                     panels, depth, first, last);
-            for (int64_t row = 0; !in_place && row < args.m; row += kMaxRowBlock)
+            if (!args.trans_a)
+                tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {a + k, lda, lda}, panels, depth,
+                                     first, last, next);
+            for (int64_t row = 0; args.trans_a && row < args.m; row += kMaxRowBlock)
                 tile<Packed>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
-                             {a.data() + row / kA * a_panel + k * kA, args.k, kA}, panels, depth,
-                             first, last);
+                             {a + row / kA * a_panel + k * kA, args.k, kA}, panels, depth, first,
+                             last, next);
         }
     });
 }

@@ -20,6 +20,7 @@
 #include <ctime>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -61,7 +62,8 @@ double median(const std::vector<double>& sorted) {
     return sorted[sorted.size() / 2];
 }
 
-// A peer's repetitions alternate with ours, so that both meet the same machine.
+// A peer's turns of some milliseconds alternate with ours, so that both meet the same machine; each
+// when its threads are awake, which takes a virtual one most of a millisecond, and the other's asleep.
 Times times_of(const BenchProblem::Ready& problem, DeviceType device, double budget,
                bool cpu_time) {
     Context& context = default_context(device);
@@ -78,14 +80,29 @@ Times times_of(const BenchProblem::Ready& problem, DeviceType device, double bud
     if (problem.peer) problem.peer();
     Times times;
     double total = 0;
+    const auto turn = [&](std::vector<double>& all, int each, const auto& run) {
+        constexpr double kAwake = 2e-3, kTurn = 3e-3;
+        const double begin = now(false);
+        while (now(false) < begin + kAwake) run();
+        const double open = now(false);
+        do {
+            all.push_back(run());
+            total += all.back() * each;
+        } while (now(false) < open + kTurn);
+    };
     while (times.ours.size() < 5 || (total < budget && times.ours.size() < 1000)) {
-        times.ours.push_back(repeat(calls));
-        total += times.ours.back() * calls;
-        if (!problem.peer) continue;
-        const double start = now(cpu_time);
-        problem.peer();
-        times.peer.push_back(now(cpu_time) - start);
-        total += times.peer.back();
+        if (!problem.peer) {
+            times.ours.push_back(repeat(calls));
+            total += times.ours.back() * calls;
+            continue;
+        }
+        turn(times.ours, calls, [&] { return repeat(calls); });
+        turn(times.peer, 1, [&] {
+            const double start = now(cpu_time);
+            problem.peer();
+            return now(cpu_time) - start;
+        });
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     std::sort(times.ours.begin(), times.ours.end());
     std::sort(times.peer.begin(), times.peer.end());

@@ -35,9 +35,9 @@ Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
     return mask;
 }
 
-Var Transformer::attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
+Var Transformer::attend(const Tensor& ids, const Var& cond, const AttentionOptions& options,
                         const nn::Pass& pass, const nn::RowMaps::Map& wanted) const {
-    const Shared in = shared(condition(cond) + positions(0, 1),
+    const Shared in = shared(cond + positions(0, 1),
                              project(token_emb_(ids)) + positions(1, ids.size(1) + 1));
     return stack(nn::dropout(in.x, config_.dropout, pass), options, pass, {in.spread, wanted});
 }
@@ -47,7 +47,7 @@ Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& kno
     AttentionOptions options;
     options.causal = !known.defined();
     if (known.defined()) options.mask = repeated(hybrid_mask(known), cond.size(0) / ids.size(0));
-    return head(attend(ids, cond, options, pass));
+    return head(attend(ids, condition(cond), options, pass));
 }
 
 Tensor Transformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
@@ -137,7 +137,8 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
                                cond.dtype(), Inference::products());
     std::unique_ptr<PlaceWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<PlaceWork>(where);
-    put(where, work->cond, cond);
+    put(where, work->cond,
+        condition(momask::branch_conditions(cond.to(where), guidance)).value());
     put(where, work->tokens, ids_in.transpose(0, 1));
     if (known.defined()) put(where, work->mask, hybrid_mask(known));
     if (!work->probability.defined()) work->probability = Tensor::empty({batch}, DType::f32, where);
@@ -157,19 +158,21 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
         how.drawn = work->drawn;
         work->graph.run([&] {
             const Tensor fed = work->tokens.slice(0, 0, seen(at)).transpose(0, 1).contiguous();
+            AttentionOptions attention;
+            attention.causal = !work->mask.defined();
+            attention.mask = repeated(work->mask, copies);
+            Var here;  // (C B, 1, D)
+            if (all_alike) {
+                const Var x = attend(fed, work->cond, attention, {});
+                here = reshape(
+                    embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row),
+                    {x.size(0), 1, x.size(2)});
+            } else {
+                here = attend(fed, work->cond, attention, {},
+                              [&](const Var& v) { return slice(v, 1, at, at + 1); });
+            }
             const Tensor scores =
-                momask::with_guidance(work->cond, guidance, [&](const Tensor& both) {
-                    AttentionOptions attention;
-                    attention.causal = !work->mask.defined();
-                    attention.mask = repeated(work->mask, copies);
-                    if (!all_alike)
-                        return head(attend(fed, both, attention, {},
-                                           [&](const Var& v) { return slice(v, 1, at, at + 1); }));
-                    const Var x = attend(fed, both, attention, {});
-                    const Var here =
-                        embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row);
-                    return head(reshape(here, {x.size(0), 1, x.size(2)}));
-                });
+                momask::guided(momask::branches(head(here).value(), guidance), guidance);
             momask::draw_tokens(work->id, work->probability,
                                 scores.slice(2, 0, classes).reshape({batch, classes}), how);
         });

@@ -97,15 +97,15 @@ class Transformer : public momask::Trunk {
 
   private:
     double second_guidance(const GenerationOptions& options) const;
-    // ids (B, N), cond (C B, clip_dim), each C in turn of the same ids -> (C B, N + 1, D), or of
-    // these rows those wanted.
-    Var attend(const Tensor& ids, const Tensor& cond, const AttentionOptions& options,
+    // ids (B, N), cond (C B, 1, D) the conditions' tokens, each C in turn of the same ids -> (C B,
+    // N + 1, D), or of these rows those wanted.
+    Var attend(const Tensor& ids, const Var& cond, const AttentionOptions& options,
                const nn::Pass& pass, const nn::RowMaps::Map& wanted = {}) const;
     // What a sweep's drawing of one place works on.
     struct PlaceWork {
         explicit PlaceWork(DeviceType device) : graph(device) {}
         Graph graph;
-        Tensor cond;         // (B, clip_dim)
+        Tensor cond;         // (B, 1, D) or, guided, (2 B, 1, D): the conditions' tokens
         Tensor mask;         // bool (B, N + 1, N + 1), or undefined: causal
         Tensor tokens;       // i64 (N, B)
         Tensor row;          // i64 (B) or, guided, (2 B): the place's row of what attend() gives

@@ -18,7 +18,12 @@ MaskTransformer::MaskTransformer(const TransformerConfig& config, Generator* ini
 
 Var MaskTransformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
                             const nn::Pass& pass, const Tensor& wanted) const {
-    return run(token_emb_(ids), {condition(cond)}, padding, pass, wanted);
+    return logits_after(condition(cond), ids, padding, pass, wanted);
+}
+
+Var MaskTransformer::logits_after(const Var& prefix, const Tensor& ids, const Tensor& padding,
+                                  const nn::Pass& pass, const Tensor& wanted) const {
+    return run(token_emb_(ids), {prefix}, padding, pass, wanted);
 }
 
 Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, const Tensor& padding,
@@ -28,15 +33,16 @@ Tensor MaskTransformer::guided_logits(const Tensor& ids, const Tensor& cond, con
     });
 }
 
-Tensor MaskTransformer::first_logits(const StepWork& work, double scale,
-                                     const std::vector<uint64_t>& weights) const {
-    const auto compute = [&](bool both) {
-        return branches(work.cond, both, [&](const Tensor& cond) {
-            return logits(work.ids, cond, work.padding, {}, work.masked);
+Branches MaskTransformer::first_logits(const StepWork& work, const Tensor& cond, double scale,
+                                       const std::vector<uint64_t>& weights) const {
+    return first_step_(
+        {work.ids, work.padding, cond, scale != 1}, weights, [&](bool both) -> Branches {
+            const auto logits = [&](const Tensor& prefix) {
+                return logits_after(prefix, work.ids, work.padding, {}, work.masked).value();
+            };
+            if (both || scale == 1) return branches(logits(work.prefix), scale);
+            return {logits(branches(work.prefix, scale).with.contiguous()), Tensor()};
         });
-    };
-    return guided(first_step_({work.ids, work.padding, work.cond, scale != 1}, weights, compute),
-                  scale);
 }
 
 MaskTransformer::Step MaskTransformer::train_step(const Tensor& ids_in,
@@ -132,7 +138,8 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
     const std::vector<uint64_t> weights = fingerprint();
     std::unique_ptr<StepWork> work = step_graphs_.take(key, weights);
     if (!work) work = std::make_unique<StepWork>(where);
-    put(where, work->cond, cond_in);
+    const Tensor cond = cond_in.to(where);
+    put(where, work->prefix, condition(branch_conditions(cond, options.guidance)).value());
     put(where, work->padding, padding);
     put(where, work->ids, ids);
     put(where, work->score, score);
@@ -155,10 +162,13 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
             // Those that are drawn. A recorded step is for any mask, so a GPU computes all, as
             // does whoever watches.
             const Tensor wanted = watch || where != DeviceType::cpu ? Tensor() : work->masked;
-            const Tensor logits =
+            const Branches both =
                 s == 0 && wanted.defined()
-                    ? first_logits(*work, options.guidance, weights)
-                    : guided_logits(work->ids, work->cond, work->padding, options.guidance, wanted);
+                    ? first_logits(*work, cond, options.guidance, weights)
+                    : branches(
+                          logits_after(work->prefix, work->ids, work->padding, {}, wanted).value(),
+                          options.guidance);
+            const Tensor logits = guided(both, options.guidance);
             seen(".logits", logits);
             draw_tokens(work->ids.reshape(rows), work->score.reshape(rows),
                         logits.reshape({batch * n, classes}), how);

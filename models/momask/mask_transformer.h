@@ -59,7 +59,7 @@ class MaskTransformer : public Trunk {
     struct StepWork {
         explicit StepWork(DeviceType device) : graph(device) {}
         Graph graph;
-        Tensor cond;             // (B, clip_dim)
+        Tensor prefix;           // (B, 1, D) or, guided, (2 B, 1, D): the conditions' tokens
         Tensor padding, masked;  // bool (B, n)
         Tensor ids;              // i64 (B, n)
         Tensor score;            // f32 (B, n): how sure each token is
@@ -67,9 +67,13 @@ class MaskTransformer : public Trunk {
         Tensor noise;            // f32 (B, n), (B, n, num_tokens) or undefined
     };
 
-    // guided_logits for the first step of a motion, on the CPU: from what others began with.
-    Tensor first_logits(const StepWork& work, double scale,
-                        const std::vector<uint64_t>& weights) const;
+    // logits() after the conditions' tokens (C B, 1, D).
+    Var logits_after(const Var& prefix, const Tensor& ids, const Tensor& padding,
+                     const nn::Pass& pass, const Tensor& wanted) const;
+    // The branches' logits in the first step of a motion for cond, on the CPU: from what others
+    // began with.
+    Branches first_logits(const StepWork& work, const Tensor& cond, double scale,
+                          const std::vector<uint64_t>& weights) const;
 
     nn::Embedding token_emb_;  // (num_tokens + 2, code_dim)
     mutable FirstStep first_step_;

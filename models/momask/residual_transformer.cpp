@@ -43,9 +43,9 @@ Var ResidualTransformer::projection_table(int64_t layer) const {
     return reshape(bank, {config_.num_tokens + 1, config_.code_dim});
 }
 
-Var ResidualTransformer::hidden(const Var& h, const Tensor& one_hot, const Tensor& cond,
+Var ResidualTransformer::hidden(const Var& h, const Tensor& one_hot, const Var& cond,
                                 const Tensor& padding, const nn::Pass& pass) const {
-    return run(h, {condition(cond), quant_emb_(Var(one_hot))}, padding, pass);
+    return run(h, {cond, quant_emb_(Var(one_hot))}, padding, pass);
 }
 
 Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer, const Tensor& cond,
@@ -67,7 +67,7 @@ Var ResidualTransformer::logits(const Var& h, const std::vector<int64_t>& layer,
         throw Error("[momask] a residual layer outside 1.." + std::to_string(q_count - 1));
     const Tensor one_hot =
         embedding(Var(one_hot_), Tensor::from_ids(layer, {batch, 1})).value();  // (B, 1, Q)
-    const Var x = hidden(h, one_hot, cond, padding, pass);                      // (B, n, C)
+    const Var x = hidden(h, one_hot, condition(cond), padding, pass);           // (B, n, C)
     const bool mixed =
         std::adjacent_find(layer.begin(), layer.end(), std::not_equal_to<>()) != layer.end();
     const auto reordered = [&](const Var& rows, const std::vector<int64_t>& ids) {
@@ -129,16 +129,14 @@ ResidualTransformer::Step ResidualTransformer::train_step(const Tensor& ids_in,
     return step;
 }
 
-Tensor ResidualTransformer::guided(const Var& h, int64_t layer, const Tensor& cond,
-                                   const Tensor& padding, double scale) const {
-    return with_guidance(cond, scale, [&](const Tensor& both) {
-        const Tensor one_hot = one_hot_.slice(0, layer, layer + 1)
-                                   .expand({both.size(0), 1, config_.num_quantizers})
-                                   .contiguous();
-        const Var x = hidden(h, one_hot, both, padding, {});
-        const Inference::InFull in_full;  // as in head()
-        return linear(x, projection_table(layer), Var());
-    });
+Tensor ResidualTransformer::logits_after(const Tensor& cond, const Var& h, int64_t layer,
+                                         const Tensor& padding) const {
+    const Tensor one_hot = one_hot_.slice(0, layer, layer + 1)
+                               .expand({cond.size(0), 1, config_.num_quantizers})
+                               .contiguous();
+    const Var x = hidden(h, one_hot, cond, padding, {});
+    const Inference::InFull in_full;  // as in head()
+    return linear(x, projection_table(layer), Var()).value();
 }
 
 Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
@@ -172,7 +170,8 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
                                cond.dtype(), Inference::products());
     std::unique_ptr<LayersWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<LayersWork>(where);
-    put(where, work->cond, cond);
+    const double guidance = options.residual_guidance;
+    put(where, work->cond, condition(branch_conditions(cond.to(where), guidance)).value());
     put(where, work->padding, padding);
     put(where, work->ids, layers);
     put(where, work->drawn, drawn);
@@ -187,7 +186,7 @@ Tensor ResidualTransformer::generate(const Tensor& base, const Tensor& cond,
             const Var part = embedding(embedding_table(j - 1), below);
             h = h.defined() ? h + part : part;
             const Tensor logits =
-                guided(h, j, work->cond, work->padding, options.residual_guidance);
+                guided(branches(logits_after(work->cond, h, j, work->padding), guidance), guidance);
             if (watch) watch("step" + std::to_string(j) + ".logits", logits.cpu());
             how.u = work->noise[j];
             how.drawn = work->drawn.slice(0, j, j + 1).reshape(rows);

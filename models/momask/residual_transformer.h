@@ -48,20 +48,22 @@ class ResidualTransformer : public Trunk {
     // shared.
     Var embedding_table(int64_t layer) const;
     Var projection_table(int64_t layer) const;
-    // What the blocks make of h; one_hot (B, 1, Q) is the layer -> (B, n, code_dim).
-    Var hidden(const Var& h, const Tensor& one_hot, const Tensor& cond, const Tensor& padding,
+    // What the blocks make of h (B, n, code_dim); one_hot (C B, 1, Q) is the layer, cond (C B, 1, D)
+    // the conditions' tokens -> (C B, n, code_dim).
+    Var hidden(const Var& h, const Tensor& one_hot, const Var& cond, const Tensor& padding,
                const nn::Pass& pass) const;
     struct LayersWork {
         explicit LayersWork(DeviceType device) : graph(device) {}
         Graph graph;
-        Tensor cond;                // (B, clip_dim)
+        Tensor cond;                // (B, 1, D) or, guided, (2 B, 1, D)
         Tensor padding;             // bool (B, n)
         Tensor ids;                 // i64 (Q, B n): what is known
         Tensor drawn;               // bool (Q, B n): where a token is drawn
         std::vector<Tensor> noise;  // by layer: f32 (B, n, num_tokens + 1), or undefined
     };
-    Tensor guided(const Var& h, int64_t layer, const Tensor& cond, const Tensor& padding,
-                  double scale) const;
+    // logits() of one layer for all, in inference, after the conditions' tokens (C B, 1, D).
+    Tensor logits_after(const Tensor& cond, const Var& h, int64_t layer,
+                        const Tensor& padding) const;
 
     Var embed_proj_shared_weight_;  // (Q-2, K+1, C)
     Var token_embed_weight_;        // (1, K+1, C)

@@ -192,20 +192,21 @@ Tensor repeated(const Tensor& t, int64_t copies) {
 
 Tensor with_guidance(const Tensor& cond, double scale,
                      const std::function<Var(const Tensor& cond)>& logits) {
-    return guided(branches(cond, scale != 1, logits), scale);
+    return guided(branches(logits(branch_conditions(cond, scale)).value(), scale), scale);
 }
 
-Branches branches(const Tensor& cond, bool both,
-                  const std::function<Var(const Tensor& cond)>& logits) {
-    if (!both) return {logits(cond).value(), Tensor()};
-    const int64_t batch = cond.size(0);
+Tensor branch_conditions(const Tensor& cond, double scale) {
+    if (scale == 1) return cond;
     const Var none(Tensor::zeros(cond.shape(), cond.dtype(), cond.device()));
-    const Tensor all =
-        logits(concat({Var(cond), none}, 1).value().reshape({2 * batch, cond.size(1)})).value();
-    Shape pairs = {batch, 2};
-    for (int i = 1; i < all.dims(); ++i) pairs.push_back(all.size(i));
-    const Tensor both_of = all.reshape(pairs);
-    return {both_of.slice(1, 0, 1).squeeze(1), both_of.slice(1, 1, 2).squeeze(1)};
+    return concat({Var(cond), none}, 1).value().reshape({2 * cond.size(0), cond.size(1)});
+}
+
+Branches branches(const Tensor& logits, double scale) {
+    if (scale == 1) return {logits, Tensor()};
+    Shape pairs = {logits.size(0) / 2, 2};
+    for (int i = 1; i < logits.dims(); ++i) pairs.push_back(logits.size(i));
+    const Tensor both = logits.reshape(pairs);
+    return {both.slice(1, 0, 1).squeeze(1), both.slice(1, 1, 2).squeeze(1)};
 }
 
 Tensor guided(const Branches& logits, double scale) {

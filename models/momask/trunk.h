@@ -88,13 +88,13 @@ Tensor drop_conditions(const Tensor& cond, double probability, const nn::Pass& p
 // (2 B, clip_dim): each condition, and zeros after it.
 Tensor with_guidance(const Tensor& cond, double scale,
                      const std::function<Var(const Tensor& cond)>& logits);
-// The same in its two parts: the branches, the second undefined where it is not wanted, and what
-// they make together, of the first one's shape.
+// The same in its parts: cond and zeros, or cond alone; what (2 B, ...) or (B, ...) logits are of
+// each branch, the second undefined where there is none; and what they make together.
 struct Branches {
-    Tensor with, without;
+    Tensor with, without;  // (B, ...)
 };
-Branches branches(const Tensor& cond, bool both,
-                  const std::function<Var(const Tensor& cond)>& logits);
+Tensor branch_conditions(const Tensor& cond, double scale);
+Branches branches(const Tensor& logits, double scale);
 Tensor guided(const Branches& logits, double scale);
 // t (B, n, ...) -> (C B, n, ...): each of its B parts C times, one after the other; undefined stays
 // so.

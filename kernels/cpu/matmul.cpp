@@ -49,8 +49,10 @@ inline constexpr int64_t kMaxInPlace = 4096;
 // second-level cache.
 inline constexpr int64_t kMaxColsInCache = 256;
 inline constexpr int64_t kMaxRowsInCache = 256;
-// Multiply-adds worth waking another thread for (about 10 us).
+// Multiply-adds worth another thread's while, and, where few are made with each, elements of an
+// operand that are read from memory (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
+inline constexpr int64_t kReadPerChunk = int64_t{1} << 15;
 
 // No k: C = 0 or C.
 template <class T>
@@ -79,8 +81,9 @@ void with_dots(Context& context, const MatmulArgs<T>& args) {
     const int64_t lda = copy_a ? args.k : args.lda, ldb = copy_b ? args.k : args.ldb;
     const bool by_rows = args.m > args.n;
     const int64_t other = by_rows ? args.n : args.m, length = by_rows ? args.m : args.n;
-    const int64_t grain =
-        round_up(ceil_div(kWorkPerChunk, HWY_MAX(int64_t{1}, other * args.k)), 12);
+    const int64_t rows_for_work = ceil_div(kWorkPerChunk, HWY_MAX(int64_t{1}, other * args.k)),
+                  rows_read = ceil_div(kReadPerChunk, args.k);
+    const int64_t grain = round_up(HWY_MIN(rows_for_work, rows_read), 12);
     context.pool->for_ranges(length, grain, [&](int64_t begin, int64_t end) {
         if (by_rows)
             dot_tile(args, begin, end - begin, 0, args.n, a, lda, b, ldb);

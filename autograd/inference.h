@@ -3,8 +3,8 @@
 //     Inference scope(Precision::bf16);
 //     Var y = linear(x, w, b);       // no tape; w is packed once, by the first product with it
 //
-// While an Inference lives, this thread records nothing, and `linear` and `conv1d` in f32 read a copy
-// of their weight that is packed once, if it is used again, and kept with the weight
+// While an Inference lives, this thread records nothing, and `linear` and `conv1d` in f32 read a
+// copy of their weight that is packed once, if it is used again, and kept with the weight
 // (tensor/packed_weight.h): at the few rows of a generation, packing it every time costs a third of
 // the CPU's product. In f32 the results have the same bits as without (a GPU's product reads the
 // weight itself). In bf16 both operands of `linear` are rounded to bf16 and summed in f32 (8 bits

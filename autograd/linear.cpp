@@ -209,8 +209,7 @@ Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> acti
 
 Var feed_forward(const Var& x, const Var& w1, const Var& b1, UnaryOp activation, const Var& w2,
                  const Var& b2) {
-    if (recording(x, w1, b1, w2, b2))
-        return linear(linear(x, w1, b1, activation), w2, b2);
+    if (recording(x, w1, b1, w2, b2)) return linear(linear(x, w1, b1, activation), w2, b2);
     check_linear(x, w1, b1);
     const int64_t rows = rows_of(x.value()), hidden = w1.size(0);
     const int64_t stride = row_stride_in_place(hidden, size_of(x.value().dtype()));

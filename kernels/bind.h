@@ -13,8 +13,7 @@ void bind_table(KernelTable<T>& table, DeviceType device) {
          table.select, table.dropout, table.bias_act);
     bind(table.sum, table.max, table.sum_of_squares, table.find_non_finite, table.top_k,
          table.cumsum);
-    bind(table.matmul, table.pack_b_f32, table.pack_b_bf16, table.pack_b_f16,
-         table.pack_b_int16);
+    bind(table.matmul, table.pack_b_f32, table.pack_b_bf16, table.pack_b_f16, table.pack_b_int16);
     bind(table.layer_norm, table.layer_norm_backward, table.l2_normalize,
          table.l2_normalize_backward, table.group_norm, table.group_norm_backward, table.batch_norm,
          table.batch_norm_backward);

@@ -31,8 +31,8 @@ struct PackedWeights {
 
 namespace {
 
-// w's copy of that form, of `bytes` bytes that pack(dst) writes; null when it is asked for the first
-// time, but if `at_once`.
+// w's copy of that form, of `bytes` bytes that pack(dst) writes; null when it is asked for the
+// first time, but if `at_once`.
 template <class Pack>
 const void* copy_of(const Tensor& w, const Form& form, int64_t bytes, bool at_once,
                     const Pack& pack) {
@@ -62,13 +62,13 @@ PackedMatrix packed_weight(const Tensor& w, Precision precision) {
     if (w.dims() != 2 || !w.is_contiguous())
         throw Error("[packed_weight] got " + w.shape().str() + ", want a contiguous (N, K)");
     const int64_t n = w.size(0), k = w.size(1);
-    const void* copy = copy_of(
-        w, {w.raw_ptr(), n, k, Form::matrix, static_cast<int>(precision)},
-        packed_bytes(precision, k, n), precision != Precision::f32, [&](void* dst) {
-            backend(w.device())
-                .f32.pack_b(precision)(default_context(w.device()), dst, w.ptr<float>(), k, true, k,
-                                       n);
-        });
+    const void* copy =
+        copy_of(w, {w.raw_ptr(), n, k, Form::matrix, static_cast<int>(precision)},
+                packed_bytes(precision, k, n), precision != Precision::f32, [&](void* dst) {
+                    backend(w.device())
+                        .f32.pack_b(precision)(default_context(w.device()), dst, w.ptr<float>(), k,
+                                               true, k, n);
+                });
     if (!copy) return {};
     return {copy, precision};
 }
@@ -82,8 +82,7 @@ const void* packed_weight(const Tensor& w, const ConvShape& shape) {
     const ConvPacking packing = table.conv1d_packing(shape);
     if (packing.bytes == 0) return nullptr;
     return copy_of(
-        w,
-        {w.raw_ptr(), shape.c_out, shape.c_in * shape.kernel, Form::convolution, packing.layout},
+        w, {w.raw_ptr(), shape.c_out, shape.c_in * shape.kernel, Form::convolution, packing.layout},
         packing.bytes, false, [&](void* dst) {
             table.pack_conv1d(default_context(w.device()), dst, w.ptr<float>(), shape);
         });

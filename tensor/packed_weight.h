@@ -1,8 +1,8 @@
-// A weight as matrix products and convolutions read it: a copy that is made once, kept and freed with
-// the weight's storage, and made anew when that was written to since.
+// A weight as matrix products and convolutions read it: a copy that is made once, kept and freed
+// with the weight's storage, and made anew when that was written to since.
 //
-// As f32 a weight is packed when it is asked for the second time, and nothing (w itself will do) the
-// first: a weight that is used once would only cost its memory twice.
+// As f32 a weight is packed when it is asked for the second time, and nothing (w itself will do)
+// the first: a weight that is used once would only cost its memory twice.
 #pragma once
 
 #include "kernels/conv.h"

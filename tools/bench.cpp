@@ -63,7 +63,8 @@ double median(const std::vector<double>& sorted) {
 }
 
 // A peer's turns of some milliseconds alternate with ours, so that both meet the same machine; each
-// when its threads are awake, which takes a virtual one most of a millisecond, and the other's asleep.
+// when its threads are awake, which takes a virtual one most of a millisecond, and the other's
+// asleep.
 Times times_of(const BenchProblem::Ready& problem, DeviceType device, double budget,
                bool cpu_time) {
     Context& context = default_context(device);

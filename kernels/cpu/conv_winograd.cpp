@@ -56,8 +56,8 @@ struct Tiling {
     int64_t d, tiles;  // of a sample
 };
 
-// V (4, samples * tiles, Cin), its rows at distance `stride`, <- x (samples, T, Cin). `zeros` (Cin):
-// a frame of the padding.
+// V (4, samples * tiles, Cin), its rows at distance `stride`, <- x (samples, T, Cin). `zeros`
+// (Cin): a frame of the padding.
 template <class T>
 void transform_input(Context& context, T* v, int64_t stride, const T* x, const T* zeros,
                      int64_t samples, const Tiling& tiling) {
@@ -319,8 +319,8 @@ void convolve(Context& context, T* y, const T* x, const T* w, const void* packed
               bool relu, const ConvShape& s) {
     const Tiling tiling(s);
     const int64_t block = tiling.block(), t_out = s.t_out();
-    const Weight<T> weight = packed ? Weight<T>(context, packed, s)
-                                    : Weight<T>(context, w, s, true, block < s.batch);
+    const Weight<T> weight =
+        packed ? Weight<T>(context, packed, s) : Weight<T>(context, w, s, true, block < s.batch);
     const int64_t stride = row_stride_in_place(s.c_in, sizeof(T));
     Loan<T> v(*context.workspace, 4 * tiling.rows(block) * stride);
     Loan<T> m(*context.workspace, 4 * tiling.rows(block) * s.c_out);
@@ -436,8 +436,8 @@ bool winograd_applies(const ConvShape& s) {
 void winograd_pack(Context& context, void* dst, const float* w, const ConvShape& shape) {
     HWY_DYNAMIC_DISPATCH(pack_f32)(context, dst, w, shape);
 }
-void winograd_conv1d(Context& context, float* y, const float* x, const float* w,
-                     const void* packed, const float* bias, bool relu, const ConvShape& shape) {
+void winograd_conv1d(Context& context, float* y, const float* x, const float* w, const void* packed,
+                     const float* bias, bool relu, const ConvShape& shape) {
     HWY_DYNAMIC_DISPATCH(convolve_f32)(context, y, x, w, packed, bias, relu, shape);
 }
 void winograd_conv1d(Context& context, double* y, const double* x, const double* w,

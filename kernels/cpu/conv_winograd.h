@@ -41,8 +41,8 @@ bool winograd_applies(const ConvShape& shape);
 
 // ConvKernels' conv1d and conv1d_backward (without dbias) for a kernel of 3, stride 1, and at least
 // one output.
-void winograd_conv1d(Context& context, float* y, const float* x, const float* w,
-                     const void* packed, const float* bias, bool relu, const ConvShape& shape);
+void winograd_conv1d(Context& context, float* y, const float* x, const float* w, const void* packed,
+                     const float* bias, bool relu, const ConvShape& shape);
 void winograd_conv1d(Context& context, double* y, const double* x, const double* w,
                      const void* packed, const double* bias, bool relu, const ConvShape& shape);
 void winograd_conv1d_backward(Context& context, float* dx, float* dw, const float* dy,

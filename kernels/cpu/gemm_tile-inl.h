@@ -260,8 +260,8 @@ struct Fetch {
     int64_t stride;
 };
 
-// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `fetch`: what is fetched
-// meanwhile; null: the next panel of B, a part with each row block.
+// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `fetch`: what is
+// fetched meanwhile; null: the next panel of B, a part with each row block.
 template <class Operands, class T = typename Operands::Out>
 HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
                      int64_t cols, const Strips<typename Operands::A>& a,

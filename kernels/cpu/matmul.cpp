@@ -154,8 +154,8 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
     }
 }
 
-// Whether register blocks may read the rows of A where they lie: at such a distance that they stay in
-// the first-level cache, or all of A is small.
+// Whether register blocks may read the rows of A where they lie: at such a distance that they stay
+// in the first-level cache, or all of A is small.
 template <class T>
 bool rows_may_stay(const MatmulArgs<T>& args) {
     return !args.trans_a && (args.m * args.k <= kMaxInPlace ||
@@ -163,8 +163,8 @@ bool rows_may_stay(const MatmulArgs<T>& args) {
 }
 
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
-// steps at a time, and finds them in the second-level cache. Rows of A are read in place, if need be
-// from a copy.
+// steps at a time, and finds them in the second-level cache. Rows of A are read in place, if need
+// be from a copy.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     using Packed = PlainOperands<T>;

@@ -86,8 +86,7 @@ float guarded_log(float x) {
     return std::log(std::max(x, 1e-20f));
 }
 
-int64_t gumbel(const float* row, std::span<const int64_t> kept, float temperature,
-               const float* u) {
+int64_t gumbel(const float* row, std::span<const int64_t> kept, float temperature, const float* u) {
     float best = -INFINITY;
     int64_t id = kept[0];
     for (int64_t i : kept) {

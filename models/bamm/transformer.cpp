@@ -37,8 +37,8 @@ Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
 
 Var Transformer::attend(const Tensor& ids, const Var& cond, const AttentionOptions& options,
                         const nn::Pass& pass, const nn::RowMaps::Map& wanted) const {
-    const Shared in = shared(cond + positions(0, 1),
-                             project(token_emb_(ids)) + positions(1, ids.size(1) + 1));
+    const Shared in =
+        shared(cond + positions(0, 1), project(token_emb_(ids)) + positions(1, ids.size(1) + 1));
     return stack(nn::dropout(in.x, config_.dropout, pass), options, pass, {in.spread, wanted});
 }
 
@@ -137,8 +137,7 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
                                cond.dtype(), Inference::products());
     std::unique_ptr<PlaceWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<PlaceWork>(where);
-    put(where, work->cond,
-        condition(momask::branch_conditions(cond.to(where), guidance)).value());
+    put(where, work->cond, condition(momask::branch_conditions(cond.to(where), guidance)).value());
     put(where, work->tokens, ids_in.transpose(0, 1));
     if (known.defined()) put(where, work->mask, hybrid_mask(known));
     if (!work->probability.defined()) work->probability = Tensor::empty({batch}, DType::f32, where);
@@ -164,9 +163,8 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
             Var here;  // (C B, 1, D)
             if (all_alike) {
                 const Var x = attend(fed, work->cond, attention, {});
-                here = reshape(
-                    embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row),
-                    {x.size(0), 1, x.size(2)});
+                here = reshape(embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row),
+                               {x.size(0), 1, x.size(2)});
             } else {
                 here = attend(fed, work->cond, attention, {},
                               [&](const Var& v) { return slice(v, 1, at, at + 1); });

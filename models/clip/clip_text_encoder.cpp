@@ -63,9 +63,10 @@ ClipTextEncoder::ClipTextEncoder(const TextConfig& config, const nn::TensorMap& 
     if (config.context < 2)
         throw Error(fmt::format("{}: its context is {}, want at least 2", source, config.context));
     if (config.vocab != tokenizer_.vocab_size())
-        throw Error(fmt::format(
-            "{}: embeds {} tokens and the vocabulary has {}; give the vocabulary that belongs to it",
-            source, config.vocab, tokenizer_.vocab_size()));
+        throw Error(
+            fmt::format("{}: embeds {} tokens and the vocabulary has {}; give the vocabulary that "
+                        "belongs to it",
+                        source, config.vocab, tokenizer_.vocab_size()));
     model_ = std::make_unique<TextTransformer>(config, nullptr);
     model_->set_requires_grad(false);
     model_->load(state, {{}, source});
@@ -103,9 +104,10 @@ Tensor ClipTextEncoder::spread(const std::vector<std::string>& prompts, const Sh
         if (!model_) {
             const auto found = kept.find(all.unique[at]);
             if (found == kept.end())
-                throw Error(fmt::format("\"{}\": the text encoder was freed before, and kept other "
-                                        "prompts alone",
-                                        shortened(all.prompts[at])));
+                throw Error(
+                    fmt::format("\"{}\": the text encoder was freed before, and kept other "
+                                "prompts alone",
+                                shortened(all.prompts[at])));
             row = found->second.data();
         }
         std::memcpy(out.data<float>() + p * values, row, values * sizeof(float));

@@ -102,8 +102,8 @@ Var TextTransformer::operator()(const Tensor& ids_in, const nn::Pass& pass) cons
     } else {
         const nn::PreNormBlock& last = transformer_.resblocks[layers - 1];
         const Var y = end_rows(x + last.attn(last.ln_1(x), options, pass));
-        pooled = y + nn::feed_forward(last.mlp.fc, UnaryOp::quick_gelu, last.mlp.proj,
-                                      last.ln_2(y));
+        pooled =
+            y + nn::feed_forward(last.mlp.fc, UnaryOp::quick_gelu, last.mlp.proj, last.ln_2(y));
     }
     return matmul(ln_final_(pooled), text_projection_);
 }

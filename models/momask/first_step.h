@@ -1,6 +1,6 @@
-// The first step of a generation knows the text, the length and the tokens that stay, and nothing of
-// the seed. So candidates of one prompt begin with the same logits, and all motions of a length with
-// the same unconditional ones: they are kept.
+// The first step of a generation knows the text, the length and the tokens that stay, and nothing
+// of the seed. So candidates of one prompt begin with the same logits, and all motions of a length
+// with the same unconditional ones: they are kept.
 #pragma once
 
 #include <functional>
@@ -21,9 +21,9 @@ class FirstStep {
         Tensor ids, padding, cond;
         bool guided;
     };
-    // The logits of `input`. compute(both) makes what is not held: both branches, or the conditional
-    // one alone. `weights`: the fingerprint of what they are computed with; all is dropped when it
-    // is not the time before's.
+    // The logits of `input`. compute(both) makes what is not held: both branches, or the
+    // conditional one alone. `weights`: the fingerprint of what they are computed with; all is
+    // dropped when it is not the time before's.
     Branches operator()(const Input& input, const std::vector<uint64_t>& weights,
                         const std::function<Branches(bool both)>& compute);
 

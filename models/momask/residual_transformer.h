@@ -48,8 +48,8 @@ class ResidualTransformer : public Trunk {
     // shared.
     Var embedding_table(int64_t layer) const;
     Var projection_table(int64_t layer) const;
-    // What the blocks make of h (B, n, code_dim); one_hot (C B, 1, Q) is the layer, cond (C B, 1, D)
-    // the conditions' tokens -> (C B, n, code_dim).
+    // What the blocks make of h (B, n, code_dim); one_hot (C B, 1, Q) is the layer, cond (C B, 1,
+    // D) the conditions' tokens -> (C B, n, code_dim).
     Var hidden(const Var& h, const Tensor& one_hot, const Var& cond, const Tensor& padding,
                const nn::Pass& pass) const;
     struct LayersWork {

@@ -81,8 +81,8 @@ TEST_CASE("inference convolves with the same bits as without, whatever the produ
     struct Layout {
         int64_t in, out, kernel, frames;
     };
-    // A product as it stands, F(2,3), columns; one weight at lengths that are convolved by F(2,3) and
-    // by columns.
+    // A product as it stands, F(2,3), columns; one weight at lengths that are convolved by F(2,3)
+    // and by columns.
     for (const Layout& layout : {Layout{40, 70, 1, 20}, Layout{130, 140, 3, 20}, {12, 20, 4, 20}}) {
         ConvOptions options;
         options.relu = true;

@@ -13,8 +13,8 @@ constexpr int kIdleCycles = 21;  // 2^21: under 1 ms
 }  // namespace
 
 OpenBlas::OpenBlas(const std::string& library, int threads) {
-    // Its threads wait for the next product in a loop, by default for 2^26 cycles: so long they would
-    // take a core from whoever is timed next.
+    // Its threads wait for the next product in a loop, by default for 2^26 cycles: so long they
+    // would take a core from whoever is timed next.
     setenv("OPENBLAS_THREAD_TIMEOUT", std::to_string(kIdleCycles).c_str(), 0);
     void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!handle)

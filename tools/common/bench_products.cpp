@@ -131,8 +131,8 @@ struct Conv {
                     const KernelTable<T>& k = backend(device).table<T>();
                     if (device != DeviceType::cpu) set_cuda_convolver(by);
                     if (forward)
-                        k.conv1d(context, y.ptr<T>(), x.ptr<T>(), w.ptr<T>(), nullptr, bias.ptr<T>(),
-                                 true, shape);
+                        k.conv1d(context, y.ptr<T>(), x.ptr<T>(), w.ptr<T>(), nullptr,
+                                 bias.ptr<T>(), true, shape);
                     else
                         k.conv1d_backward(context, dx ? gradient.ptr<T>() : nullptr,
                                           dx ? nullptr : gradient.ptr<T>(),

@@ -107,8 +107,7 @@ TEST_CASE("clip text encoder: freed, it knows what it was told to keep") {
         some.keep_only({"sit"}, words);  // too late, and said when it is asked for
         CHECK_THROWS_WITH_AS(some.encode({"the", "sit"}),
                              doctest::Contains("\"sit\": the text encoder was freed"), Error);
-        if (!words)
-            CHECK_THROWS_WITH_AS(some.words({"the"}), doctest::Contains("\"the\""), Error);
+        if (!words) CHECK_THROWS_WITH_AS(some.words({"the"}), doctest::Contains("\"the\""), Error);
     }
     // Prompts that take more memory than the weights: nothing is freed, so others are known too.
     std::vector<std::string> many;

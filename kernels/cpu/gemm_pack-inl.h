@@ -15,6 +15,8 @@
 #include <hwy/highway.h>
 
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "kernels/cpu/math-inl.h"
 
@@ -22,44 +24,104 @@ HWY_BEFORE_NAMESPACE();
 namespace mc {
 namespace HWY_NAMESPACE {
 
-// panel[k * kWidth + i] = src[i * ld + k]: rows of src become columns, 16 bytes by 16 at a time.
+#if HWY_TARGET != HWY_SCALAR
+// to[k * stride + i] = src[i * ld + k] for N rows and columns, N the lanes of d. Numbers change
+// places within the blocks of 16 bytes first, then the blocks.
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void transpose_square(D d, T* HWY_RESTRICT to, int64_t stride, const T* HWY_RESTRICT src,
+                                 int64_t ld) {
+    constexpr int N = static_cast<int>(hn::MaxLanes(D()));
+    using V = hn::Vec<D>;
+    if constexpr (sizeof(T) == 8) {
+        static_assert(N == 2);
+        const V r0 = hn::LoadU(d, src), r1 = hn::LoadU(d, src + ld);
+        hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to);
+        hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + stride);
+    } else {
+        V in[N / 4][4];  // in[g][j]: in its block b, column 4 b + j of rows 4 g to 4 g + 3
+#pragma GCC unroll 4
+        for (int g = 0; g < N / 4; ++g) {
+            const T* row = src + 4 * g * ld;
+            const V r0 = hn::LoadU(d, row), r1 = hn::LoadU(d, row + ld);
+            const V r2 = hn::LoadU(d, row + 2 * ld), r3 = hn::LoadU(d, row + 3 * ld);
+            const V lo02 = hn::InterleaveLower(d, r0, r2), lo13 = hn::InterleaveLower(d, r1, r3);
+            const V hi02 = hn::InterleaveUpper(d, r0, r2), hi13 = hn::InterleaveUpper(d, r1, r3);
+            in[g][0] = hn::InterleaveLower(d, lo02, lo13);
+            in[g][1] = hn::InterleaveUpper(d, lo02, lo13);
+            in[g][2] = hn::InterleaveLower(d, hi02, hi13);
+            in[g][3] = hn::InterleaveUpper(d, hi02, hi13);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+            const auto store = [&](V v, int block)
+                                   HWY_ATTR { hn::StoreU(v, d, to + (4 * block + j) * stride); };
+            if constexpr (N == 4) {
+                store(in[0][j], 0);
+            } else if constexpr (N == 8) {
+                store(hn::ConcatLowerLower(d, in[1][j], in[0][j]), 0);
+                store(hn::ConcatUpperUpper(d, in[1][j], in[0][j]), 1);
+            } else {
+                static_assert(N == 16);
+                const auto pair = [&](V low, V high) HWY_ATTR {  // of two groups: even, odd blocks
+                    return std::pair(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(high), low),
+                                     hn::OddEvenBlocks(high, hn::SwapAdjacentBlocks(low)));
+                };
+                const auto [even01, odd01] = pair(in[0][j], in[1][j]);
+                const auto [even23, odd23] = pair(in[2][j], in[3][j]);
+                store(hn::ConcatLowerLower(d, even23, even01), 0);
+                store(hn::ConcatLowerLower(d, odd23, odd01), 1);
+                store(hn::ConcatUpperUpper(d, even23, even01), 2);
+                store(hn::ConcatUpperUpper(d, odd23, odd01), 3);
+            }
+        }
+    }
+}
+
+// The same for kRows rows of `depth` numbers; meanwhile as many rows from `ahead` on are fetched.
+template <int kRows, class T>
+HWY_INLINE void transpose_rows(T* HWY_RESTRICT to, int64_t stride, const T* HWY_RESTRICT src,
+                               int64_t ld, int64_t depth, const T* ahead) {
+    constexpr int64_t kLines = kRows * kRows * sizeof(T) / 64;  // of a square
+    const hn::CappedTag<T, kRows> d;
+    int64_t k = 0;
+    for (; k + kRows <= depth; k += kRows) {
+        // A line of each row, some of them at a time.
+        const int64_t first = kLines > 0 ? k / kRows * kLines % kRows : k / kRows % kRows;
+        for (int64_t i = 0; i < HWY_MAX(kLines, 1); ++i)
+            hwy::Prefetch(ahead + (first + i) * ld + k);
+        transpose_square(d, to + k * stride, stride, src + k, ld);
+    }
+    for (; k < depth; ++k)
+        for (int j = 0; j < kRows; ++j) to[k * stride + j] = src[j * ld + k];
+}
+#endif
+
+// panel[k * kWidth + i] = src[i * ld + k]: rows of src become columns.
 template <int kWidth, class T>
 HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRICT src, int64_t ld,
                                      int64_t count, int64_t depth) {
     if (count < kWidth) std::memset(panel, 0, static_cast<size_t>(kWidth * depth) * sizeof(T));
     int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
-    constexpr int kLanes = 16 / sizeof(T);
     constexpr int64_t kAhead = 16;
-    const hn::CappedTag<T, kLanes> d;
-    for (; i + kLanes <= count; i += kLanes) {
-        const T* row = src + i * ld;
-        // A strip is too short for the processor to see that one row follows another.
-        const T* ahead =
-            i + kAhead < count ? row + kAhead * ld : src + depth + (i + kAhead - count) * ld;
-        T* to = panel + i;
-        int64_t k = 0;
-        for (; k + kLanes <= depth; k += kLanes) {
-            hwy::Prefetch(ahead + k / kLanes % kLanes * ld + k);
-            if constexpr (kLanes == 4) {
-                const auto r0 = hn::LoadU(d, row + k), r1 = hn::LoadU(d, row + ld + k);
-                const auto r2 = hn::LoadU(d, row + 2 * ld + k), r3 = hn::LoadU(d, row + 3 * ld + k);
-                const auto lo02 = hn::InterleaveLower(d, r0, r2);
-                const auto lo13 = hn::InterleaveLower(d, r1, r3);
-                const auto hi02 = hn::InterleaveUpper(d, r0, r2);
-                const auto hi13 = hn::InterleaveUpper(d, r1, r3);
-                hn::StoreU(hn::InterleaveLower(d, lo02, lo13), d, to + k * kWidth);
-                hn::StoreU(hn::InterleaveUpper(d, lo02, lo13), d, to + (k + 1) * kWidth);
-                hn::StoreU(hn::InterleaveLower(d, hi02, hi13), d, to + (k + 2) * kWidth);
-                hn::StoreU(hn::InterleaveUpper(d, hi02, hi13), d, to + (k + 3) * kWidth);
-            } else {
-                const auto r0 = hn::LoadU(d, row + k), r1 = hn::LoadU(d, row + ld + k);
-                hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to + k * kWidth);
-                hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + (k + 1) * kWidth);
+    const auto rows = [&](auto some) HWY_ATTR {
+        constexpr int kRows = some();
+        // Rows of numbers of 8 bytes go by pairs, whatever the vectors.
+        if constexpr (kRows <= kWidth && kRows <= hn::MaxLanes(hn::ScalableTag<T>()) &&
+                      (sizeof(T) == 4 || kRows == 2))
+            for (; i + kRows <= count; i += kRows) {
+                // A strip is too short for the processor to see that one row follows another.
+                const T* ahead = i + kAhead < count ? src + (i + kAhead) * ld
+                                                    : src + depth + (i + kAhead - count) * ld;
+                transpose_rows<kRows>(panel + i, kWidth, src + i * ld, ld, depth, ahead);
             }
-        }
-        for (; k < depth; ++k)
-            for (int j = 0; j < kLanes; ++j) to[k * kWidth + j] = row[j * ld + k];
+    };
+    if constexpr (sizeof(T) == 4) {
+        rows(std::integral_constant<int, 16>());
+        rows(std::integral_constant<int, 8>());
+        rows(std::integral_constant<int, 4>());
+    } else {
+        rows(std::integral_constant<int, 2>());
     }
 #endif
     for (; i < count; ++i) {

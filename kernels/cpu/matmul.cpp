@@ -93,9 +93,9 @@ void with_dots(Context& context, const MatmulArgs<T>& args) {
 }
 
 // B's rows contiguous, and used too seldom to be worth a copy or few enough to be read from the
-// first-level cache as they are; A likewise, or packed.
+// first-level cache as they are; A likewise, or packed. `next`: the problem that follows, or null.
 template <class T>
-void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
+void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulArgs<T>* next) {
     constexpr int64_t kCols = kBlockCols<T>;
     const bool a_in_place = args.m * args.k <= kMaxInPlace;
     const int64_t a_panel = args.k * kBlockRows, a_panels = ceil_div(args.m, kBlockRows);
@@ -108,14 +108,27 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
     if (rest)
         pack_panels<static_cast<int>(kCols)>(edge.data(), 0, args.b, args.ldb, false, whole, rest,
                                              0, args.k);
+    // Its operands are fetched meanwhile: A in the first half of the panels, B in the others.
+    const int64_t panels = whole / kCols, steps = args.k * ceil_div(args.m, kBlockRows);
+    const auto operand_of_next = [&](int64_t panel) {
+        const int64_t half = panels / 2, part = panel < half ? panel : panel - half;
+        const T* operand = panel < half ? next->a : next->b;
+        const int64_t bytes = (panel < half ? args.m : args.n) * args.k *
+                              static_cast<int64_t>(sizeof(T)) /
+                              (panel < half ? half : panels - half);
+        return Fetch{reinterpret_cast<const char*>(operand) + part * bytes, bytes / steps};
+    };
     const auto columns = [&](auto operands, const Strips<T>& a, int64_t begin, int64_t end,
                              int64_t k, int64_t depth) {
         using Operands = decltype(operands);
         const bool first = k == 0, last = k + depth == args.k;
-        const int64_t inner = HWY_MIN(end, whole);
-        if (inner > begin)
-            tile<Operands>(args, 0, args.m, begin, inner - begin, a,
-                           {args.b + k * args.ldb + begin, 1, args.ldb}, depth, first, last);
+        const int64_t inner = HWY_MIN(end, whole), width = next ? kCols : inner - begin;
+        for (int64_t col = begin; col < inner; col += width) {
+            Fetch fetch = next ? operand_of_next(col / kCols) : Fetch{};
+            tile<Operands>(args, 0, args.m, col, width, a,
+                           {args.b + k * args.ldb + col, 1, args.ldb}, depth, first, last,
+                           next ? &fetch : nullptr);
+        }
         if (end > whole)
             tile<Operands>(args, 0, args.m, whole, rest, a, {edge.data() + k * kCols, 0, kCols},
                            depth, first, last);
@@ -361,8 +374,9 @@ void with_packed_operands(Precision precision, const F& f) {
     f(Bf16Operands());
 }
 
+// `next`: the problem that follows, or null.
 template <class T>
-void one_product(Context& context, const MatmulArgs<T>& args) {
+void one_product(Context& context, const MatmulArgs<T>& args, const MatmulArgs<T>* next = nullptr) {
     if (args.k <= 0) return without_depth(args);
     if constexpr (std::is_same_v<T, float>)
         if (args.packed_b.data && args.packed_b.precision != Precision::f32)
@@ -373,7 +387,7 @@ void one_product(Context& context, const MatmulArgs<T>& args) {
             });
     if (args.n <= 4 || (args.m <= 8 && args.trans_b)) return with_dots(context, args);
     if (!args.trans_b && (args.m <= 12 || args.n * args.k <= kMaxInPlace))
-        return with_b_in_place(context, args);
+        return with_b_in_place(context, args, next);
     if (!args.packed_b.data && args.m <= kMaxRowsInCache && args.m * args.k <= kMaxPackedA)
         return with_b_in_cache(context, args);
     packed<PlainOperands<T>>(context, args, static_cast<const T*>(args.packed_b.data));
@@ -401,13 +415,17 @@ void products(Context& context, const MatmulArgs<T>& all) {
     const int64_t work = args.m * args.n * HWY_MAX(args.k, int64_t{1});
     if (count >= 8 || (count > 1 && work < 8 * kWorkPerChunk)) {
         // Whole problems to threads.
-        context.pool->for_ranges(count, HWY_MAX(kWorkPerChunk / work, int64_t{1}),
-                                 [&](int64_t begin, int64_t end) {
-                                     Context own = context;
-                                     own.workspace = &thread_workspace();
-                                     for (int64_t i = begin; i < end; ++i)
-                                         one_product(own, problem(i));
-                                 });
+        context.pool->for_ranges(
+            count, HWY_MAX(kWorkPerChunk / work, int64_t{1}), [&](int64_t begin, int64_t end) {
+                Context own = context;
+                own.workspace = &thread_workspace();
+                MatmulArgs<T> one = problem(begin);
+                for (int64_t i = begin; i < end; ++i) {
+                    const MatmulArgs<T> next = problem(i + 1 < count ? i + 1 : i);
+                    one_product(own, one, &next);
+                    one = next;
+                }
+            });
         return;
     }
     for (int64_t i = 0; i < count; ++i) one_product(context, problem(i));

@@ -228,6 +228,8 @@ TEST_CASE_TEMPLATE("matmul: batches", T, float, double) {
         both_thread_counts<T>(
             {.m = 7, .n = 19, .k = 33, .trans_b = true, .batch = batch, .pad = 1});
         both_thread_counts<T>({.m = 49, .n = 49, .k = 64, .trans_b = true, .batch = batch});
+        for (int64_t n : {20, 40, 64, 100})  // B in place, the next problem fetched
+            both_thread_counts<T>({.m = 31, .n = n, .k = 33, .batch = batch, .pad = n % 3});
         both_thread_counts<T>(
             {.m = 20, .n = 30, .k = 40, .trans_a = true, .batch = batch, .share_a = true});
         Case merged{.m = 20, .n = 30, .k = 40, .batch = batch, .share_b = true};

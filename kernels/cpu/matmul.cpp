@@ -49,6 +49,8 @@ inline constexpr int64_t kMaxInPlace = 4096;
 // second-level cache.
 inline constexpr int64_t kMaxColsInCache = 256;
 inline constexpr int64_t kMaxRowsInCache = 256;
+// Of B, whole columns that are fetched for the next such part: 256 KiB of f32 beside it.
+inline constexpr int64_t kMaxFetched = int64_t{1} << 16;
 // Multiply-adds worth another thread's while, and, where few are made with each, elements of an
 // operand that are read from memory (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
@@ -200,7 +202,8 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
                        });
     const T* a = copied || args.trans_a ? own.data() : args.a;
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
-    const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
+    const int64_t most = HWY_MIN(kMaxColsInCache, HWY_MAX(kMaxFetched / args.k / kB, 1) * kB);
+    const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), most);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
         // Meanwhile the rows that the next chunk packs, where they are one piece of memory.

@@ -170,8 +170,9 @@ void ClipTextEncoder::keep_only(const std::vector<std::string>& prompts, bool wo
         sentences_[ids] = sentence_rows({ids});
         if (words) words_[ids] = word_rows({ids});
     }
+    const DeviceType where = model_->device();
     model_.reset();
-    empty_cache(DeviceType::cpu);
+    empty_cache(where);
 }
 
 }  // namespace mc::clip

@@ -162,8 +162,9 @@ Tensor MaskTransformer::generate(const Tensor& cond_in, const std::vector<int64_
             // Those that are drawn. A recorded step is for any mask, so a GPU computes all, as
             // does whoever watches.
             const Tensor wanted = watch || where != DeviceType::cpu ? Tensor() : work->masked;
+            // Batches seldom begin alike, and keeping them would take memory.
             const Branches both =
-                s == 0 && wanted.defined()
+                s == 0 && wanted.defined() && batch == 1
                     ? first_logits(*work, cond, options.guidance, weights)
                     : branches(
                           logits_after(work->prefix, work->ids, work->padding, {}, wanted).value(),

@@ -50,7 +50,7 @@ class MaskTransformer : public Trunk {
     // "step{k}.input_ids" (B, n), "step{k}.logits" (B, n, num_tokens), "step{k}.pred_ids" (B, n),
     // the ids after the draw. The logits stay on the model's device but for `watch`. On a device
     // that has graphs (tensor/graph.h) a step is one, kept for further motions of the same shape;
-    // with `watch` none is used. On the CPU the first step is kept: models/momask/first_step.h.
+    // with `watch` none is used. On the CPU a single motion keeps its first step (first_step.h).
     Tensor generate(const Tensor& cond, const std::vector<int64_t>& lengths,
                     const GenerationOptions& options, UniformSource& draws, const Tensor& keep = {},
                     const Watch& watch = {}) const;

@@ -87,7 +87,7 @@ struct MatmulArgs {
     T alpha = 1;
     bool accumulate = false;
     Epilogue<T> epilogue;
-    PackedMatrix packed_b;  // set: in place of b (f32: beside it); T float, batch 1
+    PackedMatrix packed_b;  // set: stands for b, which f32 reads too (few rows); T float, batch 1
 };
 
 template <class T>

@@ -193,12 +193,12 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     if (copied || args.trans_a)
         pack_in_chunks(context, !args.trans_a, kA, 1, args.m, args.k,
                        [&](int64_t first, int64_t count, int64_t k, int64_t depth) {
-                           for (int64_t i = first; copied && i < first + count; ++i)
+                           if (args.trans_a)
+                               return Packed::pack_a(own.data() + first / kA * a_panel + k * kA,
+                                                     a_panel, args, first, count, k, depth);
+                           for (int64_t i = first; i < first + count; ++i)
                                std::memcpy(own.data() + i * lda + k, args.a + i * args.lda + k,
                                            static_cast<size_t>(depth * kSize));
-                           if (args.trans_a)
-                               Packed::pack_a(own.data() + first / kA * a_panel + k * kA, a_panel,
-                                              args, first, count, k, depth);
                        });
     const T* a = copied || args.trans_a ? own.data() : args.a;
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
@@ -217,10 +217,12 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
             const bool first = k == 0, last = k + depth == args.k;
             Packed::pack_b(b.data(), depth * kB, args, col, cols, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
-            if (!args.trans_a)
+            if (!args.trans_a) {
                 tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {a + k, lda, lda}, panels, depth,
                                      first, last, next);
-            for (int64_t row = 0; args.trans_a && row < args.m; row += kMaxRowBlock)
+                continue;
+            }
+            for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
                 tile<Packed>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
                              {a + row / kA * a_panel + k * kA, args.k, kA}, panels, depth, first,
                              last, next);

@@ -117,58 +117,6 @@ struct LinearNode : Node {
     }
 };
 
-void check_linear(const Var& x, const Var& w, const Var& b) {
-    check_alike("linear", x.value(), w.value());
-    if (w.dims() != 2 || x.dims() < 1 || x.size(-1) != w.size(1))
-        throw Error("[linear] got input " + x.shape().str() + " and weight " + w.shape().str() +
-                    ", want (..., K) and (N, K)");
-    if (b.defined() && !(b.shape() == Shape{w.size(0)}))
-        throw Error("[linear] got bias " + b.shape().str() + ", want (" +
-                    std::to_string(w.size(0)) + ")");
-    if (b.defined()) check_alike("linear", x.value(), b.value());
-}
-
-// Rows of a matrix, the columns contiguous: (rows, cols) at distance `stride`.
-struct Rows {
-    Tensor tensor;
-    int64_t count, stride;
-};
-
-// out (R, N) = act(x (R, K) w^T + b), C + bias kept in `before` (R, N) if it is defined. With
-// `packable`, what an Inference keeps of w stands for it.
-void affine_product(const Rows& out, const Rows& x, const Var& w, const Var& b,
-                    std::optional<UnaryOp> activation, double param, const Tensor& before,
-                    bool packable) {
-    const Tensor weight = w.value().contiguous(), bias = contiguous_or_none(b.value());
-    dispatch_float(weight.dtype(), "linear", [&](auto zero) {
-        using T = decltype(zero);
-        MatmulArgs<T> args;
-        args.c = out.tensor.ptr<T>();
-        args.a = x.tensor.ptr<T>();
-        args.b = weight.ptr<T>();
-        args.m = x.count;
-        args.n = weight.size(0);
-        args.k = args.ldb = weight.size(1);
-        args.ldc = out.stride;
-        args.lda = x.stride;
-        args.trans_b = true;
-        args.epilogue.bias = data_or_null<T>(bias);
-        args.epilogue.activate = activation.has_value();
-        if (activation) args.epilogue.op = *activation;
-        args.epilogue.param = static_cast<T>(param);
-        if constexpr (std::is_same_v<T, float>)
-            if (packable) args.packed_b = Inference::packed(w.value());
-        if (before.defined()) args.epilogue.before_activation = before.ptr<T>();
-        table<T>(weight).matmul(context(weight), args);
-    });
-}
-
-Tensor empty_rows(const Var& x, int64_t n) {
-    Shape shape = x.shape();
-    shape[shape.size() - 1] = n;
-    return Tensor::empty(shape, x.value().dtype(), x.value().device());
-}
-
 }  // namespace
 
 Var matmul(const Var& a, const Var& b, bool ta, bool tb) {
@@ -186,40 +134,53 @@ Var matmul(const Var& a, const Var& b, bool ta, bool tb) {
 
 Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> activation,
            double param) {
-    check_linear(x, w, b);
-    const int64_t rows = rows_of(x.value()), k = x.size(-1), n = w.size(0);
-    const Tensor source = x.value().reshape({rows, k});
-    const Tensor out = empty_rows(x, n);
+    check_alike("linear", x.value(), w.value());
+    if (w.dims() != 2 || x.dims() < 1 || x.size(-1) != w.size(1))
+        throw Error("[linear] got input " + x.shape().str() + " and weight " + w.shape().str() +
+                    ", want (..., K) and (N, K)");
+    if (b.defined() && !(b.shape() == Shape{w.size(0)}))
+        throw Error("[linear] got bias " + b.shape().str() + ", want (" +
+                    std::to_string(w.size(0)) + ")");
+    if (b.defined()) check_alike("linear", x.value(), b.value());
+    const Tensor source = x.value().reshape({rows_of(x.value()), x.size(-1)});
+    const Tensor weight = w.value().contiguous(), bias = contiguous_or_none(b.value());
+    const int64_t rows = source.size(0), k = source.size(1), n = weight.size(0);
+    Shape shape = x.shape();
+    shape[shape.size() - 1] = n;
+    Tensor out = Tensor::empty(shape, source.dtype(), source.device());
     const bool record = recording(x, w, b);
     Tensor before;
     if (record && activation) before = Tensor::empty({rows, n}, source.dtype(), source.device());
-    affine_product({out, rows, n}, {source, rows, k}, w, b, activation, param, before, !record);
+    dispatch_float(source.dtype(), "linear", [&](auto zero) {
+        using T = decltype(zero);
+        MatmulArgs<T> args;
+        args.c = out.ptr<T>();
+        args.a = source.ptr<T>();
+        args.b = weight.ptr<T>();
+        args.m = rows;
+        args.n = args.ldc = n;
+        args.k = args.lda = args.ldb = k;
+        args.trans_b = true;
+        args.epilogue.bias = data_or_null<T>(bias);
+        args.epilogue.activate = activation.has_value();
+        if (activation) args.epilogue.op = *activation;
+        args.epilogue.param = static_cast<T>(param);
+        if constexpr (std::is_same_v<T, float>)
+            if (!record) args.packed_b = Inference::packed(w.value());
+        if (before.defined()) args.epilogue.before_activation = before.ptr<T>();
+        table<T>(source).matmul(context(source), args);
+    });
     if (!record) return out;
     auto node = std::make_unique<LinearNode>();
     node->x = x.slot();
     node->w = w.slot();
     node->b = b.slot();
     if (node->w) node->x_value = Saved(source);
-    if (node->x) node->w_value = Saved(w.value().contiguous());
+    if (node->x) node->w_value = Saved(weight);
     node->before = Saved(before);
     node->activation = activation;
     node->param = param;
     return Tape::current()->record(std::move(node), out);
-}
-
-Var feed_forward(const Var& x, const Var& w1, const Var& b1, UnaryOp activation, const Var& w2,
-                 const Var& b2) {
-    if (recording(x, w1, b1, w2, b2)) return linear(linear(x, w1, b1, activation), w2, b2);
-    check_linear(x, w1, b1);
-    const int64_t rows = rows_of(x.value()), hidden = w1.size(0);
-    const int64_t stride = row_stride_in_place(hidden, size_of(x.value().dtype()));
-    const Tensor between = Tensor::empty({rows, stride}, x.value().dtype(), x.value().device());
-    check_linear(between.slice(1, 0, hidden), w2, b2);
-    const Tensor out = empty_rows(x, w2.size(0));
-    affine_product({between, rows, stride}, {x.value().contiguous(), rows, x.size(-1)}, w1, b1,
-                   activation, 0, {}, true);
-    affine_product({out, rows, w2.size(0)}, {between, rows, stride}, w2, b2, {}, 0, {}, true);
-    return out;
 }
 
 }  // namespace mc

@@ -92,10 +92,6 @@ Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_
 // fused kernel. In an Inference (autograd/inference.h) w is packed once, in bf16 where asked for.
 Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> activation = {},
            double param = 0);
-// linear(linear(x, w1, b1, activation), w2, b2): the same bits, and where nothing is recorded the
-// rows between lie where the second product can read them in place.
-Var feed_forward(const Var& x, const Var& w1, const Var& b1, UnaryOp activation, const Var& w2,
-                 const Var& b2);
 
 // norm.cpp
 // Over the last dimension; weight, bias (C) or undefined.

@@ -63,15 +63,6 @@ constexpr int64_t packed_bytes(Precision precision, int64_t k, int64_t n) {
     return 2 * elements + 4 * scales;
 }
 
-// Rows whose distance is a multiple of so many bytes share sets of the CPU's first-level cache and
-// drive one another out: a product copies them before it reads them.
-inline constexpr int64_t kAliasedRows = 2048;
-// The distance, in elements, at which a product reads rows of n numbers in place.
-constexpr int64_t row_stride_in_place(int64_t n, size_t element_size) {
-    const auto size = static_cast<int64_t>(element_size);
-    return n * size % kAliasedRows == 0 ? n + 64 / size : n;
-}
-
 // C (M, N) = alpha * op(A) (M, K) * op(B) (K, N) + (accumulate ? C : 0), then the epilogue.
 // op(X) is X or its transpose; ld* are row strides in elements of the matrix as stored. Row-major.
 // Batched: `batch` problems at distances stride_* (0 shares an operand).

@@ -92,8 +92,7 @@ Var dropout(const Var& x, double p, const Pass& pass) {
 
 Var feed_forward(const Linear& in, UnaryOp activation, const Linear& out, const Var& x, double p,
                  const Pass& pass) {
-    if (pass.training && p > 0) return out(dropout(in(x, activation), p, pass));
-    return mc::feed_forward(x, in.weight, in.bias, activation, out.weight, out.bias);
+    return out(dropout(in(x, activation), p, pass));
 }
 
 Tensor sinusoidal_positions(int64_t length, int64_t width) {

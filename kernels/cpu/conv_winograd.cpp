@@ -56,12 +56,11 @@ struct Tiling {
     int64_t d, tiles;  // of a sample
 };
 
-// V (4, samples * tiles, Cin), its rows at distance `stride`, <- x (samples, T, Cin). `zeros`
-// (Cin): a frame of the padding.
+// V (4, samples * tiles, Cin) <- x (samples, T, Cin). `zeros` (Cin): a frame of the padding.
 template <class T>
-void transform_input(Context& context, T* v, int64_t stride, const T* x, const T* zeros,
-                     int64_t samples, const Tiling& tiling) {
-    const int64_t c = tiling.s.c_in, frames = tiling.s.t_in, plane = tiling.rows(samples) * stride;
+void transform_input(Context& context, T* v, const T* x, const T* zeros, int64_t samples,
+                     const Tiling& tiling) {
+    const int64_t c = tiling.s.c_in, frames = tiling.s.t_in, plane = tiling.rows(samples) * c;
     context.pool->for_ranges(
         tiling.rows(samples), rows_per_chunk(4 * c), [&](int64_t begin, int64_t end) {
             for (int64_t row = begin; row < end; ++row) {
@@ -73,7 +72,7 @@ void transform_input(Context& context, T* v, int64_t stride, const T* x, const T
                     return tile && t >= 0 && t < frames ? sample + t * c : zeros;
                 };
                 const T *d0 = frame(0), *d1 = frame(1), *d2 = frame(2), *d3 = frame(3);
-                T* to = v + row * stride;
+                T* to = v + row * c;
                 each_vector<T>(c, [=](auto load, auto store) HWY_ATTR {
                     const auto x1 = load(d1), x2 = load(d2);
                     store(hn::Sub(load(d0), x2), to);
@@ -278,16 +277,15 @@ class Weight {
         : Weight(context, s, true, true, false) {
         packed_ = static_cast<const T*>(packed);
     }
-    // c (rows, n) = a (rows, k), its rows at distance lda, * op(U_j).
-    void multiply(Context& context, T* c, const T* a, int64_t lda, int64_t j, int64_t rows) const {
+    // c (rows, n) = a (rows, k) * op(U_j).
+    void multiply(Context& context, T* c, const T* a, int64_t j, int64_t rows) const {
         MatmulArgs<T> args;
         args.c = c;
         args.a = a;
         args.b = plane(j);
         args.m = rows;
         args.n = args.ldc = n();
-        args.k = k();
-        args.lda = lda;
+        args.k = args.lda = k();
         args.ldb = cols_;
         args.trans_b = transposed_;
         if (packed_) args.packed_b.data = packed_ + j * packed_elements();
@@ -321,18 +319,16 @@ void convolve(Context& context, T* y, const T* x, const T* w, const void* packed
     const int64_t block = tiling.block(), t_out = s.t_out();
     const Weight<T> weight =
         packed ? Weight<T>(context, packed, s) : Weight<T>(context, w, s, true, block < s.batch);
-    const int64_t stride = row_stride_in_place(s.c_in, sizeof(T));
-    Loan<T> v(*context.workspace, 4 * tiling.rows(block) * stride);
+    Loan<T> v(*context.workspace, 4 * tiling.rows(block) * s.c_in);
     Loan<T> m(*context.workspace, 4 * tiling.rows(block) * s.c_out);
     Loan<T> zeros(*context.workspace, s.c_in);
     std::fill_n(zeros.data(), s.c_in, T{0});
     for (int64_t b = 0; b < s.batch; b += block) {
         const int64_t samples = std::min(block, s.batch - b), rows = tiling.rows(samples);
-        transform_input(context, v.data(), stride, x + b * s.t_in * s.c_in, zeros.data(), samples,
-                        tiling);
+        transform_input(context, v.data(), x + b * s.t_in * s.c_in, zeros.data(), samples, tiling);
         for (int64_t j = 0; j < 4; ++j)
-            weight.multiply(context, m.data() + j * rows * s.c_out, v.data() + j * rows * stride,
-                            stride, j, rows);
+            weight.multiply(context, m.data() + j * rows * s.c_out, v.data() + j * rows * s.c_in, j,
+                            rows);
         transform_output(context, y + b * t_out * s.c_out, m.data(), bias, relu, samples, tiling);
     }
 }
@@ -374,14 +370,14 @@ void convolve_backward(Context& context, T* dx, T* dw, const T* dy, const T* x, 
         transform_output_gradient(context, n.data(), dy + b * t_out * s.c_out, zeros.data(),
                                   samples, tiling);
         if (dw) {
-            transform_input(context, v.data(), s.c_in, x + b * s.t_in * s.c_in, zeros.data(),
-                            samples, tiling);
+            transform_input(context, v.data(), x + b * s.t_in * s.c_in, zeros.data(), samples,
+                            tiling);
             weight_gradient(context, du.data(), n.data(), v.data(), rows, s, b > 0);
         }
         if (!dx) continue;
         for (int64_t j = 0; j < 4; ++j)
             weight->multiply(context, v.data() + j * rows * s.c_in, n.data() + j * rows * s.c_out,
-                             s.c_out, j, rows);
+                             j, rows);
         gather_input_gradient(context, dx + b * s.t_in * s.c_in, v.data(), zeros.data(), samples,
                               tiling);
     }

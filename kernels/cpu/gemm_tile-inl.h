@@ -175,15 +175,15 @@ struct PlainOperands {
     }
 };
 
-// A's rows where they lie.
+// A's rows where they lie, in blocks of no more than the first-level cache has ways: rows at a
+// distance of 4 KiB share a set of it and would drive one another out.
 template <class T>
 struct RowsInPlace : PlainOperands<T> {
+    static constexpr int64_t kRows = HWY_MIN(8, kBlockRows);
     // Of one height: a block of few rows waits for its sums.
-    static int64_t rows_of_block(int64_t rows) {
-        return ceil_div(rows, ceil_div(rows, int64_t{kBlockRows}));
-    }
+    static int64_t rows_of_block(int64_t rows) { return ceil_div(rows, ceil_div(rows, kRows)); }
     static BlockFunction<T, T, T> block_for(int64_t rows, int64_t cols) {
-        return block_function<kBlockRows>(
+        return block_function<kRows>(
             rows, cols * 2 <= PlainOperands<T>::kB,
             [](auto height, auto width) { return &block<height(), width(), true, T>; });
     }
@@ -270,7 +270,7 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
     constexpr int64_t kCols = kBlockCols<T>;
     const int64_t most = Operands::rows_of_block(rows);
     const int64_t stride =
-        kCols * static_cast<int64_t>(sizeof(*b.at)) / HWY_MAX(rows / kBlockRows, 1);
+        ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), ceil_div(rows, most));
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);
         const auto bj = b.from(j);

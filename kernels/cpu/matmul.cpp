@@ -169,47 +169,30 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
     }
 }
 
-// Whether register blocks may read the rows of A where they lie: at such a distance that they stay
-// in the first-level cache, or all of A is small.
-template <class T>
-bool rows_may_stay(const MatmulArgs<T>& args) {
-    return !args.trans_a && (args.m * args.k <= kMaxInPlace ||
-                             args.lda * static_cast<int64_t>(sizeof(T)) % kAliasedRows != 0);
-}
-
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
-// steps at a time, and finds them in the second-level cache. Rows of A are read in place, if need
-// be from a copy.
+// steps at a time, and finds them in the second-level cache. Rows of A are read in place.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     using Packed = PlainOperands<T>;
     constexpr int64_t kA = Packed::kA, kB = Packed::kB, kSize = sizeof(T);
-    const bool copied = !args.trans_a && !rows_may_stay(args);
-    const int64_t lda = copied ? row_stride_in_place(args.k, kSize) : args.lda;
     const int64_t a_panel = args.k * kA;
-    Loan<T> own(*context.workspace, copied         ? args.m * lda
-                                    : args.trans_a ? ceil_div(args.m, kA) * a_panel
-                                                   : 0);
-    if (copied || args.trans_a)
-        pack_in_chunks(context, !args.trans_a, kA, 1, args.m, args.k,
+    Loan<T> a(*context.workspace, args.trans_a ? ceil_div(args.m, kA) * a_panel : 0);
+    if (args.trans_a)
+        pack_in_chunks(context, false, kA, 1, args.m, args.k,
                        [&](int64_t first, int64_t count, int64_t k, int64_t depth) {
-                           if (args.trans_a)
-                               return Packed::pack_a(own.data() + first / kA * a_panel + k * kA,
-                                                     a_panel, args, first, count, k, depth);
-                           for (int64_t i = first; i < first + count; ++i)
-                               std::memcpy(own.data() + i * lda + k, args.a + i * args.lda + k,
-                                           static_cast<size_t>(depth * kSize));
+                           Packed::pack_a(a.data() + first / kA * a_panel + k * kA, a_panel, args,
+                                          first, count, k, depth);
                        });
-    const T* a = copied || args.trans_a ? own.data() : args.a;
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
     const int64_t most = HWY_MIN(kMaxColsInCache, HWY_MAX(kMaxFetched / args.k / kB, 1) * kB);
     const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), most);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
         // Meanwhile the rows that the next chunk packs, where they are one piece of memory.
-        const int64_t blocks = ceil_div(args.m, kBlockRows) * ceil_div(cols, kB);
+        const int64_t blocks =
+            ceil_div(args.m, RowsInPlace<T>::rows_of_block(args.m)) * ceil_div(cols, kB);
         Fetch rows{reinterpret_cast<const char*>(args.b + (col + cols) * args.ldb),
-                   group * args.ldb * kSize / (blocks * args.k)};
+                   ceil_div(group * args.ldb * kSize, blocks * args.k)};
         Fetch* next = args.trans_b && args.ldb == args.k ? &rows : nullptr;
         Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
         for (int64_t k = 0; k < args.k; k += kDepth) {
@@ -218,14 +201,14 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
             Packed::pack_b(b.data(), depth * kB, args, col, cols, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
             if (!args.trans_a) {
-                tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {a + k, lda, lda}, panels, depth,
-                                     first, last, next);
+                tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {args.a + k, args.lda, args.lda},
+                                     panels, depth, first, last, next);
                 continue;
             }
             for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
                 tile<Packed>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
-                             {a + row / kA * a_panel + k * kA, args.k, kA}, panels, depth, first,
-                             last, next);
+                             {a.data() + row / kA * a_panel + k * kA, args.k, kA}, panels, depth,
+                             first, last, next);
         }
     });
 }
@@ -302,7 +285,7 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
     constexpr int64_t kA = Operands::kA, kB = Operands::kB, kSteps = Operands::kMostSteps;
     const int64_t steps = Operands::steps(args.k);
     constexpr bool kPlain = std::is_same_v<Operands, PlainOperands<T>>;
-    const bool may_stay = kPlain && rows_may_stay(args);
+    const bool may_stay = kPlain && !args.trans_a;
     const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr, may_stay);
     const int64_t a_panels = ceil_div(args.m, kBlockRows);
     const bool in_place = may_stay && part.all_of_a;

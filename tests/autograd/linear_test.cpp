@@ -166,37 +166,6 @@ TEST_CASE("linear: larger than a tile, empty, and a weight used twice") {
                             f));
 }
 
-TEST_CASE("feed_forward: two linear ones, with what is recorded and without") {
-    for (int64_t hidden : {5, 256, 512}) {  // rows of 256 f64 and 512 f32 lie apart from each other
-        const Tensor x = random({2, 7, 6}, 1), w1 = random({hidden, 6}, 2),
-                     b1 = random({hidden}, 3), w2 = random({4, hidden}, 4), b2 = random({4}, 5);
-        const auto both = [&](const Tensor& in, const Tensor& bias1, const Tensor& bias2) {
-            const auto as = [&](const Tensor& t) { return t.defined() ? t.to(in.dtype()) : t; };
-            const Var w = as(w1), v = as(w2), b = as(bias1), c = as(bias2);
-            CHECK(same_bits(feed_forward(in, w, b, UnaryOp::gelu, v, c).value(),
-                            linear(linear(in, w, b, UnaryOp::gelu), v, c).value()));
-        };
-        for (DType dtype : {DType::f64, DType::f32}) {
-            both(x.to(dtype), b1, b2);
-            both(x.to(dtype), Tensor(), Tensor());
-            both(x.to(dtype).slice(0, 0, 0), b1, b2);
-            for (Precision precision : {Precision::f32, Precision::bf16, Precision::int16}) {
-                const Inference scope(precision);
-                for (int i = 0; i < 3; ++i) both(x.to(dtype), b1, b2);
-            }
-        }
-    }
-    CHECK_NOTHROW(gradcheck(
-        "feed_forward",
-        {random({3, 4}, 1), random({5, 4}, 2), random({5}, 3), random({2, 5}, 4), random({2}, 5)},
-        [](const std::vector<Var>& v) {
-            return feed_forward(v[0], v[1], v[2], UnaryOp::gelu, v[3], v[4]);
-        }));
-    auto var = [](const Shape& shape) { return Var(random(shape, 1)); };
-    CHECK_ERROR(feed_forward(var({2, 3}), var({4, 3}), Var(), UnaryOp::gelu, var({2, 5}), Var()),
-                "[linear]", "(2, 4)", "(2, 5)");
-}
-
 TEST_CASE("linear: errors name operation and shapes") {
     auto var = [](const Shape& shape) { return Var(random(shape, 1)); };
     CHECK_ERROR(linear(var({2, 3}), var({4, 2}), Var()), "[linear]", "(2, 3)", "(4, 2)");

@@ -102,13 +102,22 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
     return step;
 }
 
+// How many of the tokens are seen where the first `places` are made, given those in `known`.
+int64_t Transformer::last_seen(const Tensor& known, int64_t places) const {
+    int64_t last = std::min(known.size(1), places);
+    for (int64_t b = 0; b < known.size(0); ++b)
+        for (int64_t i = last; i < known.size(1); ++i)
+            if (known.item<int64_t>({b, i}) != pad_id()) last = i + 1;
+    return last;
+}
+
 Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, const Tensor& known,
-                                      double guidance, bool with_end, bool keep, int64_t first,
-                                      const GenerationOptions& options,
+                                      const Pass& pass, const GenerationOptions& options,
                                       UniformSource& draws) const {
     const Tape::Pause no_tape;
     const int64_t batch = ids_in.size(0), n = ids_in.size(1);
-    const int64_t classes = config_.num_tokens + (with_end ? 1 : 0);
+    const int64_t classes = config_.num_tokens + (pass.with_end ? 1 : 0);
+    const double guidance = pass.guidance;
     const int64_t copies = guidance == 1 ? 1 : 2;
     const bool reference = own_config_.reference_sampling;
     const DeviceType where = device();
@@ -116,39 +125,45 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     // last block need any row but the place's. A GPU does it all the same: it takes no longer
     // there, and every place is the same work, a graph's.
     const bool all_alike = where != DeviceType::cpu;
-    const auto seen = [&](int64_t at) { return known.defined() || all_alike ? n : at; };
+    const int64_t seen_by_all = all_alike || !known.defined() ? n : last_seen(known, pass.places);
+    const auto seen = [&](int64_t at) { return known.defined() || all_alike ? seen_by_all : at; };
     // Place by place: which rows draw there, and where the place is in what attend() gives of all.
     Tensor drawn = Tensor::full({n, batch}, 1, DType::boolean),
            rows = Tensor::empty({n, copies * batch}, DType::i64);
-    std::vector<bool> anew(static_cast<size_t>(n), true);
+    std::vector<bool> anew(static_cast<size_t>(n));
     for (int64_t at = 0; at < n; ++at) {
+        anew[at] = at < pass.places;
         for (int64_t b = 0; b < copies * batch; ++b)
             rows.data<int64_t>()[at * copies * batch + b] = b * (n + 1) + at;
-        if (!keep) continue;
+        if (!pass.keep) continue;
         bool* row = drawn.data<bool>() + at * batch;
         for (int64_t b = 0; b < batch; ++b) row[b] = known.item<int64_t>({b, at}) == pad_id();
-        anew[at] = std::find(row, row + batch, true) != row + batch;
+        if (std::find(row, row + batch, true) == row + batch) anew[at] = false;
     }
     drawn = drawn.to(where);
     rows = rows.to(where);
     momask::TokenDraws how{reference ? classes : momask::top_k_count(options.top_k, classes),
                            reference ? 1.0 : options.temperature};
-    const auto key = graph_key(batch, n, classes, guidance, known.defined(), how.k, how.temperature,
-                               cond.dtype(), Inference::products());
+    const auto key = graph_key(batch, n, classes, guidance, known.defined(), seen_by_all, how.k,
+                               how.temperature, cond.dtype(), Inference::products());
     std::unique_ptr<PlaceWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<PlaceWork>(where);
     put(where, work->cond, condition(momask::branch_conditions(cond.to(where), guidance)).value());
     put(where, work->tokens, ids_in.transpose(0, 1));
-    if (known.defined()) put(where, work->mask, hybrid_mask(known));
+    if (known.defined()) put(where, work->mask, hybrid_mask(known.slice(1, 0, seen_by_all)));
     if (!work->probability.defined()) work->probability = Tensor::empty({batch}, DType::f32, where);
     const Tensor probabilities = Tensor::full({n, batch}, 1, DType::f32, where);
     const auto place = [&](const Tensor& all, int64_t at) {
         return all.slice(0, at, at + 1).squeeze(0);
     };
+    std::vector<bool> open(static_cast<size_t>(batch), true);  // motions without an end yet
+    const auto all_ended = [&] {
+        return pass.to_ends && std::find(open.begin(), open.end(), true) == open.end();
+    };
     for (int64_t at = 0; at + 1 < n; ++at) {
         const Tensor noise =
-            draws.uniform_on(where, "noise.draw" + std::to_string(first + at), {batch});
-        if (!anew[at]) continue;
+            draws.uniform_on(where, "noise.draw" + std::to_string(pass.first + at), {batch});
+        if (!anew[at] || all_ended()) continue;
         if (noise.defined()) put(where, work->noise, noise);
         put(where, work->drawn, place(drawn, at));
         if (all_alike) put(where, work->row, place(rows, at));
@@ -176,6 +191,8 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
         });
         place(work->tokens, at).copy_(work->id);
         place(probabilities, at).copy_(work->probability);
+        for (int64_t b = 0; b < batch && where == DeviceType::cpu; ++b)
+            if (work->id.data<int64_t>()[b] >= end_id()) open[b] = false;
     }
     const Sweep out{work->tokens.cpu().transpose(0, 1).contiguous(),
                     probabilities.slice(0, 0, n - 1).cpu().transpose(0, 1).contiguous()};
@@ -186,15 +203,18 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
 
 Transformer::Draft Transformer::draft(const Tensor& cond, const std::vector<int64_t>& lengths,
                                       int64_t tokens, const GenerationOptions& options,
-                                      UniformSource& draws) const {
+                                      UniformSource& draws, bool whole) const {
     const int64_t batch = cond.size(0), n = tokens + 1;
     for (int64_t length : lengths)
         if (length < 1 || length > tokens)
             throw Error("[bamm] a length of " + std::to_string(length) + " tokens, want 1 to " +
                         std::to_string(tokens));
     Draft out;
+    Pass pass{.guidance = options.guidance, .with_end = lengths.empty()};
+    pass.to_ends = !whole && lengths.empty();
+    if (!whole && !lengths.empty()) pass.places = *std::max_element(lengths.begin(), lengths.end());
     out.sweep = sweep(Tensor::full({batch, n}, static_cast<double>(pad_id()), DType::i64), cond, {},
-                      options.guidance, lengths.empty(), false, 0, options, draws);
+                      pass, options, draws);
     out.lengths = lengths;
     out.ids = out.sweep.ids.clone();
     for (int64_t b = 0; b < batch; ++b) {
@@ -237,10 +257,18 @@ Tensor Transformer::kept_half(const Draft& draft, UniformSource& draws) const {
 }
 
 Transformer::Sweep Transformer::refine(const Draft& draft, const Tensor& known, const Tensor& cond,
-                                       const GenerationOptions& options,
-                                       UniformSource& draws) const {
-    return sweep(draft.ids, cond, known, second_guidance(options), false,
-                 !own_config_.reference_sampling, draft.ids.size(1) - 1, options, draws);
+                                       const GenerationOptions& options, UniformSource& draws,
+                                       bool whole) const {
+    Pass pass{.guidance = second_guidance(options), .first = draft.ids.size(1) - 1};
+    pass.keep = !own_config_.reference_sampling;
+    if (!whole) {
+        pass.places = 0;
+        for (int64_t b = 0; b < known.size(0); ++b)
+            for (int64_t i = 0; i < draft.lengths[b]; ++i)
+                if (known.item<int64_t>({b, i}) == pad_id())
+                    pass.places = std::max(pass.places, i + 1);
+    }
+    return sweep(draft.ids, cond, known, pass, options, draws);
 }
 
 double Transformer::second_guidance(const GenerationOptions& options) const {
@@ -262,9 +290,8 @@ Tensor Transformer::fill(const Tensor& cond, const Tensor& keep_in,
         }
         row[n] = end_id();
     }
-    return sweep(known, cond, known, second_guidance(options), false, true, 0, options, draws)
-        .ids.slice(1, 0, n)
-        .contiguous();
+    const Pass pass{.guidance = second_guidance(options), .keep = true};
+    return sweep(known, cond, known, pass, options, draws).ids.slice(1, 0, n).contiguous();
 }
 
 Tensor Transformer::restored(const Tensor& ids, const Tensor& known, int64_t pad_id) {
@@ -279,9 +306,9 @@ Transformer::Generated Transformer::generate(const Tensor& cond,
                                              const std::vector<int64_t>& lengths, int64_t tokens,
                                              const GenerationOptions& options,
                                              UniformSource& draws) const {
-    const Draft first = draft(cond, lengths, tokens, options, draws);
+    const Draft first = draft(cond, lengths, tokens, options, draws, false);
     const Tensor known = kept_half(first, draws);
-    const Sweep second = refine(first, known, cond, options, draws);
+    const Sweep second = refine(first, known, cond, options, draws, false);
     return {restored(second.ids, known, pad_id()), first.lengths};
 }
 

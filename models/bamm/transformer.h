@@ -3,6 +3,8 @@
 // known tokens on both sides.
 #pragma once
 
+#include <limits>
+
 #include "models/momask/trunk.h"
 #include "models/motion_generator.h"
 #include "models/token_loss.h"
@@ -52,17 +54,25 @@ class Transformer : public momask::Trunk {
     Step train_step(const Tensor& ids, const std::vector<int64_t>& lengths, const Tensor& cond,
                     const nn::Pass& pass, UniformSource& draws) const;
 
-    // One pass of generation: tokens 0 .. N-2 of ids (B, N) drawn one after the other, of all
-    // classes or without the end. Draws "noise.draw{first + k}" (B). `keep`: what is in `known`
-    // stays (its probability reads 1), where the original draws over it and restores it at the end
-    // (QUIRK Q27).
+    // One pass of generation: tokens 0 .. N-2 of ids (B, N) drawn one after the other. Draws
+    // "noise.draw{first + k}" (B) for every place, whether its token is drawn or not.
+    struct Pass {
+        double guidance;
+        int64_t first = 0;
+        bool with_end = false;  // of all classes; otherwise without the end
+        // What is in `known` stays (its probability reads 1), where the original draws over it and
+        // restores it at the end (QUIRK Q27).
+        bool keep = false;
+        int64_t places = kAll;  // of the first so many
+        bool to_ends = false;   // on the CPU: not where every motion has its end already
+        static constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+    };
     struct Sweep {
         Tensor ids;            // (B, N)
-        Tensor probabilities;  // (B, N - 1) of what was drawn
+        Tensor probabilities;  // (B, N - 1) of what was drawn, else 1
     };
-    Sweep sweep(const Tensor& ids, const Tensor& cond, const Tensor& known, double guidance,
-                bool with_end, bool keep, int64_t first, const GenerationOptions& options,
-                UniformSource& draws) const;
+    Sweep sweep(const Tensor& ids, const Tensor& cond, const Tensor& known, const Pass& pass,
+                const GenerationOptions& options, UniformSource& draws) const;
 
     struct Draft {
         Sweep sweep;
@@ -70,19 +80,21 @@ class Transformer : public momask::Trunk {
         Tensor ids;                    // (B, N): the sweep's, the end in place
     };
     // The unidirectional pass over N - 1 tokens. No lengths: where the model first says end, at
-    // least 1; what follows becomes pad.
+    // least 1; what follows becomes pad. `whole`: tokens after the lengths too, as the original
+    // does; no other depends on them.
     Draft draft(const Tensor& cond, const std::vector<int64_t>& lengths, int64_t tokens,
-                const GenerationOptions& options, UniformSource& draws) const;
+                const GenerationOptions& options, UniformSource& draws, bool whole = true) const;
     // What the second pass keeps of a draft: (B, N), pad_id where it draws anew. Draws "draw.half"
     // (B, N) without reference_sampling.
     Tensor kept_half(const Draft& draft, UniformSource& draws) const;
-    // The bidirectional pass: the draft's tokens that are not in `known`, anew.
+    // The bidirectional pass: the draft's tokens that are not in `known`, anew. `whole`: also after
+    // the last of them before a length, as the original does, which then restores or ignores these.
     Sweep refine(const Draft& draft, const Tensor& known, const Tensor& cond,
-                 const GenerationOptions& options, UniformSource& draws) const;
+                 const GenerationOptions& options, UniformSource& draws, bool whole = true) const;
     static Tensor restored(const Tensor& ids, const Tensor& known, int64_t pad_id);
 
     struct Generated {
-        Tensor ids;                    // (B, tokens + 1): the end after each length
+        Tensor ids;                    // (B, tokens + 1): the end after each length, then anything
         std::vector<int64_t> lengths;  // (B)
     };
     // Draft, then refinement. cond (B, clip_dim); lengths (B) in tokens, or empty: predicted.
@@ -97,6 +109,7 @@ class Transformer : public momask::Trunk {
 
   private:
     double second_guidance(const GenerationOptions& options) const;
+    int64_t last_seen(const Tensor& known, int64_t places) const;
     // ids (B, N), cond (C B, 1, D) the conditions' tokens, each C in turn of the same ids -> (C B,
     // N + 1, D), or of these rows those wanted.
     Var attend(const Tensor& ids, const Var& cond, const AttentionOptions& options,

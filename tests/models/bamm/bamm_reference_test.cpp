@@ -85,6 +85,39 @@ TEST_CASE("bamm: recorded generation, length predicted and given") {
     if (slow_tests()) check_case("bamm_generate.safetensors", 2);
 }
 
+TEST_CASE("bamm: a generation makes no more tokens than its motion has, and they are the same") {
+    for (bool reference : {true, false}) {
+        Config config = tiny();
+        config.layers = 2;
+        config.reference_sampling = reference;
+        Generator init(3);
+        const Transformer model(config, &init);
+        const Tensor cond = Generator(4).normal({2, 4}, 0, 1);
+        const auto compare = [&](const std::vector<int64_t>& lengths, const Tensor& text) {
+            GenerationOptions options;
+            options.guidance = 2;
+            Generator generator(5), whole_generator(5);
+            GeneratorSource draws(generator), whole_draws(whole_generator);
+            const Transformer::Generated made = model.generate(text, lengths, 19, options, draws);
+            const Transformer::Draft draft = model.draft(text, lengths, 19, options, whole_draws);
+            const Tensor known = model.kept_half(draft, whole_draws);
+            const Tensor ids = Transformer::restored(
+                model.refine(draft, known, text, options, whole_draws).ids, known, model.pad_id());
+            CHECK(made.lengths == draft.lengths);
+            for (int64_t b = 0; b < text.size(0); ++b)
+                for (int64_t i = 0; i <= made.lengths[b]; ++i)
+                    CHECK(made.ids.item<int64_t>({b, i}) == ids.item<int64_t>({b, i}));
+            // What follows draws on from the same place.
+            CHECK(draws.uniform("next", {4}).to_vector<float>() ==
+                  whole_draws.uniform("next", {4}).to_vector<float>());
+        };
+        compare({7, 12}, cond);
+        compare({19, 1}, cond);
+        compare({}, cond);
+        for (int64_t i = 0; i < 2; ++i) compare({}, cond.slice(0, i, i + 1).contiguous());
+    }
+}
+
 TEST_CASE("bamm: generation at other sizes, with the options heeded") {
     Config config = tiny();
     config.reference_sampling = false;

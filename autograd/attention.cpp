@@ -166,8 +166,11 @@ Var attention(const Var& q, const Var& k, const Var& v, const AttentionOptions& 
     if (q.dims() != 3 || k.dims() != 3 || v.dims() != 3)
         throw Error("[attention] got q " + q.shape().str() + ", k " + k.shape().str() + ", v " +
                     v.shape().str() + ", want (B, L, D) each");
-    const Operands in{q.value().contiguous(), k.value().contiguous(), v.value().contiguous()};
     const bool record = recording(q, k, v);
+    const auto operand = [&](const Tensor& t) {
+        return !record && t.strides()[2] == 1 ? t : t.contiguous();
+    };
+    const Operands in{operand(q.value()), operand(k.value()), operand(v.value())};
     const Result r = forward(in, options, record);
     if (!record) return r.out;
     auto node = node_of(in, r);

@@ -22,6 +22,8 @@ Var SplitAttention::operator()(const Var& x, const Var& source, AttentionOptions
         options.dropout = dropout_p;
         options.generator = pass.generator;
     }
+    if (rows.kept)
+        return proj(rows.attention_to_kept(query(x), key(source), value(source), options));
     const Var q = rows.wanted ? query(rows.own(x)) : rows.attended(query(x));
     const Var mixed =
         attention(q, rows.attended(key(source)), rows.attended(value(source)), options);

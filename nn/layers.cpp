@@ -1,5 +1,7 @@
 #include "nn/layers.h"
 
+#include <cstring>
+
 namespace mc::nn {
 
 Linear::Linear(int64_t in, int64_t out, Generator* init, bool with_bias)
@@ -53,6 +55,25 @@ Conv1d::Conv1d(int64_t in, int64_t out, int64_t kernel, const ConvOptions& optio
     add_parameter("bias", bias);
 }
 
+Var RowMaps::attention_to_kept(const Var& q, const Var& k, const Var& v,
+                               const AttentionOptions& options) const {
+    // Only the rows of `from` need be contiguous.
+    const auto put = [&](const Tensor& all, const Tensor& from) {
+        const size_t size = size_of(all.dtype()), row = static_cast<size_t>(all.size(2)) * size;
+        for (int64_t b = 0; b < from.size(0); ++b)
+            for (int64_t i = 0; i < from.size(1); ++i)
+                std::memcpy(
+                    all.raw() + static_cast<size_t>(b * all.size(1) + first + i) * row,
+                    from.raw() +
+                        static_cast<size_t>(b * from.strides()[0] + i * from.strides()[1]) * size,
+                    row);
+    };
+    put(kept->keys, k.value());
+    put(kept->values, v.value());
+    return attention(q, Var(kept->keys.slice(1, 0, seen)), Var(kept->values.slice(1, 0, seen)),
+                     options);
+}
+
 MultiheadAttention::MultiheadAttention(int64_t width, int64_t heads_in, double dropout_in,
                                        Generator* init)
     : in_proj_weight(init::xavier_uniform({3 * width, width}, init)),
@@ -72,6 +93,13 @@ Var MultiheadAttention::operator()(const Var& x, AttentionOptions options, const
     if (pass.training && dropout > 0) {
         options.dropout = dropout;
         options.generator = pass.generator;
+    }
+    if (rows.kept) {
+        const Var qkv = linear(x, in_proj_weight, in_proj_bias);
+        const auto part = [&](int64_t i) {
+            return slice(qkv, 2, i * x.size(2), (i + 1) * x.size(2));
+        };
+        return out_proj(rows.attention_to_kept(part(0), part(1), part(2), options));
     }
     if (!rows.wanted)
         return out_proj(attention(rows.attended(linear(x, in_proj_weight, in_proj_bias)), options));

@@ -66,17 +66,28 @@ struct Conv1d : Module {
     Var operator()(const Var& x) const { return conv1d(x, weight, bias, options); }
 };
 
+// Keys and values (B, L, D) of rows that were computed before: in inference, on the CPU.
+struct KeyValues {
+    Tensor keys, values;
+};
+
 // Rows that self-attention, and a block around it, need not compute. Both maps are of (B, L, W) for
-// any W; one that is empty is the identity.
+// any W; one that is empty is the identity. With `kept` there are no maps: x (B, m, D) are rows
+// [first, first + m) and attend rows [0, seen) of what is kept, themselves among them.
 struct RowMaps {
     using Map = std::function<Var(const Var&)>;
     Map spread;  // to (B', L', W): rows that several sequences share come once, and are projected
                  // to q, k and v before they are put in each
     Map wanted;  // then to (B', Lq, W): these attend; of the others only k and v are computed
+    const KeyValues* kept = nullptr;
+    int64_t first = 0, seen = 0;
     Var attended(const Var& x) const { return spread ? spread(x) : x; }  // (B', L', W)
     Var own(const Var& x) const {
         return wanted ? wanted(attended(x)) : attended(x);
     }  // (B', Lq, W)
+    // Of new rows' q, k and v (B, m, D): what they attend.
+    Var attention_to_kept(const Var& q, const Var& k, const Var& v,
+                          const AttentionOptions& options) const;
 };
 
 // Self-attention as torch.nn.MultiheadAttention: one packed projection, thirds q, k, v.

@@ -36,10 +36,10 @@ Tensor Transformer::hybrid_mask(const Tensor& known_in) const {
 }
 
 Var Transformer::attend(const Tensor& ids, const Var& cond, const AttentionOptions& options,
-                        const nn::Pass& pass, const nn::RowMaps::Map& wanted) const {
+                        const nn::Pass& pass) const {
     const Shared in =
         shared(cond + positions(0, 1), project(token_emb_(ids)) + positions(1, ids.size(1) + 1));
-    return stack(nn::dropout(in.x, config_.dropout, pass), options, pass, {in.spread, wanted});
+    return stack(nn::dropout(in.x, config_.dropout, pass), options, pass, {in.spread, {}});
 }
 
 Var Transformer::logits(const Tensor& ids, const Tensor& cond, const Tensor& known,
@@ -102,13 +102,44 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
     return step;
 }
 
-// How many of the tokens are seen where the first `places` are made, given those in `known`.
+bool Transformer::knows(const Tensor& known, int64_t places) const {
+    for (int64_t b = 0; b < known.size(0); ++b)
+        for (int64_t i = 0; i < std::min(known.size(1), places); ++i)
+            if (known.item<int64_t>({b, i}) != pad_id()) return true;
+    return false;
+}
+
 int64_t Transformer::last_seen(const Tensor& known, int64_t places) const {
     int64_t last = std::min(known.size(1), places);
     for (int64_t b = 0; b < known.size(0); ++b)
         for (int64_t i = last; i < known.size(1); ++i)
             if (known.item<int64_t>({b, i}) != pad_id()) last = i + 1;
     return last;
+}
+
+Var Transformer::attend_kept(PlaceWork& work, int64_t begin, int64_t end) const {
+    // Of the rows of tokens; row 0 is the text's.
+    const int64_t first = std::max<int64_t>(begin, 1);
+    const int64_t copies = work.cond.size(0) / work.tokens.size(1);
+    std::vector<Var> rows;
+    if (begin == 0) rows.push_back(Var(work.cond) + positions(0, 1));
+    if (first < end) {
+        const Tensor ids = work.tokens.slice(0, first - 1, end - 1).transpose(0, 1).contiguous();
+        const Var tokens = project(token_emb_(ids)) + positions(first, end);
+        rows.push_back(repeated(tokens.value(), copies));
+    }
+    nn::RowMaps maps;
+    maps.kept = work.kept.data();
+    maps.first = begin;
+    maps.seen = end;
+    AttentionOptions options;
+    if (work.mask.defined()) {
+        maps.seen = work.mask.size(2);
+        options.mask = repeated(work.mask.slice(1, begin, end).contiguous(), copies);
+    } else {
+        options.causal = true;
+    }
+    return stack(rows.size() == 1 ? rows[0] : concat(rows, 1), options, {}, maps);
 }
 
 Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, const Tensor& known,
@@ -121,12 +152,12 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     const int64_t copies = guidance == 1 ? 1 : 2;
     const bool reference = own_config_.reference_sampling;
     const DeviceType where = device();
-    // Without known tokens nothing looks ahead: what follows need not be computed, nor does the
-    // last block need any row but the place's. A GPU does it all the same: it takes no longer
-    // there, and every place is the same work, a graph's.
-    const bool all_alike = where != DeviceType::cpu;
-    const int64_t seen_by_all = all_alike || !known.defined() ? n : last_seen(known, pass.places);
-    const auto seen = [&](int64_t at) { return known.defined() || all_alike ? seen_by_all : at; };
+    // A row changes where a token that it sees does: its own, those before, those in `known`. So
+    // each is computed once, but for the original's drawing over what is known. A GPU computes all
+    // rows at every place: it takes no longer there, and every place is the same work, a graph's.
+    const bool all_alike = where != DeviceType::cpu ||
+                           (known.defined() && !pass.keep && knows(known, pass.places - 1));
+    const int64_t seen = all_alike || !known.defined() ? n : last_seen(known, pass.places);
     // Place by place: which rows draw there, and where the place is in what attend() gives of all.
     Tensor drawn = Tensor::full({n, batch}, 1, DType::boolean),
            rows = Tensor::empty({n, copies * batch}, DType::i64);
@@ -144,13 +175,13 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     rows = rows.to(where);
     momask::TokenDraws how{reference ? classes : momask::top_k_count(options.top_k, classes),
                            reference ? 1.0 : options.temperature};
-    const auto key = graph_key(batch, n, classes, guidance, known.defined(), seen_by_all, how.k,
+    const auto key = graph_key(batch, n, classes, guidance, known.defined(), seen, how.k,
                                how.temperature, cond.dtype(), Inference::products());
     std::unique_ptr<PlaceWork> work = graphs_.take(key, fingerprint());
     if (!work) work = std::make_unique<PlaceWork>(where);
     put(where, work->cond, condition(momask::branch_conditions(cond.to(where), guidance)).value());
     put(where, work->tokens, ids_in.transpose(0, 1));
-    if (known.defined()) put(where, work->mask, hybrid_mask(known.slice(1, 0, seen_by_all)));
+    if (known.defined()) put(where, work->mask, hybrid_mask(known.slice(1, 0, seen)));
     if (!work->probability.defined()) work->probability = Tensor::empty({batch}, DType::f32, where);
     const Tensor probabilities = Tensor::full({n, batch}, 1, DType::f32, where);
     const auto place = [&](const Tensor& all, int64_t at) {
@@ -160,6 +191,15 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     const auto all_ended = [&] {
         return pass.to_ends && std::find(open.begin(), open.end(), true) == open.end();
     };
+    int64_t next_row = 0;
+    if (!all_alike) {
+        const Shape shape{copies * batch, seen + 1, config_.latent_dim};
+        work->kept.clear();
+        for (int64_t l = 0; l < config_.layers; ++l)
+            work->kept.push_back({Tensor::empty(shape, work->cond.dtype()),
+                                  Tensor::empty(shape, work->cond.dtype())});
+        if (known.defined()) attend_kept(*work, 0, seen + 1);
+    }
     for (int64_t at = 0; at + 1 < n; ++at) {
         const Tensor noise =
             draws.uniform_on(where, "noise.draw" + std::to_string(pass.first + at), {batch});
@@ -171,18 +211,19 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
         how.u = work->noise;
         how.drawn = work->drawn;
         work->graph.run([&] {
-            const Tensor fed = work->tokens.slice(0, 0, seen(at)).transpose(0, 1).contiguous();
-            AttentionOptions attention;
-            attention.causal = !work->mask.defined();
-            attention.mask = repeated(work->mask, copies);
             Var here;  // (C B, 1, D)
             if (all_alike) {
-                const Var x = attend(fed, work->cond, attention, {});
+                AttentionOptions attention;
+                attention.causal = !work->mask.defined();
+                attention.mask = repeated(work->mask, copies);
+                const Var x =
+                    attend(work->tokens.transpose(0, 1).contiguous(), work->cond, attention, {});
                 here = reshape(embedding(reshape(x, {x.size(0) * x.size(1), x.size(2)}), work->row),
                                {x.size(0), 1, x.size(2)});
             } else {
-                here = attend(fed, work->cond, attention, {},
-                              [&](const Var& v) { return slice(v, 1, at, at + 1); });
+                const Var x = attend_kept(*work, next_row, at + 1);
+                here = slice(x, 1, at - next_row, at + 1 - next_row);
+                next_row = at + 1;
             }
             const Tensor scores =
                 momask::guided(momask::branches(head(here).value(), guidance), guidance);

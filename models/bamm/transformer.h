@@ -109,11 +109,14 @@ class Transformer : public momask::Trunk {
 
   private:
     double second_guidance(const GenerationOptions& options) const;
+    // How many of the tokens are seen where the first `places` are made, given those in `known`.
     int64_t last_seen(const Tensor& known, int64_t places) const;
+    // Whether one of the first `places` is in `known`.
+    bool knows(const Tensor& known, int64_t places) const;
     // ids (B, N), cond (C B, 1, D) the conditions' tokens, each C in turn of the same ids -> (C B,
-    // N + 1, D), or of these rows those wanted.
+    // N + 1, D).
     Var attend(const Tensor& ids, const Var& cond, const AttentionOptions& options,
-               const nn::Pass& pass, const nn::RowMaps::Map& wanted = {}) const;
+               const nn::Pass& pass) const;
     // What a sweep's drawing of one place works on.
     struct PlaceWork {
         explicit PlaceWork(DeviceType device) : graph(device) {}
@@ -126,7 +129,12 @@ class Transformer : public momask::Trunk {
         Tensor noise;        // f32 (B)
         Tensor id;           // i64 (B): the token, before and after
         Tensor probability;  // f32 (B)
+        std::vector<nn::KeyValues> kept;  // by layer, (C B, N + 1, D): on the CPU
     };
+
+    // Rows [begin, end) of what attend() gives, (C B, end - begin, D), where the others before
+    // them, and those that `mask` shows, are kept.
+    Var attend_kept(PlaceWork& work, int64_t begin, int64_t end) const;
 
     Config own_config_;
     nn::Embedding token_emb_;  // (num_tokens + 3, code_dim)

@@ -127,6 +127,9 @@ Var Trunk::stack(const Var& x_in, AttentionOptions options, const nn::Pass& pass
             nn::RowMaps own;
             if (l == 0) own.spread = rows.spread;
             if (l + 1 == blocks.size()) own.wanted = rows.wanted;
+            if (rows.kept) own.kept = rows.kept + l;
+            own.first = rows.first;
+            own.seen = rows.seen;
             if (own.wanted && options.mask.defined())
                 options.mask = own.wanted(options.mask).value();
             x = blocks[l](x, options, pass, own);

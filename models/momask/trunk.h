@@ -43,6 +43,7 @@ class Trunk : public nn::Module {
     static Shared shared(const Var& prefix, const Var& tokens);
     // (B, L, D) -> (B', Lq, D): the first block spreads the rows, the last makes those wanted. They
     // are also taken from options.mask (B', L', L'); where it is causal, they are the last.
+    // rows.kept: a layer's each.
     Var stack(const Var& x, AttentionOptions options, const nn::Pass& pass,
               const nn::RowMaps& rows) const;
     Var head(const Var& x) const;  // (B, n, D) -> (B, n, out_dim)

@@ -300,7 +300,10 @@ void add_product_problems(std::vector<BenchProblem>& list, DeviceType device,
     for (const Precision precision :
          {Precision::f32, Precision::bf16, Precision::f16, Precision::int16})
         if (backend(device).f32.pack_b(precision)) {  // a weight packed once, as in generation
-            for (const int64_t m : {1, 49, 98, 392}) layer(m, 384, 1024, precision);
+            for (const int64_t m : {1, 392}) layer(m, 384, 1024, precision);
+            layer(77, 512, 2048, precision);
+            for (const int64_t m : {49, 98})
+                for (const auto& [width, hidden] : kLayers) layer(m, width, hidden, precision);
             add({1024, 1024, 1024, false, true, false, 1, precision});
         }
     add({49, 49, 64, false, true, false, 384});

@@ -102,19 +102,13 @@ Transformer::Step Transformer::train_step(const Tensor& ids_in, const std::vecto
     return step;
 }
 
-bool Transformer::knows(const Tensor& known, int64_t places) const {
+Transformer::Places Transformer::known_places(const Tensor& known) const {
+    Places all{known.size(1), 0};
     for (int64_t b = 0; b < known.size(0); ++b)
-        for (int64_t i = 0; i < std::min(known.size(1), places); ++i)
-            if (known.item<int64_t>({b, i}) != pad_id()) return true;
-    return false;
-}
-
-int64_t Transformer::last_seen(const Tensor& known, int64_t places) const {
-    int64_t last = std::min(known.size(1), places);
-    for (int64_t b = 0; b < known.size(0); ++b)
-        for (int64_t i = last; i < known.size(1); ++i)
-            if (known.item<int64_t>({b, i}) != pad_id()) last = i + 1;
-    return last;
+        for (int64_t i = 0; i < known.size(1); ++i)
+            if (known.item<int64_t>({b, i}) != pad_id())
+                all = {std::min(all.first, i), std::max(all.end, i + 1)};
+    return all;
 }
 
 Var Transformer::attend_kept(PlaceWork& work, int64_t begin, int64_t end) const {
@@ -143,30 +137,31 @@ Var Transformer::attend_kept(PlaceWork& work, int64_t begin, int64_t end) const 
 }
 
 Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, const Tensor& known,
-                                      const Pass& pass, const GenerationOptions& options,
+                                      const SweepPlan& plan, const GenerationOptions& options,
                                       UniformSource& draws) const {
     const Tape::Pause no_tape;
     const int64_t batch = ids_in.size(0), n = ids_in.size(1);
-    const int64_t classes = config_.num_tokens + (pass.with_end ? 1 : 0);
-    const double guidance = pass.guidance;
+    const int64_t classes = config_.num_tokens + (plan.with_end ? 1 : 0);
+    const double guidance = plan.guidance;
     const int64_t copies = guidance == 1 ? 1 : 2;
     const bool reference = own_config_.reference_sampling;
     const DeviceType where = device();
     // A row changes where a token that it sees does: its own, those before, those in `known`. So
     // each is computed once, but for the original's drawing over what is known. A GPU computes all
     // rows at every place: it takes no longer there, and every place is the same work, a graph's.
-    const bool all_alike = where != DeviceType::cpu ||
-                           (known.defined() && !pass.keep && knows(known, pass.places - 1));
-    const int64_t seen = all_alike || !known.defined() ? n : last_seen(known, pass.places);
+    const Places given = known.defined() ? known_places(known) : Places{n, n};
+    const bool all_alike =
+        where != DeviceType::cpu || (!plan.keep && given.first < std::min(plan.places, n) - 1);
+    const int64_t seen = all_alike ? n : std::min(std::max(plan.places, given.end), n);
     // Place by place: which rows draw there, and where the place is in what attend() gives of all.
     Tensor drawn = Tensor::full({n, batch}, 1, DType::boolean),
            rows = Tensor::empty({n, copies * batch}, DType::i64);
     std::vector<bool> anew(static_cast<size_t>(n));
     for (int64_t at = 0; at < n; ++at) {
-        anew[at] = at < pass.places;
+        anew[at] = at < plan.places;
         for (int64_t b = 0; b < copies * batch; ++b)
             rows.data<int64_t>()[at * copies * batch + b] = b * (n + 1) + at;
-        if (!pass.keep) continue;
+        if (!plan.keep) continue;
         bool* row = drawn.data<bool>() + at * batch;
         for (int64_t b = 0; b < batch; ++b) row[b] = known.item<int64_t>({b, at}) == pad_id();
         if (std::find(row, row + batch, true) == row + batch) anew[at] = false;
@@ -189,7 +184,7 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     };
     std::vector<bool> open(static_cast<size_t>(batch), true);  // motions without an end yet
     const auto all_ended = [&] {
-        return pass.to_ends && std::find(open.begin(), open.end(), true) == open.end();
+        return plan.to_ends && std::find(open.begin(), open.end(), true) == open.end();
     };
     int64_t next_row = 0;
     if (!all_alike) {
@@ -202,7 +197,7 @@ Transformer::Sweep Transformer::sweep(const Tensor& ids_in, const Tensor& cond, 
     }
     for (int64_t at = 0; at + 1 < n; ++at) {
         const Tensor noise =
-            draws.uniform_on(where, "noise.draw" + std::to_string(pass.first + at), {batch});
+            draws.uniform_on(where, "noise.draw" + std::to_string(plan.first + at), {batch});
         if (!anew[at] || all_ended()) continue;
         if (noise.defined()) put(where, work->noise, noise);
         put(where, work->drawn, place(drawn, at));
@@ -251,11 +246,11 @@ Transformer::Draft Transformer::draft(const Tensor& cond, const std::vector<int6
             throw Error("[bamm] a length of " + std::to_string(length) + " tokens, want 1 to " +
                         std::to_string(tokens));
     Draft out;
-    Pass pass{.guidance = options.guidance, .with_end = lengths.empty()};
-    pass.to_ends = !whole && lengths.empty();
-    if (!whole && !lengths.empty()) pass.places = *std::max_element(lengths.begin(), lengths.end());
+    SweepPlan plan{.guidance = options.guidance, .with_end = lengths.empty()};
+    plan.to_ends = !whole && lengths.empty();
+    if (!whole && !lengths.empty()) plan.places = *std::max_element(lengths.begin(), lengths.end());
     out.sweep = sweep(Tensor::full({batch, n}, static_cast<double>(pad_id()), DType::i64), cond, {},
-                      pass, options, draws);
+                      plan, options, draws);
     out.lengths = lengths;
     out.ids = out.sweep.ids.clone();
     for (int64_t b = 0; b < batch; ++b) {
@@ -300,16 +295,16 @@ Tensor Transformer::kept_half(const Draft& draft, UniformSource& draws) const {
 Transformer::Sweep Transformer::refine(const Draft& draft, const Tensor& known, const Tensor& cond,
                                        const GenerationOptions& options, UniformSource& draws,
                                        bool whole) const {
-    Pass pass{.guidance = second_guidance(options), .first = draft.ids.size(1) - 1};
-    pass.keep = !own_config_.reference_sampling;
+    SweepPlan plan{.guidance = second_guidance(options), .first = draft.ids.size(1) - 1};
+    plan.keep = !own_config_.reference_sampling;
     if (!whole) {
-        pass.places = 0;
+        plan.places = 0;
         for (int64_t b = 0; b < known.size(0); ++b)
             for (int64_t i = 0; i < draft.lengths[b]; ++i)
                 if (known.item<int64_t>({b, i}) == pad_id())
-                    pass.places = std::max(pass.places, i + 1);
+                    plan.places = std::max(plan.places, i + 1);
     }
-    return sweep(draft.ids, cond, known, pass, options, draws);
+    return sweep(draft.ids, cond, known, plan, options, draws);
 }
 
 double Transformer::second_guidance(const GenerationOptions& options) const {
@@ -331,8 +326,8 @@ Tensor Transformer::fill(const Tensor& cond, const Tensor& keep_in,
         }
         row[n] = end_id();
     }
-    const Pass pass{.guidance = second_guidance(options), .keep = true};
-    return sweep(known, cond, known, pass, options, draws).ids.slice(1, 0, n).contiguous();
+    const SweepPlan plan{.guidance = second_guidance(options), .keep = true};
+    return sweep(known, cond, known, plan, options, draws).ids.slice(1, 0, n).contiguous();
 }
 
 Tensor Transformer::restored(const Tensor& ids, const Tensor& known, int64_t pad_id) {

@@ -56,7 +56,7 @@ class Transformer : public momask::Trunk {
 
     // One pass of generation: tokens 0 .. N-2 of ids (B, N) drawn one after the other. Draws
     // "noise.draw{first + k}" (B) for every place, whether its token is drawn or not.
-    struct Pass {
+    struct SweepPlan {
         double guidance;
         int64_t first = 0;
         bool with_end = false;  // of all classes; otherwise without the end
@@ -71,7 +71,7 @@ class Transformer : public momask::Trunk {
         Tensor ids;            // (B, N)
         Tensor probabilities;  // (B, N - 1) of what was drawn, else 1
     };
-    Sweep sweep(const Tensor& ids, const Tensor& cond, const Tensor& known, const Pass& pass,
+    Sweep sweep(const Tensor& ids, const Tensor& cond, const Tensor& known, const SweepPlan& plan,
                 const GenerationOptions& options, UniformSource& draws) const;
 
     struct Draft {
@@ -109,10 +109,11 @@ class Transformer : public momask::Trunk {
 
   private:
     double second_guidance(const GenerationOptions& options) const;
-    // How many of the tokens are seen where the first `places` are made, given those in `known`.
-    int64_t last_seen(const Tensor& known, int64_t places) const;
-    // Whether one of the first `places` is in `known`.
-    bool knows(const Tensor& known, int64_t places) const;
+    // The places [first, end) outside which no motion has a token in `known` (B, N); N, 0 without.
+    struct Places {
+        int64_t first, end;
+    };
+    Places known_places(const Tensor& known) const;
     // ids (B, N), cond (C B, 1, D) the conditions' tokens, each C in turn of the same ids -> (C B,
     // N + 1, D).
     Var attend(const Tensor& ids, const Var& cond, const AttentionOptions& options,
@@ -122,14 +123,14 @@ class Transformer : public momask::Trunk {
         explicit PlaceWork(DeviceType device) : graph(device) {}
         Graph graph;
         Tensor cond;         // (B, 1, D) or, guided, (2 B, 1, D): the conditions' tokens
-        Tensor mask;         // bool (B, N + 1, N + 1), or undefined: causal
+        Tensor mask;         // bool (B, S + 1, S + 1), S tokens seen, or undefined: causal
         Tensor tokens;       // i64 (N, B)
         Tensor row;          // i64 (B) or, guided, (2 B): the place's row of what attend() gives
         Tensor drawn;        // bool (B)
         Tensor noise;        // f32 (B)
         Tensor id;           // i64 (B): the token, before and after
         Tensor probability;  // f32 (B)
-        std::vector<nn::KeyValues> kept;  // by layer, (C B, N + 1, D): on the CPU
+        std::vector<nn::KeyValues> kept;  // by layer, (C B, S + 1, D): on the CPU
     };
 
     // Rows [begin, end) of what attend() gives, (C B, end - begin, D), where the others before

@@ -21,10 +21,10 @@
 // The CPU has f32, with the same bits as unpacked, bf16 and int16. In bf16 every element of C is
 // the chain
 //     c = fma(a[k], b[k], fma(a[k + 1], b[k + 1], c))
-// over pairs of k. That is the instruction vdpbf16ps of AVX512-BF16, used where the processor has
-// it; elsewhere it is computed so, with the same bits but for one thing: the instruction takes
-// denormal numbers for 0 and flushes such sums. In int16 the products are vpdpwssd's of AVX512-VNNI
-// where the processor has it, with the same bits as without.
+// over pairs of k. That is the instruction vdpbf16ps of AVX512-BF16, used where it is faster than
+// multiply-adds; elsewhere it is computed so, with the same bits but for one thing: the instruction
+// takes denormal numbers for 0 and flushes such sums. In int16 the products are vpdpwssd's of
+// AVX512-VNNI where the processor has it, with the same bits as without.
 //
 // CUDA has bf16 and f16, for the tensor cores by way of cuBLASLt. Its f32 products read b as it is:
 // packing would gain nothing.

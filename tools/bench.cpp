@@ -176,7 +176,7 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
         std::printf("\"%s\",,,%.1f,%.1f,,\n", ceilings.machine.c_str(), peak, copy);
     else
         std::printf("%-44s %10s %10s %9s %8s %6s%s\n", "problem", "median us", "min us", "GFLOP/s",
-                    "GB/s", "share", peer ? "  of OpenBLAS" : "");
+                    "GB/s", "share", peer ? ("  of OpenBLAS (" + peer->core() + ")").c_str() : "");
     std::vector<BenchProblem> problems;
     add_product_problems(problems, device, peer ? &*peer : nullptr);
     add_memory_problems(problems, bench_memory_rows(device));

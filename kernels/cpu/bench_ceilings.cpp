@@ -89,12 +89,12 @@ double measure_fma_f32(Context& context) {
 }
 
 double measure_fma_bf16(Context& context) {
-    return has_bf16_instructions() ? best_rate(context, bf16_rounds_avx512)
+    return use_bf16_instruction() ? best_rate(context, bf16_rounds_avx512)
                                    : measure_fma_f32(context);
 }
 
 double measure_int16(Context& context) {
-    return has_int16_instructions() ? best_rate(context, int16_rounds_avx512)
+    return use_int16_instruction() ? best_rate(context, int16_rounds_avx512)
                                     : measure_fma_f32(context);
 }
 

@@ -8,8 +8,8 @@ namespace mc {
 // Flop per second of independent f32 fused multiply-adds in registers, all threads of the pool.
 double measure_fma_f32(Context& context);
 
-// The same of products of bf16 pairs, with AVX512-BF16; without it f32's, by which they are
-// computed.
+// The same of products of bf16 pairs, with AVX512-BF16 where that is the faster way; else f32's, by
+// which they are computed.
 double measure_fma_bf16(Context& context);
 
 // The same of int16 pairs, with AVX512-VNNI; without it f32's.

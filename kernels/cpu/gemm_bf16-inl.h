@@ -147,7 +147,8 @@ struct Bf16Operands {  // portable
     static constexpr int64_t kA = 2 * kBlockRows, kB = kBlockCols<float>;
     static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
     static int64_t steps(int64_t k) { return (k + 1) / 2; }
-    static int64_t rows_of_block(int64_t) { return kBlockRows; }
+    static constexpr int64_t kRows = kBlockRows;
+    static constexpr bool kEven = false;
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
         const int64_t k = 2 * step, depth = HWY_MIN(2 * steps, args.k - k);

@@ -80,11 +80,12 @@ inline void for_int16_blocks(int64_t depth, Strip<Pair> a, Strip<Pair> b, BlockO
     }
 }
 
-// True if this processor has the instruction, vdpbf16ps or vpdpwssd, and
-// `allow_pair_instructions(false)` was not called (tests compare with the portable blocks).
-bool has_bf16_instructions();
-bool has_int16_instructions();
-void allow_pair_instructions(bool allowed);
+// True if this processor has the instruction, vdpbf16ps or vpdpwssd, and is faster with it than
+// with the portable blocks. Both make the same bits; tests compare them.
+bool use_bf16_instruction();
+bool use_int16_instruction();
+enum class PairInstructions { where_faster, where_present, never };
+void use_pair_instructions(PairInstructions where);
 
 // For `rows` rows (1..12) and `cols` columns (1..32) of panels that are 12 and 32 pairs wide: only
 // where the processor has the instruction.

@@ -188,7 +188,8 @@ struct Int16Operands {  // of the packed product; portable
     static constexpr int64_t kA = kBlockRows, kB = kBlockCols<float>;
     static constexpr int64_t kUnit = kInt16Pairs + 1, kMostSteps = kDepth / kUnit * kUnit + kUnit;
     static int64_t steps(int64_t k) { return (k + 1) / 2 + ceil_div(k, kInt16Block); }
-    static int64_t rows_of_block(int64_t) { return kBlockRows; }
+    static constexpr int64_t kRows = kBlockRows;
+    static constexpr bool kEven = false;
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
         pack_int16<kBlockRows>(panels, panel_stride, args.a, args.lda, !args.trans_a, row, rows,
@@ -202,7 +203,7 @@ struct Int16Operands {  // of the packed product; portable
     static PairBlock block_for(int64_t rows, int64_t cols) {
 #if HWY_TARGET == HWY_AVX3
         static_assert(kA == 12 && kB == 32);  // the instruction's block is built for these panels
-        if (has_int16_instructions()) return gemm_int16_12x32_avx512(rows, cols);
+        if (use_int16_instruction()) return gemm_int16_12x32_avx512(rows, cols);
 #endif
         return block_function<kBlockRows>(rows, cols * 2 <= kB, [](auto height, auto width) {
             return &int16_block<height(), width()>;

@@ -25,8 +25,49 @@ namespace mc {
 namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
-// to[k * stride + i] = src[i * ld + k] for N rows and columns, N the lanes of d. Numbers change
-// places within the blocks of 16 bytes first, then the blocks.
+// A square of N rows and columns, N the lanes of d, is transposed in two stages: numbers change
+// places within the blocks of 16 bytes, then the blocks.
+//
+// Stage 1, four rows: part[j] has in its block b column 4 b + j of them.
+template <class D, class V = hn::Vec<D>, class T = hn::TFromD<D>>
+HWY_INLINE void transpose_blocks(D d, const T* HWY_RESTRICT src, int64_t ld, V (&part)[4]) {
+    const V r0 = hn::LoadU(d, src), r1 = hn::LoadU(d, src + ld);
+    const V r2 = hn::LoadU(d, src + 2 * ld), r3 = hn::LoadU(d, src + 3 * ld);
+    const V lo02 = hn::InterleaveLower(d, r0, r2), lo13 = hn::InterleaveLower(d, r1, r3);
+    const V hi02 = hn::InterleaveUpper(d, r0, r2), hi13 = hn::InterleaveUpper(d, r1, r3);
+    part[0] = hn::InterleaveLower(d, lo02, lo13);
+    part[1] = hn::InterleaveUpper(d, lo02, lo13);
+    part[2] = hn::InterleaveLower(d, hi02, hi13);
+    part[3] = hn::InterleaveUpper(d, hi02, hi13);
+}
+
+// Stage 2: part[g] is part[j] of rows 4 g to 4 g + 3; to[4 b * stride] = column 4 b + j of all.
+template <class D, class V = hn::Vec<D>, class T = hn::TFromD<D>>
+HWY_INLINE void store_blocks(D d, const V (&part)[hn::MaxLanes(D()) / 4], T* HWY_RESTRICT to,
+                             int64_t stride) {
+    constexpr int N = static_cast<int>(hn::MaxLanes(D()));
+    const auto store = [&](V v, int block) HWY_ATTR { hn::StoreU(v, d, to + 4 * block * stride); };
+    if constexpr (N == 4) {
+        store(part[0], 0);
+    } else if constexpr (N == 8) {
+        store(hn::ConcatLowerLower(d, part[1], part[0]), 0);
+        store(hn::ConcatUpperUpper(d, part[1], part[0]), 1);
+    } else {
+        static_assert(N == 16);
+        const auto pair = [&](V low, V high) HWY_ATTR {  // of two groups: even, odd blocks
+            return std::pair(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(high), low),
+                             hn::OddEvenBlocks(high, hn::SwapAdjacentBlocks(low)));
+        };
+        const auto [even01, odd01] = pair(part[0], part[1]);
+        const auto [even23, odd23] = pair(part[2], part[3]);
+        store(hn::ConcatLowerLower(d, even23, even01), 0);
+        store(hn::ConcatLowerLower(d, odd23, odd01), 1);
+        store(hn::ConcatUpperUpper(d, even23, even01), 2);
+        store(hn::ConcatUpperUpper(d, odd23, odd01), 3);
+    }
+}
+
+// to[k * stride + i] = src[i * ld + k].
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void transpose_square(D d, T* HWY_RESTRICT to, int64_t stride, const T* HWY_RESTRICT src,
                                  int64_t ld) {
@@ -38,42 +79,16 @@ HWY_INLINE void transpose_square(D d, T* HWY_RESTRICT to, int64_t stride, const 
         hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to);
         hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + stride);
     } else {
-        V in[N / 4][4];  // in[g][j]: in its block b, column 4 b + j of rows 4 g to 4 g + 3
+        V part[4][N / 4];
 #pragma GCC unroll 4
         for (int g = 0; g < N / 4; ++g) {
-            const T* row = src + 4 * g * ld;
-            const V r0 = hn::LoadU(d, row), r1 = hn::LoadU(d, row + ld);
-            const V r2 = hn::LoadU(d, row + 2 * ld), r3 = hn::LoadU(d, row + 3 * ld);
-            const V lo02 = hn::InterleaveLower(d, r0, r2), lo13 = hn::InterleaveLower(d, r1, r3);
-            const V hi02 = hn::InterleaveUpper(d, r0, r2), hi13 = hn::InterleaveUpper(d, r1, r3);
-            in[g][0] = hn::InterleaveLower(d, lo02, lo13);
-            in[g][1] = hn::InterleaveUpper(d, lo02, lo13);
-            in[g][2] = hn::InterleaveLower(d, hi02, hi13);
-            in[g][3] = hn::InterleaveUpper(d, hi02, hi13);
+            V rows[4];
+            transpose_blocks(d, src + 4 * g * ld, ld, rows);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; ++j) part[j][g] = rows[j];
         }
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-            const auto store = [&](V v, int block)
-                                   HWY_ATTR { hn::StoreU(v, d, to + (4 * block + j) * stride); };
-            if constexpr (N == 4) {
-                store(in[0][j], 0);
-            } else if constexpr (N == 8) {
-                store(hn::ConcatLowerLower(d, in[1][j], in[0][j]), 0);
-                store(hn::ConcatUpperUpper(d, in[1][j], in[0][j]), 1);
-            } else {
-                static_assert(N == 16);
-                const auto pair = [&](V low, V high) HWY_ATTR {  // of two groups: even, odd blocks
-                    return std::pair(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(high), low),
-                                     hn::OddEvenBlocks(high, hn::SwapAdjacentBlocks(low)));
-                };
-                const auto [even01, odd01] = pair(in[0][j], in[1][j]);
-                const auto [even23, odd23] = pair(in[2][j], in[3][j]);
-                store(hn::ConcatLowerLower(d, even23, even01), 0);
-                store(hn::ConcatLowerLower(d, odd23, odd01), 1);
-                store(hn::ConcatUpperUpper(d, even23, even01), 2);
-                store(hn::ConcatUpperUpper(d, odd23, odd01), 3);
-            }
-        }
+        for (int j = 0; j < 4; ++j) store_blocks(d, part[j], to + j * stride, stride);
     }
 }
 

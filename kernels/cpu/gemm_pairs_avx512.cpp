@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <chrono>
 
 #define MC_BF16 __attribute__((target("avx512f,avx512bf16"), noinline))
 #define MC_INT16 __attribute__((target("avx512f,avx512vnni"), noinline))
@@ -20,7 +21,7 @@ constexpr int kRowsOfPanel = 12, kLanes = 16;
 
 // 16 sums; as an array of __m512i they would not stay in registers (GCC 12).
 using Sums = int __attribute__((vector_size(64)));
-bool allowed = true;
+PairInstructions chosen = PairInstructions::where_faster;
 
 // The columns of a block that its vector j covers.
 __mmask16 columns_of(const BlockOutput<float>& out, int j) {
@@ -123,20 +124,66 @@ void int16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b, const BlockOutput<
     for_int16_blocks<kRows>(depth, a, b, out, &add_int16_products<kRows, kVecs>);
 }
 
+// Independent instructions on registers, `rounds` times 12; one number of the sum is kept.
+MC_BF16 void rounds_of_bf16(int64_t rounds, float* keep) {
+    const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3f003f00)),
+               b = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3c003c00));
+    __m512 x[12];
+    for (int i = 0; i < 12; ++i) x[i] = _mm512_set1_ps(static_cast<float>(i));
+    for (int64_t r = 0; r < rounds; ++r)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; ++i) x[i] = _mm512_dpbf16_ps(x[i], a, b);
+    __m512 sum = x[0];
+    for (int i = 1; i < 12; ++i) sum = _mm512_add_ps(sum, x[i]);
+    _mm512_mask_storeu_ps(keep, 1, sum);
+}
+
+MC_BF16 void rounds_of_f32(int64_t rounds, float* keep) {
+    const __m512 a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(0.0078125f);
+    __m512 x[12];
+    for (int i = 0; i < 12; ++i) x[i] = _mm512_set1_ps(static_cast<float>(i));
+    for (int64_t r = 0; r < rounds; ++r)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; ++i) x[i] = _mm512_fmadd_ps(a, b, x[i]);
+    __m512 sum = x[0];
+    for (int i = 1; i < 12; ++i) sum = _mm512_add_ps(sum, x[i]);
+    _mm512_mask_storeu_ps(keep, 1, sum);
+}
+
+// vdpbf16ps does the work of two f32 multiply-adds. AMD's cores run it at their rate; Intel's
+// server cores, which have AMX for bf16, at a quarter of it, and are better off with those.
+// Measured in about 20 us, as cpuid does not tell.
+bool bf16_instruction_pays() {
+    const auto time_of = [](void (*rounds)(int64_t, float*)) {
+        float keep;
+        const auto start = std::chrono::steady_clock::now();
+        rounds(256, &keep);
+        return std::chrono::steady_clock::now() - start;
+    };
+    auto pairs = time_of(rounds_of_bf16), singles = time_of(rounds_of_f32);
+    for (int trial = 0; trial < 4; ++trial) {  // an interrupt lengthens one of them, not all
+        pairs = std::min(pairs, time_of(rounds_of_bf16));
+        singles = std::min(singles, time_of(rounds_of_f32));
+    }
+    return pairs < 2 * singles;
+}
+
 }  // namespace
 
-bool has_bf16_instructions() {
+bool use_bf16_instruction() {
     static const bool present = __builtin_cpu_supports("avx512bf16");
-    return present && allowed;
+    if (!present || chosen == PairInstructions::never) return false;
+    static const bool faster = bf16_instruction_pays();
+    return faster || chosen == PairInstructions::where_present;
 }
 
-bool has_int16_instructions() {
+bool use_int16_instruction() {  // Intel's and AMD's run it at f32's rate
     static const bool present = __builtin_cpu_supports("avx512vnni");
-    return present && allowed;
+    return present && chosen != PairInstructions::never;
 }
 
-void allow_pair_instructions(bool allow) {
-    allowed = allow;
+void use_pair_instructions(PairInstructions where) {
+    chosen = where;
 }
 
 PairBlock gemm_bf16_12x32_avx512(int64_t rows, int64_t cols) {
@@ -152,19 +199,6 @@ PairBlock gemm_int16_12x32_avx512(int64_t rows, int64_t cols) {
 }
 
 namespace {
-
-MC_BF16 void rounds_of_bf16(int64_t rounds, float* keep) {
-    const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3f003f00)),
-               b = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3c003c00));
-    __m512 x[12];
-    for (int i = 0; i < 12; ++i) x[i] = _mm512_set1_ps(static_cast<float>(i));
-    for (int64_t r = 0; r < rounds; ++r)
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; ++i) x[i] = _mm512_dpbf16_ps(x[i], a, b);
-    __m512 sum = x[0];
-    for (int i = 1; i < 12; ++i) sum = _mm512_add_ps(sum, x[i]);
-    _mm512_mask_storeu_ps(keep, 1, sum);
-}
 
 MC_INT16 void rounds_of_int16(int64_t rounds, float* keep) {
     const __m512i a = _mm512_set1_epi32(0x00010003), b = _mm512_set1_epi32(0x00020001);
@@ -185,13 +219,13 @@ constexpr double flop_of(int64_t rounds) {
 }  // namespace
 
 double bf16_rounds_avx512(int64_t rounds, float* keep) {
-    if (!has_bf16_instructions()) return 0;
+    if (!use_bf16_instruction()) return 0;
     rounds_of_bf16(rounds, keep);
     return flop_of(rounds);
 }
 
 double int16_rounds_avx512(int64_t rounds, float* keep) {
-    if (!has_int16_instructions()) return 0;
+    if (!use_int16_instruction()) return 0;
     rounds_of_int16(rounds, keep);
     return flop_of(rounds);
 }
@@ -202,13 +236,13 @@ double int16_rounds_avx512(int64_t rounds, float* keep) {
 
 namespace mc {
 
-bool has_bf16_instructions() {
+bool use_bf16_instruction() {
     return false;
 }
-bool has_int16_instructions() {
+bool use_int16_instruction() {
     return false;
 }
-void allow_pair_instructions(bool) {}
+void use_pair_instructions(PairInstructions) {}
 PairBlock gemm_bf16_12x32_avx512(int64_t, int64_t) {
     return nullptr;
 }

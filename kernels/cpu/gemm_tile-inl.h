@@ -153,8 +153,8 @@ struct PlainOperands {
     static constexpr int64_t kA = kBlockRows, kB = kBlockCols<T>;
     static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
     static int64_t steps(int64_t k) { return k; }
-    // Of a register block, where there are `rows`: as they are packed.
-    static int64_t rows_of_block(int64_t) { return kBlockRows; }
+    static constexpr int64_t kRows = kBlockRows;  // of a register block, at most
+    static constexpr bool kEven = false;          // as many in all but the last: as they are packed
     // A's rows [row, row + rows), steps [step, step + steps), into panels at distance panel_stride.
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<T>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
@@ -180,8 +180,7 @@ struct PlainOperands {
 template <class T>
 struct RowsInPlace : PlainOperands<T> {
     static constexpr int64_t kRows = HWY_MIN(8, kBlockRows);
-    // Of one height: a block of few rows waits for its sums.
-    static int64_t rows_of_block(int64_t rows) { return ceil_div(rows, ceil_div(rows, kRows)); }
+    static constexpr bool kEven = true;  // a block of few rows waits for its sums and for B
     static BlockFunction<T, T, T> block_for(int64_t rows, int64_t cols) {
         return block_function<kRows>(
             rows, cols * 2 <= PlainOperands<T>::kB,
@@ -261,23 +260,27 @@ struct Fetch {
 };
 
 // Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `fetch`: what is
-// fetched meanwhile; null: the next panel of B, a part with each row block.
+// fetched meanwhile; null: what of B is multiplied next, a part with each row block. That is the
+// next panel, and, where it is not null, `then` after the last.
 template <class Operands, class T = typename Operands::Out>
 HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
                      int64_t cols, const Strips<typename Operands::A>& a,
                      const Strips<typename Operands::B>& b, int64_t depth, bool first, bool last,
-                     Fetch* fetch = nullptr) {
+                     const typename Operands::B* then = nullptr, Fetch* fetch = nullptr) {
     constexpr int64_t kCols = kBlockCols<T>;
-    const int64_t most = Operands::rows_of_block(rows);
-    const int64_t stride =
-        ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), ceil_div(rows, most));
+    const int64_t blocks = ceil_div(rows, Operands::kRows);
+    const int64_t stride = ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), blocks);
+    const auto row_of = [&](int64_t block) {
+        return Operands::kEven ? rows * block / blocks : HWY_MIN(block * Operands::kRows, rows);
+    };
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);
         const auto bj = b.from(j);
-        Fetch panel{reinterpret_cast<const char*>(b.from(j + kCols).at), stride};
+        const auto* following = then && j + kCols >= cols ? then : b.from(j + kCols).at;
+        Fetch panel{reinterpret_cast<const char*>(following), stride};
         Fetch& ahead = fetch ? *fetch : panel;
-        for (int64_t i = 0; i < rows; i += most) {
-            const int64_t height = HWY_MIN(most, rows - i);
+        for (int64_t block = 0; block < blocks; ++block) {
+            const int64_t i = row_of(block), height = row_of(block + 1) - i;
             const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j,
                                      args.ldc,
                                      width,

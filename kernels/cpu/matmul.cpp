@@ -28,6 +28,7 @@
 #include "kernels/cpu/gemm_int16-inl.h"
 #include "kernels/cpu/gemm_pack-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
+#include "kernels/cpu/gemm_transpose-inl.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cpu/workspace.h"
 
@@ -38,6 +39,8 @@ namespace HWY_NAMESPACE {
 // A row block of A, 48 x 384 f32, is 72 KiB of the second-level cache; small, so that threads end
 // together.
 inline constexpr int64_t kMaxRowBlock = 48;
+// Of rows in place, as many more as save a motion of 49 to 64 tokens a second pass over B.
+inline constexpr int64_t kMaxRowBlockInPlace = 64;
 // Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
 // Packed A at a time: 4 MiB of f32, and kMostSteps of 32 row blocks at least.
@@ -128,7 +131,7 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulAr
         for (int64_t col = begin; col < inner; col += width) {
             Fetch fetch = next ? operand_of_next(col / kCols) : Fetch{};
             tile<Operands>(args, 0, args.m, col, width, a,
-                           {args.b + k * args.ldb + col, 1, args.ldb}, depth, first, last,
+                           {args.b + k * args.ldb + col, 1, args.ldb}, depth, first, last, nullptr,
                            next ? &fetch : nullptr);
         }
         if (end > whole)
@@ -170,7 +173,7 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
 }
 
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
-// steps at a time, and finds them in the second-level cache. Rows of A are read in place.
+// steps at a time, and finds them in the first cache levels. Rows of A are read in place.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     using Packed = PlainOperands<T>;
@@ -189,8 +192,7 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
         // Meanwhile the rows that the next chunk packs, where they are one piece of memory.
-        const int64_t blocks =
-            ceil_div(args.m, RowsInPlace<T>::rows_of_block(args.m)) * ceil_div(cols, kB);
+        const int64_t blocks = ceil_div(args.m, RowsInPlace<T>::kRows) * ceil_div(cols, kB);
         Fetch rows{reinterpret_cast<const char*>(args.b + (col + cols) * args.ldb),
                    ceil_div(group * args.ldb * kSize, blocks * args.k)};
         Fetch* next = args.trans_b && args.ldb == args.k ? &rows : nullptr;
@@ -198,17 +200,24 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
             const bool first = k == 0, last = k + depth == args.k;
-            Packed::pack_b(b.data(), depth * kB, args, col, cols, k, depth);
+            const Strips<T> in_place{args.a + k, args.lda, args.lda};
+            int64_t done = 0;  // columns
+            if constexpr (kTransposes<T>)
+                for (; !args.trans_a && args.trans_b && depth >= kSquare && cols - done >= kB;
+                     done += kB)
+                    transposing_tile(args, col + done, in_place, b.data(), k, depth, next);
+            if (done == cols) continue;
+            Packed::pack_b(b.data(), depth * kB, args, col + done, cols - done, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
             if (!args.trans_a) {
-                tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {args.a + k, args.lda, args.lda},
-                                     panels, depth, first, last, next);
+                tile<RowsInPlace<T>>(args, 0, args.m, col + done, cols - done, in_place, panels,
+                                     depth, first, last, nullptr, next);
                 continue;
             }
             for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
                 tile<Packed>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
                              {a.data() + row / kA * a_panel + k * kA, args.k, kA}, panels, depth,
-                             first, last, next);
+                             first, last, nullptr, next);
         }
     });
 }
@@ -219,19 +228,20 @@ struct Partition {
     // `packed`: B is, as a whole. `in_place`: the rows of A may stay where they are.
     Partition(int64_t m, int64_t n, int64_t steps, bool packed, bool in_place) {
         constexpr int64_t kCols = Operands::kB, kSteps = Operands::kMostSteps;
-        static_assert(32 * kMaxRowBlock * kSteps <= kMaxPackedA);
+        static_assert(32 * kMaxRowBlockInPlace * kSteps <= kMaxPackedA);
+        const int64_t most = in_place ? kMaxRowBlockInPlace : kMaxRowBlock;
         cols = round_up(n, kCols);
         depth = steps;
         if (!packed) {
             cols = round_up(ceil_div(n, ceil_div(n, kMaxCols)), kCols);
             depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kSteps, int64_t{1}) * kSteps);
         }
-        row_blocks = ceil_div(m, kMaxRowBlock);
+        row_blocks = ceil_div(m, most);
         // Two shares of packed rows; those in place gain nothing and would make small blocks.
         if (row_blocks > 1 && !in_place) row_blocks = round_up(row_blocks, 2);
         // Whole register blocks; the last row block has what is left, more or less.
         rows = m / row_blocks / kBlockRows * kBlockRows;
-        if (rows == 0 || m - (row_blocks - 1) * rows > kMaxRowBlock) {
+        if (rows == 0 || m - (row_blocks - 1) * rows > most) {
             rows = round_up(ceil_div(m, row_blocks), kBlockRows);
             row_blocks = ceil_div(m, rows);
         }
@@ -329,12 +339,16 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                     const int64_t depth = HWY_MIN(kSteps, all_depth - k);
                     const bool first = k0 + k == 0, last = k0 + k + depth == steps;
                     const Strips<B> panels{b.from(j).at + k * kB, b.stride, kB};
+                    // Further steps of these columns, or the next ones.
+                    const B* then = k + depth < all_depth ? panels.at + depth * kB
+                                    : j + width < cols    ? b.from(j + width).at
+                                                          : b.at;
                     if constexpr (kPlain)
                         if (in_place) {
                             tile<RowsInPlace<T>>(
                                 args, row, rows, col + j, width,
                                 {args.a + row * args.lda + k0 + k, args.lda, args.lda}, panels,
-                                depth, first, last);
+                                depth, first, last, then);
                             continue;
                         }
                     Strips<A> block{a.data() + row / kBlockRows * a_panel + k * kA,
@@ -344,7 +358,7 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                         Operands::pack_a(own.data(), depth * kA, args, row, rows, k0 + k, depth);
                     }
                     tile<Operands>(args, row, rows, col + j, width, block, panels, depth, first,
-                                   last);
+                                   last, then);
                 }
             });
         }
@@ -357,7 +371,7 @@ void with_packed_operands(Precision precision, const F& f) {
     if (precision == Precision::f32) return f(PlainOperands<float>());
     if (precision == Precision::int16) return f(Int16Operands());
 #if HWY_TARGET == HWY_AVX3
-    if (has_bf16_instructions()) return f(Bf16InstructionOperands());
+    if (use_bf16_instruction()) return f(Bf16InstructionOperands());
 #endif
     f(Bf16Operands());
 }

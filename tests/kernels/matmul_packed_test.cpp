@@ -250,11 +250,11 @@ TEST_CASE("matmul, packed as bf16: a chain of fused multiply-adds, high half of 
         }
     testing::for_each_target([&] {
         testing::TestContext context(1);
-        for (bool instructions : {true, false}) {  // where the processor has them, else twice alike
-            allow_pair_instructions(instructions);
+        for (const auto where : {PairInstructions::where_present, PairInstructions::never}) {
+            use_pair_instructions(where);
             CHECK(same_bits(want, run(c, context, Precision::bf16)));
         }
-        allow_pair_instructions(true);
+        use_pair_instructions(PairInstructions::where_faster);
     });
 }
 
@@ -265,10 +265,11 @@ TEST_CASE("matmul, packed as bf16 and int16: instructions and portable blocks ha
         for (const Case& c : cases()) {
             CAPTURE(c.m);
             CAPTURE(c.n);
+            use_pair_instructions(PairInstructions::where_present);
             const std::vector<float> fast = run(c, context, precision);
-            allow_pair_instructions(false);
+            use_pair_instructions(PairInstructions::never);
             CHECK(same_bits(fast, run(c, context, precision)));
-            allow_pair_instructions(true);
+            use_pair_instructions(PairInstructions::where_faster);
         }
 }
 

@@ -194,6 +194,10 @@ TEST_CASE("matmul: more than one block of packed B along n and k") {
     // Few rows: B in the threads' caches, 256 columns and 384 steps at a time.
     both_thread_counts<float>({.m = 13, .n = 2200, .k = 600, .trans_b = true});
     both_thread_counts<float>({.m = 14, .n = 2100, .k = 530, .trans_a = true});
+    // Register blocks that transpose B: whole squares of 16 steps or not, several panels, some rows
+    // beyond them, B's rows apart.
+    for (int64_t k : {15, 16, 17, 31, 32, 47, 400, 770})
+        both_thread_counts<float>({.m = 9 + k % 5, .n = 70, .k = k, .trans_b = true, .pad = k % 3});
     // Enough rows for a B that is packed for all, at most 2048 columns and 384 steps at a time.
     both_thread_counts<float>({.m = 257, .n = 2100, .k = 530, .trans_b = true});
 }

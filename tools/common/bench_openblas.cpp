@@ -23,10 +23,14 @@ OpenBlas::OpenBlas(const std::string& library, int threads) {
     sgemm_ = reinterpret_cast<Sgemm>(dlsym(handle, "cblas_sgemm"));
     const auto set_threads =
         reinterpret_cast<void (*)(int)>(dlsym(handle, "openblas_set_num_threads"));
-    if (!sgemm_ || !set_threads)
-        throw Error("--openblas: " + library +
-                    " lacks cblas_sgemm or openblas_set_num_threads; name an OpenBLAS");
+    const auto core = reinterpret_cast<char* (*)()>(dlsym(handle, "openblas_get_corename"));
+    if (!sgemm_ || !set_threads || !core)
+        throw Error(
+            "--openblas: " + library +
+            " lacks cblas_sgemm, openblas_set_num_threads or openblas_get_corename; name an "
+            "OpenBLAS");
     set_threads(threads);
+    core_ = core();
 }
 
 void OpenBlas::matmul(const MatmulArgs<float>& args) const {

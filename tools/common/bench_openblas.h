@@ -14,6 +14,9 @@ class OpenBlas {
     OpenBlas(const std::string& library, int threads);
     // What the table's matmul does, but for the epilogue. Its threads are idle 2 ms later.
     void matmul(const MatmulArgs<float>& args) const;
+    // The processor that its kernels are for, as it names it, e.g. "SkylakeX". A release older than
+    // the processor takes it for a much older one, unless OPENBLAS_CORETYPE says otherwise.
+    const std::string& core() const { return core_; }
 
   private:
     // As in cblas.h, with 32-bit integers.
@@ -21,6 +24,7 @@ class OpenBlas {
                            const float* a, int lda, const float* b, int ldb, float beta, float* c,
                            int ldc);
     Sgemm sgemm_;
+    std::string core_;
 };
 
 }  // namespace mc

@@ -38,6 +38,8 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -90,23 +92,29 @@ double measure_fma_f32(Context& context) {
 
 double measure_fma_bf16(Context& context) {
     return use_bf16_instruction() ? best_rate(context, bf16_rounds_avx512)
-                                   : measure_fma_f32(context);
+                                  : measure_fma_f32(context);
 }
 
 double measure_int16(Context& context) {
     return use_int16_instruction() ? best_rate(context, int16_rounds_avx512)
-                                    : measure_fma_f32(context);
+                                   : measure_fma_f32(context);
+}
+
+int64_t beyond_caches() {
+    return std::clamp<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE), int64_t{48} << 20,
+                               int64_t{512} << 20);
 }
 
 double measure_copy(Context& context) {
-    // Slice after slice of arrays that no cache holds, each slice's best of several rounds: a slice
-    // takes well below a millisecond, so that on a busy machine some go undisturbed.
-    constexpr size_t kBytes = size_t{64} << 20, kSlice = size_t{2} << 20;
+    // Slice after slice of the arrays, each slice's best of several rounds: a slice takes well
+    // below a millisecond, so that on a busy machine some go undisturbed.
+    constexpr size_t kSlice = size_t{2} << 20;
     constexpr int kRounds = 20;
-    std::vector<char> from(kBytes, 1), to(kBytes, 2);
+    const size_t bytes = static_cast<size_t>(beyond_caches());
+    std::vector<char> from(bytes, 1), to(bytes, 2);
     const int64_t threads = context.pool->size();
     const size_t part = kSlice / static_cast<size_t>(threads);
-    std::vector<double> best(kBytes / kSlice, std::numeric_limits<double>::infinity());
+    std::vector<double> best(bytes / kSlice, std::numeric_limits<double>::infinity());
     for (int round = 0; round < kRounds; ++round)
         for (size_t slice = 0; slice < best.size(); ++slice) {
             const double start = now();

@@ -15,7 +15,10 @@ double measure_fma_bf16(Context& context);
 // The same of int16 pairs, with AVX512-VNNI; without it f32's.
 double measure_int16(Context& context);
 
-// Bytes read plus written per second by copying between two buffers of 64 MiB, all threads.
+// Bytes that no cache holds: 48 MiB, or the last-level cache where that is larger, 512 MiB at most.
+int64_t beyond_caches();
+
+// Bytes read plus written per second by copying between two buffers of that size, all threads.
 double measure_copy(Context& context);
 
 // The instruction set in use, e.g. "AVX2".

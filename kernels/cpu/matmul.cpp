@@ -41,6 +41,7 @@ namespace HWY_NAMESPACE {
 inline constexpr int64_t kMaxRowBlock = 48;
 // Of rows in place, as many more as save a motion of 49 to 64 tokens a second pass over B.
 inline constexpr int64_t kMaxRowBlockInPlace = 64;
+inline constexpr int64_t kMaxColsForRowsInPlace = 512;
 // Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
 // Packed A at a time: 4 MiB of f32, and kMostSteps of 32 row blocks at least.
@@ -298,7 +299,9 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
     const bool may_stay = kPlain && !args.trans_a;
     const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr, may_stay);
     const int64_t a_panels = ceil_div(args.m, kBlockRows);
-    const bool in_place = may_stay && part.all_of_a;
+    // Copying rows of A costs more than longer blocks gain where few columns are multiplied by
+    // them.
+    const bool in_place = may_stay && (part.all_of_a || args.n <= kMaxColsForRowsInPlace);
     const bool pack_a_first = part.all_of_a && !in_place;
     Loan<B> b_loan(*context.workspace, whole_b ? 0 : part.cols * part.depth);
     Loan<A> a(*context.workspace, pack_a_first ? a_panels * kA * part.depth : 0);

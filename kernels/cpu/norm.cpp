@@ -92,7 +92,11 @@ template <class T>
 void layer_norm(Context& context, const LayerNormArgs<T>& a) {
     if (a.cols == 0) return;
     context.pool->for_ranges(a.rows, rows_per_chunk(a.cols), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) layer_norm_row<T>(a, row);
+        for (int64_t row = begin; row < end; ++row) {
+            fetch_beyond(a.x + row * a.cols, a.cols);
+            if (a.residual) fetch_beyond(a.residual + row * a.cols, a.cols);
+            layer_norm_row<T>(a, row);
+        }
     });
 }
 

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/math-inl.h"
 
@@ -29,12 +30,29 @@ constexpr int64_t lanes_of() {
     return static_cast<int64_t>(hn::MaxLanes(Tag<T>()));
 }
 
+// So far ahead of what is read memory is fetched, where much is read in a row: the processor's own
+// fetching ends with every page.
+template <class T>
+inline constexpr int64_t kFetchAhead = 4096 / sizeof(T);
+
+// Fetches what is a page beyond a row of n: for loops over rows that are one piece of memory.
+template <class T>
+HWY_INLINE void fetch_beyond(const T* row, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T)))
+        hwy::Prefetch(row + i + kFetchAhead<T>);
+}
+
 // dst[i] = f(src[i]...) for i in [0, n); f takes and returns vectors. dst may equal any src.
 template <class T, class F, class... Src>
 HWY_INLINE void map_vectors(T* dst, int64_t n, F f, const Src*... src) {
     const Tag<T> d;
     constexpr int64_t N = lanes_of<T>();
     int64_t i = 0;
+    if (n >= kFetchAhead<T>)
+        for (; i + N <= n; i += N) {
+            (hwy::Prefetch(src + i + kFetchAhead<T>), ...);
+            hn::StoreU(f(hn::LoadU(d, src + i)...), d, dst + i);
+        }
     for (; i + N <= n; i += N) hn::StoreU(f(hn::LoadU(d, src + i)...), d, dst + i);
     if (i < n) {
         const size_t rest = static_cast<size_t>(n - i);

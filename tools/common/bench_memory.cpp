@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/bench_ceilings.h"
 #include "tools/common/bench_problem.h"
 
 namespace mc {
@@ -90,7 +91,8 @@ StridedLoop transposed(int64_t rows) {
 }  // namespace
 
 int64_t bench_memory_rows(DeviceType device) {
-    return device == DeviceType::cpu ? 32768 : 262144;
+    const int64_t row = kCols * static_cast<int64_t>(sizeof(float));
+    return device == DeviceType::cpu ? beyond_caches() / row : 262144;
 }
 
 void add_memory_problems(std::vector<BenchProblem>& list, int64_t rows) {

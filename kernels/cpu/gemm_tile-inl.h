@@ -92,14 +92,28 @@ HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& 
     }
 }
 
-// The same for rows of A in place: a[i * ld], three rows to a pointer.
+// Rows of A in place, three to a pointer.
+template <int kRows, class T>
+struct RowPointers {
+    HWY_INLINE explicit RowPointers(Strip<T> a) : ld(a.step) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; i += 3) at[i / 3] = a.at + i * ld;
+    }
+    HWY_INLINE T operator()(int row, int64_t k) const {
+        return at[row / 3][row % 3 * ld + k];
+    }
+    const T* at[(kRows + 2) / 3];
+    int64_t ld;
+};
+
+// The same with step k of them.
 template <class V, int kRows, int kVecs, class T>
-HWY_INLINE void multiply_add(V (&sum)[kRows][kVecs], const T* const (&a)[(kRows + 2) / 3],
-                             int64_t ld, int64_t k, const V (&b)[kVecs]) {
+HWY_INLINE void multiply_add(V (&sum)[kRows][kVecs], const RowPointers<kRows, T>& a, int64_t k,
+                             const V (&b)[kVecs]) {
     const hn::DFromV<V> d;
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-        const V av = hn::Set(d, a[i / 3][i % 3 * ld + k]);
+        const V av = hn::Set(d, a(i, k));
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::MulAdd(av, b[j], sum[i][j]);
     }
@@ -117,9 +131,7 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     clear(sum);
     fetch_output<kRows>(out);
     const char* ahead = out.ahead;
-    const T* rows[(kRows + 2) / 3];
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; i += 3) rows[i / 3] = a.at + i * a.step;
+    const RowPointers<kRows, T> rows(a);
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
 #pragma GCC unroll 2
@@ -127,7 +139,7 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
         __builtin_prefetch(ahead, 0, 2);
         ahead += out.ahead_stride;
         if constexpr (kInPlace) {
-            multiply_add(sum, rows, a.step, k, bv);
+            multiply_add(sum, rows, k, bv);
         } else {
             multiply_add(sum, a.at, bv);
             a.at += a.step;

@@ -58,16 +58,14 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
     clear(sum);
     fetch_output<kRows>(out);
     const char* ahead = out.ahead;
-    const float* rows[(kRows + 2) / 3];
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; i += 3) rows[i / 3] = a.at + i * a.step;
+    const RowPointers<kRows, float> rows(a);
     const float* at = panel;
     const auto step = [&](int64_t k) HWY_ATTR {
         const V bv[2] = {hn::LoadU(d, at), hn::LoadU(d, at + kSquare)};
         at += 32;
         __builtin_prefetch(ahead, 0, 2);
         ahead += out.ahead_stride;
-        multiply_add(sum, rows, a.step, k, bv);
+        multiply_add(sum, rows, k, bv);
     };
     int64_t k = 0;
     V half[4][4];

@@ -146,25 +146,27 @@ HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRIC
 }
 
 // Panels p = 0, 1, ... at distance panel_stride: panel p[k * kWidth + i] = src[k * ld + p * kWidth
-// + i]. Walks the rows of src, so that a page of it is visited once.
+// + i]. Walks the rows of src, so that a page of it is visited once, and some of them together, so
+// that a line of a panel is written at once: panels share few sets of the first-level cache.
 template <int kWidth, class T>
 HWY_INLINE void pack_rows(T* HWY_RESTRICT panels, int64_t panel_stride, const T* HWY_RESTRICT src,
                           int64_t ld, int64_t count, int64_t depth) {
-    constexpr int64_t kAhead = 8, kLine = 64 / sizeof(T);
+    constexpr int64_t kTogether = 8;
     const int64_t whole = count / kWidth, rest = count % kWidth;
-    for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t k = 0; k < depth; k += kTogether) {
+        const int64_t some = HWY_MIN(kTogether, depth - k);
         const T* from = src + k * ld;
-        if (k + kAhead < depth)
-            for (int64_t i = 0; i < count; i += kLine) hwy::Prefetch(from + kAhead * ld + i);
         T* to = panels + k * kWidth;
-        for (int64_t p = 0; p < whole; ++p) {
-            std::memcpy(to, from, kWidth * sizeof(T));
-            from += kWidth;
-            to += panel_stride;
-        }
+        const int64_t next = k + 2 * kTogether <= depth ? kTogether * ld : 0;
+        for (int64_t p = 0; p < whole; ++p, from += kWidth, to += panel_stride)
+            for (int64_t i = 0; i < some; ++i) {
+                hwy::Prefetch(from + i * ld + next);
+                std::memcpy(to + i * kWidth, from + i * ld, kWidth * sizeof(T));
+            }
         if (rest == 0) continue;
-        for (int64_t i = 0; i < rest; ++i) to[i] = from[i];
-        for (int64_t i = rest; i < kWidth; ++i) to[i] = T{0};
+        for (int64_t i = 0; i < some; ++i)
+            for (int64_t j = 0; j < kWidth; ++j)
+                to[i * kWidth + j] = j < rest ? from[i * ld + j] : T{0};
     }
 }
 

@@ -91,13 +91,13 @@ double measure_fma_f32(Context& context) {
 }
 
 double measure_fma_bf16(Context& context) {
-    return use_bf16_instruction() ? best_rate(context, bf16_rounds_avx512)
-                                  : measure_fma_f32(context);
+    return bf16_by_instruction() ? best_rate(context, bf16_rounds_avx512)
+                                 : measure_fma_f32(context);
 }
 
 double measure_int16(Context& context) {
-    return use_int16_instruction() ? best_rate(context, int16_rounds_avx512)
-                                   : measure_fma_f32(context);
+    return int16_by_instruction() ? best_rate(context, int16_rounds_avx512)
+                                  : measure_fma_f32(context);
 }
 
 int64_t beyond_caches() {

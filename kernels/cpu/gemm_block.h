@@ -82,8 +82,8 @@ inline void for_int16_blocks(int64_t depth, Strip<Pair> a, Strip<Pair> b, BlockO
 
 // True if this processor has the instruction, vdpbf16ps or vpdpwssd, and is faster with it than
 // with the portable blocks. Both make the same bits; tests compare them.
-bool use_bf16_instruction();
-bool use_int16_instruction();
+bool bf16_by_instruction();
+bool int16_by_instruction();
 enum class PairInstructions { where_faster, where_present, never };
 void use_pair_instructions(PairInstructions where);
 

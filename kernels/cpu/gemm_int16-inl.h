@@ -203,7 +203,7 @@ struct Int16Operands {  // of the packed product; portable
     static PairBlock block_for(int64_t rows, int64_t cols) {
 #if HWY_TARGET == HWY_AVX3
         static_assert(kA == 12 && kB == 32);  // the instruction's block is built for these panels
-        if (use_int16_instruction()) return gemm_int16_12x32_avx512(rows, cols);
+        if (int16_by_instruction()) return gemm_int16_12x32_avx512(rows, cols);
 #endif
         return block_function<kBlockRows>(rows, cols * 2 <= kB, [](auto height, auto width) {
             return &int16_block<height(), width()>;

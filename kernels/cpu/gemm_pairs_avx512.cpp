@@ -11,6 +11,7 @@
 #include <chrono>
 
 #define MC_BF16 __attribute__((target("avx512f,avx512bf16"), noinline))
+#define MC_BF16_INLINE __attribute__((target("avx512f,avx512bf16"), always_inline))
 #define MC_INT16 __attribute__((target("avx512f,avx512vnni"), noinline))
 
 namespace mc {
@@ -124,30 +125,28 @@ void int16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b, const BlockOutput<
     for_int16_blocks<kRows>(depth, a, b, out, &add_int16_products<kRows, kVecs>);
 }
 
-// Independent instructions on registers, `rounds` times 12; one number of the sum is kept.
-MC_BF16 void rounds_of_bf16(int64_t rounds, float* keep) {
-    const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3f003f00)),
-               b = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3c003c00));
+// `rounds` times 12 independent x = op(x) on registers; one number of the sum is kept.
+template <class Op>
+MC_BF16 void rounds_of(int64_t rounds, float* keep, Op op) {
     __m512 x[12];
     for (int i = 0; i < 12; ++i) x[i] = _mm512_set1_ps(static_cast<float>(i));
     for (int64_t r = 0; r < rounds; ++r)
 #pragma GCC unroll 12
-        for (int i = 0; i < 12; ++i) x[i] = _mm512_dpbf16_ps(x[i], a, b);
+        for (int i = 0; i < 12; ++i) x[i] = op(x[i]);
     __m512 sum = x[0];
     for (int i = 1; i < 12; ++i) sum = _mm512_add_ps(sum, x[i]);
     _mm512_mask_storeu_ps(keep, 1, sum);
 }
 
+MC_BF16 void rounds_of_bf16(int64_t rounds, float* keep) {
+    const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3f003f00)),
+               b = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3c003c00));
+    rounds_of(rounds, keep, [=](__m512 x) MC_BF16_INLINE { return _mm512_dpbf16_ps(x, a, b); });
+}
+
 MC_BF16 void rounds_of_f32(int64_t rounds, float* keep) {
     const __m512 a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(0.0078125f);
-    __m512 x[12];
-    for (int i = 0; i < 12; ++i) x[i] = _mm512_set1_ps(static_cast<float>(i));
-    for (int64_t r = 0; r < rounds; ++r)
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; ++i) x[i] = _mm512_fmadd_ps(a, b, x[i]);
-    __m512 sum = x[0];
-    for (int i = 1; i < 12; ++i) sum = _mm512_add_ps(sum, x[i]);
-    _mm512_mask_storeu_ps(keep, 1, sum);
+    rounds_of(rounds, keep, [=](__m512 x) MC_BF16_INLINE { return _mm512_fmadd_ps(a, b, x); });
 }
 
 // vdpbf16ps does the work of two f32 multiply-adds. AMD's cores run it at their rate; Intel's
@@ -170,14 +169,14 @@ bool bf16_instruction_pays() {
 
 }  // namespace
 
-bool use_bf16_instruction() {
+bool bf16_by_instruction() {
     static const bool present = __builtin_cpu_supports("avx512bf16");
     if (!present || chosen == PairInstructions::never) return false;
     static const bool faster = bf16_instruction_pays();
     return faster || chosen == PairInstructions::where_present;
 }
 
-bool use_int16_instruction() {  // Intel's and AMD's run it at f32's rate
+bool int16_by_instruction() {  // Intel's and AMD's run it at f32's rate
     static const bool present = __builtin_cpu_supports("avx512vnni");
     return present && chosen != PairInstructions::never;
 }
@@ -219,13 +218,13 @@ constexpr double flop_of(int64_t rounds) {
 }  // namespace
 
 double bf16_rounds_avx512(int64_t rounds, float* keep) {
-    if (!use_bf16_instruction()) return 0;
+    if (!bf16_by_instruction()) return 0;
     rounds_of_bf16(rounds, keep);
     return flop_of(rounds);
 }
 
 double int16_rounds_avx512(int64_t rounds, float* keep) {
-    if (!use_int16_instruction()) return 0;
+    if (!int16_by_instruction()) return 0;
     rounds_of_int16(rounds, keep);
     return flop_of(rounds);
 }
@@ -236,10 +235,10 @@ double int16_rounds_avx512(int64_t rounds, float* keep) {
 
 namespace mc {
 
-bool use_bf16_instruction() {
+bool bf16_by_instruction() {
     return false;
 }
-bool use_int16_instruction() {
+bool int16_by_instruction() {
     return false;
 }
 void use_pair_instructions(PairInstructions) {}

@@ -374,7 +374,7 @@ void with_packed_operands(Precision precision, const F& f) {
     if (precision == Precision::f32) return f(PlainOperands<float>());
     if (precision == Precision::int16) return f(Int16Operands());
 #if HWY_TARGET == HWY_AVX3
-    if (use_bf16_instruction()) return f(Bf16InstructionOperands());
+    if (bf16_by_instruction()) return f(Bf16InstructionOperands());
 #endif
     f(Bf16Operands());
 }

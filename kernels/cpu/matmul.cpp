@@ -41,7 +41,9 @@ namespace HWY_NAMESPACE {
 inline constexpr int64_t kMaxRowBlock = 48;
 // Of rows in place, as many more as save a motion of 49 to 64 tokens a second pass over B.
 inline constexpr int64_t kMaxRowBlockInPlace = 64;
-inline constexpr int64_t kMaxColsForRowsInPlace = 512;
+// For more rows than 32 such blocks A is packed, in longer register blocks, where it meets more
+// columns of B than these.
+inline constexpr int64_t kMaxColsInPlace = 512;
 // Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
 // Packed A at a time: 4 MiB of f32, and kMostSteps of 32 row blocks at least.
@@ -226,10 +228,11 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
 // How the packed way cuts a problem; depends on the problem alone.
 template <class Operands>
 struct Partition {
-    // `packed`: B is, as a whole. `in_place`: the rows of A may stay where they are.
-    Partition(int64_t m, int64_t n, int64_t steps, bool packed, bool in_place) {
+    // `packed`: B is, as a whole. `may_stay`: the rows of A may stay where they are.
+    Partition(int64_t m, int64_t n, int64_t steps, bool packed, bool may_stay) {
         constexpr int64_t kCols = Operands::kB, kSteps = Operands::kMostSteps;
         static_assert(32 * kMaxRowBlockInPlace * kSteps <= kMaxPackedA);
+        in_place = may_stay && (m <= 32 * kMaxRowBlockInPlace || n <= kMaxColsInPlace);
         const int64_t most = in_place ? kMaxRowBlockInPlace : kMaxRowBlock;
         cols = round_up(n, kCols);
         depth = steps;
@@ -267,6 +270,7 @@ struct Partition {
     int64_t rows_of(int64_t block, int64_t m) const {
         return block + 1 < row_blocks ? rows : m - block * rows;
     }
+    bool in_place;       // the rows of A stay where they are
     int64_t cols;        // of B packed at a time
     int64_t depth;       // steps packed at a time, a multiple of kMostSteps or all
     int64_t rows;        // of a tile but the last along m
@@ -296,13 +300,10 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
     constexpr int64_t kA = Operands::kA, kB = Operands::kB, kSteps = Operands::kMostSteps;
     const int64_t steps = Operands::steps(args.k);
     constexpr bool kPlain = std::is_same_v<Operands, PlainOperands<T>>;
-    const bool may_stay = kPlain && !args.trans_a;
-    const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr, may_stay);
+    const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr,
+                                   kPlain && !args.trans_a);
     const int64_t a_panels = ceil_div(args.m, kBlockRows);
-    // Copying rows of A costs more than longer blocks gain where few columns are multiplied by
-    // them.
-    const bool in_place = may_stay && (part.all_of_a || args.n <= kMaxColsForRowsInPlace);
-    const bool pack_a_first = part.all_of_a && !in_place;
+    const bool pack_a_first = part.all_of_a && !part.in_place;
     Loan<B> b_loan(*context.workspace, whole_b ? 0 : part.cols * part.depth);
     Loan<A> a(*context.workspace, pack_a_first ? a_panels * kA * part.depth : 0);
     for (int64_t col = 0; col < args.n; col += part.cols) {
@@ -347,7 +348,7 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                                     : j + width < cols    ? b.from(j + width).at
                                                           : b.at;
                     if constexpr (kPlain)
-                        if (in_place) {
+                        if (part.in_place) {
                             tile<RowsInPlace<T>>(
                                 args, row, rows, col + j, width,
                                 {args.a + row * args.lda + k0 + k, args.lda, args.lda}, panels,

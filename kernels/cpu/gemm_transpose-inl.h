@@ -23,11 +23,12 @@ inline constexpr bool kTransposes = HWY_TARGET == HWY_AVX3 && sizeof(T) == 4;
 
 // Steps along k that are transposed together: the lanes of a vector.
 inline constexpr int64_t kSquare = 16;
+inline constexpr int64_t kPanel = 2 * kSquare;  // columns of a panel
 
 #if HWY_TARGET == HWY_AVX3
-// The part of transposing kSquare steps of 32 rows of B that goes with step `part` of as many
-// multiplied: panel[k * 32 + j] = b[j * ld + k]. The first four of a square's eight parts write to
-// `half`, the others read it.
+// The part of transposing kSquare steps of kPanel rows of B that goes with step `part` of as many
+// multiplied: panel[k * kPanel + j] = b[j * ld + k]. The first four of a square's eight parts write
+// to `half`, the others read it.
 template <int kPart, class D, class V>
 HWY_INLINE void transpose_part(D d, V (&half)[4][4], float* HWY_RESTRICT panel,
                                const float* HWY_RESTRICT b, int64_t ld) {
@@ -37,20 +38,20 @@ HWY_INLINE void transpose_part(D d, V (&half)[4][4], float* HWY_RESTRICT panel,
         transpose_blocks(d, b + (kColumns + 4 * kGroup) * ld, ld, rows);
         for (int j = 0; j < 4; ++j) half[j][kGroup] = rows[j];
     } else {
-        store_blocks(d, half[kGroup], panel + kGroup * 32 + kColumns, 32);
+        store_blocks(d, half[kGroup], panel + kGroup * kPanel + kColumns, kPanel);
     }
 }
 
-// block<kRows, 2, true> for `depth` >= kSquare steps of 32 rows of B in place, b[j * ld + k], which
-// it leaves behind as a panel.
+// block<kRows, 2, true> for `depth` >= kSquare steps of kPanel rows of B in place, b[j * ld + k],
+// which it leaves behind as a panel.
 template <int kRows>
 HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* b, int64_t ld,
                                     float* HWY_RESTRICT panel, const BlockOutput<float>& out) {
     const hn::ScalableTag<float> d;
     using V = hn::Vec<decltype(d)>;
     const auto square = [&](int64_t k) HWY_ATTR {
-        for (int64_t j = 0; j < 32; j += kSquare)
-            transpose_square(d, panel + k * 32 + j, 32, b + j * ld + k, ld);
+        for (int64_t j = 0; j < kPanel; j += kSquare)
+            transpose_square(d, panel + k * kPanel + j, kPanel, b + j * ld + k, ld);
     };
     square(0);
     if (depth % kSquare) square(depth - kSquare);
@@ -62,7 +63,7 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
     const float* at = panel;
     const auto step = [&](int64_t k) HWY_ATTR {
         const V bv[2] = {hn::LoadU(d, at), hn::LoadU(d, at + kSquare)};
-        at += 32;
+        at += kPanel;
         __builtin_prefetch(ahead, 0, 2);
         ahead += out.ahead_stride;
         multiply_add(sum, rows, k, bv);
@@ -72,7 +73,7 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
     for (; k + 2 * kSquare <= depth; k += kSquare) {
         const auto both = [&](auto part) HWY_ATTR {
             step(k + part());
-            transpose_part<part()>(d, half, panel + (k + kSquare) * 32, b + k + kSquare, ld);
+            transpose_part<part()>(d, half, panel + (k + kSquare) * kPanel, b + k + kSquare, ld);
         };
         [&]<int... kPart>(std::integer_sequence<int, kPart...>) HWY_ATTR {
             (both(std::integral_constant<int, kPart>()), ...);
@@ -83,8 +84,8 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
     store_block(sum, out);
 }
 
-// A panel's columns [col, col + 32) of C for steps [k, k + depth) of B (n, k) in place, all rows of
-// A in place: the first register block makes the panel, the others read it.
+// A panel's columns [col, col + kPanel) of C for steps [k, k + depth) of B (n, k) in place, all
+// rows of A in place: the first register block makes the panel, the others read it.
 HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, const Strips<float>& a,
                                  float* panel, int64_t k, int64_t depth, Fetch* fetch) {
     using Rows = RowsInPlace<float>;
@@ -93,16 +94,15 @@ HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, con
     Fetch nothing{reinterpret_cast<const char*>(panel), 0};
     Fetch& ahead = fetch ? *fetch : nothing;
     const BlockOutput<float> out{
-        args.c + col, args.ldc,    kSquare * 2, args.alpha, !first || args.accumulate,
+        args.c + col, args.ldc,    kPanel, args.alpha, !first || args.accumulate,
         ahead.at,     ahead.stride};
     const auto block = block_function<Rows::kRows>(
         height, false, [](auto rows, auto) { return &transposing_block<rows()>; });
     block(depth, a.from(0), args.b + col * args.ldb + k, args.ldb, panel, out);
     ahead.at += ahead.stride * depth;
-    if (last) apply_epilogue(args, 0, col, height, 2 * kSquare);
-    tile<Rows>(args, height, args.m - height, col, 2 * kSquare,
-               {a.from(height).at, a.stride, a.step}, {panel, 0, 2 * kSquare}, depth, first, last,
-               nullptr, &ahead);
+    if (last) apply_epilogue(args, 0, col, height, kPanel);
+    tile<Rows>(args, height, args.m - height, col, kPanel, {a.from(height).at, a.stride, a.step},
+               {panel, 0, kPanel}, depth, first, last, nullptr, &ahead);
 }
 #endif
 

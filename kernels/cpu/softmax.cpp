@@ -15,7 +15,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/softmax.cpp"
-#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/vector-inl.h"
@@ -29,7 +28,7 @@ template <class T>
 constexpr T kInf = std::numeric_limits<T>::infinity();
 
 // The largest element, -inf if there is none; NaN is passed over (the exponentials' sum shows it).
-// Meanwhile what lies 4 KiB further on is fetched: the processor's own fetching ends with the page.
+// Meanwhile what lies kFetchAhead further on is fetched.
 template <class T>
 T row_max(const T* x, int64_t cols) {
     const Tag<T> d;

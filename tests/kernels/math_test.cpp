@@ -223,6 +223,8 @@ TEST_CASE("vector functions: NaN, infinities, zeros, denormals") {
         CHECK(f(UnaryOp::exp, 88.7f) < inf);
         CHECK(f(UnaryOp::exp, -1e9f) == 0);
         CHECK(f(UnaryOp::exp, 0) == 1);
+        CHECK(f(UnaryOp::exp, -103.9f) > 0);  // above half the smallest denormal number
+        CHECK(f(UnaryOp::exp, -104.1f) == 0);
         CHECK(f(UnaryOp::exp, -100.0f) == doctest::Approx(std::exp(-100.0)).epsilon(0.05));
         CHECK(f(UnaryOp::log, 0) == -inf);
         CHECK(f(UnaryOp::log, inf) == inf);

@@ -75,8 +75,7 @@ ModelOptions add_model_options(CLI::App& app, ModelChoice& choice) {
            "of the products with weights: fp32; int16, on the CPU alone, a third less time where "
            "it has AVX512-VNNI (Intel since 2019, AMD since Zen 4) and nearly fp32's numbers; "
            "bf16, for a GPU or AMD's AVX512-BF16 (Intel's is no faster than fp32), fifteen times "
-           "less "
-           "exact than int16; or fp16, nearer to fp32 than bf16, on a GPU alone")
+           "less exact than int16; or fp16, nearer to fp32 than bf16, on a GPU alone")
         ->check(CLI::IsMember({"fp32", "int16", "bf16", "fp16"}))
         ->capture_default_str();
     return {bundle, checkpoints};

@@ -282,8 +282,10 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
     constexpr int64_t kCols = kBlockCols<T>;
     const int64_t blocks = ceil_div(rows, Operands::kRows);
     const int64_t stride = ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), blocks);
+    const int64_t each = rows / blocks, longer = rows % blocks;
     const auto row_of = [&](int64_t block) {
-        return Operands::kEven ? rows * block / blocks : HWY_MIN(block * Operands::kRows, rows);
+        return Operands::kEven ? block * each + HWY_MIN(block, longer)
+                               : HWY_MIN(block * Operands::kRows, rows);
     };
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);

@@ -241,13 +241,17 @@ struct Partition {
             depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kSteps, int64_t{1}) * kSteps);
         }
         row_blocks = ceil_div(m, most);
-        // Two shares of packed rows; those in place gain nothing and would make small blocks.
-        if (row_blocks > 1 && !in_place) row_blocks = round_up(row_blocks, 2);
-        // Whole register blocks; the last row block has what is left, more or less.
-        rows = m / row_blocks / kBlockRows * kBlockRows;
-        if (rows == 0 || m - (row_blocks - 1) * rows > most) {
-            rows = round_up(ceil_div(m, row_blocks), kBlockRows);
+        if (in_place) {
+            rows = ceil_div(m, row_blocks);
             row_blocks = ceil_div(m, rows);
+        } else {
+            if (row_blocks > 1) row_blocks = round_up(row_blocks, 2);  // for two shares
+            // Whole register blocks; the last row block has what is left, more or less.
+            rows = m / row_blocks / kBlockRows * kBlockRows;
+            if (rows == 0 || m - (row_blocks - 1) * rows > most) {
+                rows = round_up(ceil_div(m, row_blocks), kBlockRows);
+                row_blocks = ceil_div(m, rows);
+            }
         }
         const int64_t work = m * HWY_MIN(n, cols) * depth;
         if (work < 2 * kWorkPerChunk) {  // too small to share
@@ -263,7 +267,7 @@ struct Partition {
         // Where a row block meets several column groups, A is packed once for all or stays in
         // place, as many steps of it as a cache holds: there are at most 32 row blocks.
         all_of_a = group_cols < cols;
-        shares = !in_place && row_blocks % 2 == 0 ? 2 : 1;
+        shares = row_blocks % 2 == 0 ? 2 : 1;
         if (all_of_a)
             depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / kSteps * kSteps);
     }
@@ -275,7 +279,7 @@ struct Partition {
     int64_t depth;       // steps packed at a time, a multiple of kMostSteps or all
     int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
-    int64_t shares;      // of the rows, each as many row blocks
+    int64_t shares;      // of the rows, each as many row blocks, one after another
     int64_t group_cols;  // columns of a tile
     bool all_of_a;       // its packed steps, or its rows in place, serve every group
 };
@@ -324,8 +328,8 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                                      part.rows_of(block, args.m), k0, all_depth);
                 });
             // Where all of A is at hand, down the rows of a share first, so that B is what stays.
-            // The pool gives a thread neighbouring chunks: with two, each multiplies the rows that
-            // it packed.
+            // The pool gives a thread neighbouring chunks: of two each multiplies the rows that it
+            // packed, or that it wrote in the kernels before, and not what the other's cache holds.
             const auto place = [&](int64_t chunk) {
                 if (!part.all_of_a) return std::pair(chunk / groups, chunk % groups);
                 const int64_t blocks = part.row_blocks / part.shares, all = blocks * groups;

@@ -183,37 +183,41 @@ void softmax_rows(T* s, int64_t ld, T* lse, T* peak, T* sum, int64_t rows, int64
     }
 }
 
-// dst (rows, n) = src / (1 - p), or 0 where the stream's draw is below p; `first` is the draw of
-// the first element. Both at row stride ld; dst may equal src.
+// dst = src / (1 - p), or 0 where the draw is below p; (rows, n) in rows of whole vectors.
 template <class T>
-void drop(T* dst, const T* src, int64_t ld, const AttentionArgs<T>& a, uint64_t first, int64_t rows,
-          int64_t n) {
-    // u < p for u = (bits >> 8) 2^-24 is the same as (bits >> 8) < ceil(p 2^24).
-    const auto limit = static_cast<uint32_t>(std::ceil(a.dropout * 16777216.0));
-    const T scale = static_cast<T>(1.0 / (1.0 - a.dropout));
+struct Drop {
+    T* dst;
+    const T* src;
+};
+
+// The same draws for each of `drops`, all at row stride ld; `first` is that of the first element.
+template <class T, class... Drops>
+void drop(const AttentionArgs<T>& a, uint64_t first, int64_t rows, int64_t n, int64_t ld,
+          const Drops&... drops) {
+    const Tag<T> d;
+    constexpr int64_t N = lanes_of<T>();
+    const auto scale = hn::Set(d, static_cast<T>(1.0 / (1.0 - a.dropout)));
+    const int32_t limit = drop_limit(a.dropout);
     PhiloxWords words;
-    int64_t row = 0, col = 0;
-    for (int64_t left = rows * n; left > 0;) {
-        const int64_t skip = static_cast<int64_t>(first % 4);
-        const int64_t count = HWY_MIN(left, PhiloxWords::kWords - skip);
-        philox_words(words, a.random, first / 4, ceil_div(skip + count, 4));
-        for (int64_t done = 0; done < count;) {
-            const int64_t some = HWY_MIN(count - done, n - col);
-            const uint32_t* word = words.word + skip + done;
-            T* to = dst + row * ld + col;
-            const T* from = src + row * ld + col;
+    // Some rows at a time, or a part of one.
+    constexpr int64_t kPiece = (PhiloxWords::kWords - 4) / N * N;
+    const int64_t group = HWY_MAX(kPiece / n, int64_t{1});
+    for (int64_t row = 0; row < rows; row += group)
+        for (int64_t col = 0; col < n; col += kPiece) {
+            const int64_t some = HWY_MIN(group, rows - row), width = HWY_MIN(kPiece, n - col);
+            const uint64_t draw = first + static_cast<uint64_t>(row * n + col);
+            const int64_t skip = static_cast<int64_t>(draw % 4);
+            philox_words(words, a.random, draw / 4, ceil_div(skip + (some - 1) * n + width, 4));
             for (int64_t i = 0; i < some; ++i)
-                to[i] = (word[i] >> 8) < limit ? T{0} : from[i] * scale;
-            done += some;
-            col += some;
-            if (col == n) {
-                col = 0;
-                ++row;
-            }
+                for (int64_t j = 0; j < width; j += N) {
+                    const auto gone = dropped(d, words.word + skip + i * n + j, limit);
+                    const int64_t at = (row + i) * ld + col + j;
+                    (hn::Store(
+                         hn::IfThenZeroElse(gone, hn::Mul(hn::Load(d, drops.src + at), scale)), d,
+                         drops.dst + at),
+                     ...);
+                }
         }
-        first += static_cast<uint64_t>(count);
-        left -= count;
-    }
 }
 
 // The index of the first draw of a block of queries.
@@ -274,7 +278,8 @@ void forward(Context& context, const AttentionArgs<T>& a) {
             mask_scores(s.data(), ld, hidden.data(), head, first, some);
             softmax_rows(s.data(), ld, a.lse ? a.lse + head.index * a.lq + first : nullptr,
                          peak.data(), sum.data(), some, a.lk);
-            if (a.dropout > 0) drop(s.data(), s.data(), ld, a, first_draw(head, first), some, a.lk);
+            if (a.dropout > 0)
+                drop(a, first_draw(head, first), some, a.lk, ld, Drop<T>{s.data(), s.data()});
             fetch_part(next.q, a.q_row, a.lq, a.head_dim, from, to, rows);
             tile<RowsInPlace<T>>(weighted, first, some, 0, a.head_dim, {s.data(), ld, ld},
                                  {v.data(), a.lk, kCols}, a.lk, true, true);
@@ -322,12 +327,11 @@ void backward(Context& context, const AttentionBackwardArgs<T>& args) {
         }
         Context own = context;
         own.workspace = &thread_workspace();
-        const bool dropped = a.dropout > 0;
         const TimesTransposed<T> scores(*own.workspace, head.k, a.k_row, a.lk, a.head_dim);
         const TimesTransposed<T> by_v(*own.workspace, head.v, a.v_row, a.lk, a.head_dim);
         const int64_t ld = scores.stride;
         Loan<T> p_loan(*own.workspace, block * ld), dp_loan(*own.workspace, block * ld);
-        Loan<T> pd_loan(*own.workspace, dropped ? block * ld : 0), hidden(*own.workspace, ld);
+        Loan<T> pd_loan(*own.workspace, a.dropout > 0 ? block * ld : 0), hidden(*own.workspace, ld);
         T *p = p_loan.data(), *dp = dp_loan.data();
         for (int64_t first = 0; first < a.lq; first += block) {
             const int64_t rows = HWY_MIN(block, a.lq - first), n = a.lk;
@@ -338,17 +342,17 @@ void backward(Context& context, const AttentionBackwardArgs<T>& args) {
             mask_scores(p, ld, hidden.data(), head, first, rows);
             for (int64_t i = 0; i < rows; ++i)
                 probabilities_row(p + i * ld, a.lse[head.index * a.lq + first + i], n);
+            fetch_part(next.v, a.v_row, a.lk, a.head_dim, first, to, a.lq);
+            by_v(dp, dout_block, a.out_row, rows, 1);
             const T* used = p;  // what multiplied V
-            if (dropped) {
-                drop(pd_loan.data(), p, ld, a, first_draw(head, first), rows, n);
+            if (a.dropout > 0) {
+                drop(a, first_draw(head, first), rows, n, ld, Drop<T>{pd_loan.data(), p},
+                     Drop<T>{dp, dp});
                 used = pd_loan.data();
             }
-            fetch_part(next.v, a.v_row, a.lk, a.head_dim, first, to, a.lq);
+            fetch_part(next.q, a.q_row, a.lq, a.head_dim, first, to, a.lq);
             product(own, dv, a.v_row, used, ld, true, dout_block, a.out_row, false, n, a.head_dim,
                     rows, 1, first > 0);
-            fetch_part(next.q, a.q_row, a.lq, a.head_dim, first, to, a.lq);
-            by_v(dp, dout_block, a.out_row, rows, 1);
-            if (dropped) drop(dp, dp, ld, a, first_draw(head, first), rows, n);
             // dS = P (dP - sum(P dP)), in place of dP.
             const Tag<T> d;
             for (int64_t i = 0; i < rows; ++i) {

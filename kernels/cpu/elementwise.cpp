@@ -208,10 +208,8 @@ template <class T>
 void dropout_range(T* dst, const T* src, double p, const RandomStream& random, int64_t begin,
                    int64_t end) {
     const Tag<T> d;
-    const hn::Rebind<int32_t, Tag<float>> di;
-    // u < p for u = k / 2^24 is k < ceil(p 2^24), a comparison of integers.
-    const int32_t threshold = static_cast<int32_t>(std::ceil(p * 16777216.0));
-    const T scale = static_cast<T>(1 / (1 - p));
+    const int32_t limit = drop_limit(p);
+    const auto scale = hn::Set(d, static_cast<T>(1 / (1 - p)));
     // So few at a time that the lines of the next ones, fetched while these are drawn, fit the
     // buffers of the processor.
     constexpr int64_t kPiece = 256, kLine = 64 / sizeof(T);
@@ -224,22 +222,15 @@ void dropout_range(T* dst, const T* src, double p, const RandomStream& random, i
             hwy::Prefetch(dst + j);
         }
         philox_words(words, random, static_cast<uint64_t>(i / 4), ceil_div(n, 4));
+        constexpr int64_t N = lanes_of<T>();
+        const auto value = [&](auto v, int64_t j) HWY_ATTR {
+            return hn::IfThenZeroElse(dropped(d, words.word + j, limit), hn::Mul(v, scale));
+        };
         int64_t j = 0;
-        if constexpr (sizeof(T) == 4) {
-            constexpr int64_t N = lanes_of<T>();
-            const auto scale_v = hn::Set(d, scale);
-            const auto threshold_v = hn::Set(di, threshold);
-            for (; j + N <= n; j += N) {
-                const hn::Rebind<uint32_t, Tag<float>> du;
-                const auto k = hn::BitCast(di, hn::ShiftRight<8>(hn::Load(du, words.word + j)));
-                const auto drop = hn::RebindMask(d, hn::Lt(k, threshold_v));
-                const auto v = hn::Mul(hn::LoadU(d, src + i + j), scale_v);
-                hn::StoreU(hn::IfThenZeroElse(drop, v), d, dst + i + j);
-            }
-        }
-        for (; j < n; ++j) {
-            const T v = src[i + j] * scale;
-            dst[i + j] = static_cast<int32_t>(words.word[j] >> 8) < threshold ? T{0} : v;
+        for (; j + N <= n; j += N) hn::StoreU(value(hn::LoadU(d, src + i + j), j), d, dst + i + j);
+        if (j < n) {
+            const size_t rest = static_cast<size_t>(n - j);
+            store_n(value(load_n(d, src + i + j, rest), j), d, dst + i + j, rest);
         }
     }
 }

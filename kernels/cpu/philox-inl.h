@@ -7,6 +7,8 @@
 #define MOCLIP_KERNELS_CPU_PHILOX_INL_H_
 #endif
 
+#include <cmath>
+
 #include "hwy/highway.h"
 #include "kernels/random.h"
 
@@ -27,7 +29,7 @@ struct PhiloxWords {
 // (some words behind them are overwritten too).
 //
 // A counter word sits in the low half of a 64-bit lane and what is above it is never read: the
-// 32 x 32 -> 64 bit product ignores it, so a round is 2 products, 2 shifts and 4 xors.
+// 32 x 32 -> 64 bit product ignores it, so a round is 2 products, 2 shuffles and 4 xors.
 HWY_NOINLINE inline void philox_words(PhiloxWords& out, const RandomStream& random,
                                       uint64_t first_block, int64_t blocks) {
 #if HWY_TARGET == HWY_SCALAR
@@ -54,6 +56,10 @@ HWY_NOINLINE inline void philox_words(PhiloxWords& out, const RandomStream& rand
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
+    // Not shifted: Intel's multiply and shift in the same place.
+    const auto halves_swapped = [d, d32](V v) HWY_ATTR {
+        return hn::BitCast(d, hn::Shuffle2301(hn::BitCast(d32, v)));
+    };
     const V low_half = hn::Set(d, 0xFFFFFFFFu);
     const auto m0 = hn::BitCast(d32, hn::Set(d, uint64_t{0xD2511F53u}));
     const auto m1 = hn::BitCast(d32, hn::Set(d, uint64_t{0xCD9E8D57u}));
@@ -76,8 +82,8 @@ HWY_NOINLINE inline void philox_words(PhiloxWords& out, const RandomStream& rand
             for (int w = 0; w < kWays; ++w) {
                 const V p0 = hn::MulEven(m0, hn::BitCast(d32, c0[w]));
                 const V p1 = hn::MulEven(m1, hn::BitCast(d32, c2[w]));
-                c0[w] = hn::Xor3(hn::ShiftRight<32>(p1), c1[w], key0);
-                c2[w] = hn::Xor3(hn::ShiftRight<32>(p0), c3[w], key1);
+                c0[w] = hn::Xor3(halves_swapped(p1), c1[w], key0);
+                c2[w] = hn::Xor3(halves_swapped(p0), c3[w], key1);
                 c1[w] = p1;
                 c3[w] = p0;
             }
@@ -90,6 +96,25 @@ HWY_NOINLINE inline void philox_words(PhiloxWords& out, const RandomStream& rand
         }
     }
 #endif
+}
+
+// u < p for u = k / 2^24 is k < ceil(p 2^24), a comparison of integers.
+inline int32_t drop_limit(double p) {
+    return static_cast<int32_t>(std::ceil(p * 16777216.0));
+}
+
+// Which of the numbers drawn with these words are below p.
+template <class D>
+HWY_INLINE hn::Mask<D> dropped(D d, const uint32_t* words, int32_t limit) {
+    const hn::Rebind<uint32_t, D> du;
+    const hn::Rebind<int32_t, D> di;
+    const auto k = hn::BitCast(di, hn::ShiftRight<8>(hn::LoadU(du, words)));
+    if constexpr (sizeof(hn::TFromD<D>) == 4) {
+        return hn::RebindMask(d, hn::Lt(k, hn::Set(di, limit)));
+    } else {
+        const hn::Rebind<int64_t, D> dl;
+        return hn::RebindMask(d, hn::Lt(hn::PromoteTo(dl, k), hn::Set(dl, int64_t{limit})));
+    }
 }
 
 }  // namespace HWY_NAMESPACE

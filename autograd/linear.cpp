@@ -111,9 +111,18 @@ struct LinearNode : Node {
             });
             grad = out;
         }
-        if (x) accumulate(x, product(grad, false, w_value.get("linear"), false).reshape(x->shape));
-        if (w) product(grad, true, x_value.get("linear"), false, grad_buffer(w));
+        if (x) add_product(x, grad, false, w_value.get("linear"));
+        if (w) add_product(w, grad, true, x_value.get("linear"));
         if (b) accumulate(b, reduce_to(grad, b->shape));
+    }
+
+  private:
+    // The slot's gradient, as a matrix, += op(a) b: by the product itself.
+    static void add_product(const Slot& slot, const Tensor& a, bool ta, const Tensor& b) {
+        if (slot->grad.defined())
+            product(a, ta, b, false, grad_buffer(slot));
+        else
+            slot->grad = product(a, ta, b, false).reshape(slot->shape);
     }
 };
 

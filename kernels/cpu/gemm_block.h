@@ -23,14 +23,19 @@ struct BlockOutput {
     int64_t ahead_stride;  // bytes
 };
 
-// Fetches the block of C that will be written when the sums are ready.
+// Fetches a block of `cols` columns, two lines of memory at most, that will be written.
+template <class T>
+inline void fetch_to_write(const T* block, int64_t ld, int64_t rows, int64_t cols) {
+    for (int64_t i = 0; i < rows; ++i) {
+        __builtin_prefetch(block + i * ld, 1, 3);
+        __builtin_prefetch(block + i * ld + cols - 1, 1, 3);
+    }
+}
+
+// That of C, while the sums are being made.
 template <int kRows, class T>
 inline void fetch_output(const BlockOutput<T>& out) {
-    for (int i = 0; i < kRows; ++i) {
-        const T* row = out.c + i * out.ld;
-        __builtin_prefetch(row, 1, 3);
-        __builtin_prefetch(row + out.cols - 1, 1, 3);
-    }
+    fetch_to_write(out.c, out.ld, kRows, out.cols);
 }
 
 // What a register block reads of an operand: `step` elements from one step along k to the next.

@@ -282,6 +282,7 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
     constexpr int64_t kCols = kBlockCols<T>;
     const int64_t blocks = ceil_div(rows, Operands::kRows);
     const int64_t stride = ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), blocks);
+    const T* before = last ? args.epilogue.before_activation : nullptr;
     const int64_t each = rows / blocks, longer = rows % blocks;
     const auto row_of = [&](int64_t block) {
         return Operands::kEven ? block * each + HWY_MIN(block, longer)
@@ -302,6 +303,8 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                                      !first || args.accumulate,
                                      ahead.at,
                                      ahead.stride};
+            if (before)
+                fetch_to_write(before + (row + i) * args.ldc + col + j, args.ldc, height, width);
             Operands::block_for(height, width)(depth, a.from(i), bj, out);
             ahead.at += ahead.stride * depth;
         }

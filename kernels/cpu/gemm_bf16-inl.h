@@ -119,14 +119,13 @@ HWY_NOINLINE void bf16_block(int64_t depth, Strip<float> a, Strip<Pair> b,
     V sum[kRows][kVecs];
     clear(sum);
     fetch_output<kRows>(out);
-    const char* ahead = out.ahead;
+    FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
             bv[j] = hn::BitCast(d, hn::And(hn::LoadU(du, b.at + j * kLanes), upper));
-        __builtin_prefetch(ahead, 0, 2);
-        ahead += out.ahead_stride;
+        ahead.step();
         multiply_add(sum, a.at + kBlockRows, bv);
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)

@@ -9,6 +9,52 @@
 
 namespace mc {
 
+// Memory that is fetched into the second-level cache, an address every step along k: pieces of
+// `period` steps, `stride` bytes from one to the next, and then `jump` more to the next piece.
+struct Fetch {
+    const char* at;
+    int64_t stride;
+    int64_t period = INT64_MAX, jump = 0;
+    int64_t left = INT64_MAX;  // steps in this piece
+
+    // One piece without an end from `at` on.
+    static Fetch line(const void* at, int64_t stride) {
+        return {static_cast<const char*>(at), stride};
+    }
+    // `rows` of `bytes`, `row_stride` bytes apart, in about `steps` steps.
+    static Fetch rows(const void* at, int64_t rows, int64_t bytes, int64_t row_stride,
+                      int64_t steps) {
+        const int64_t period = steps / rows > 1 ? steps / rows : 1;
+        const int64_t stride = (bytes + period - 1) / period;
+        return {static_cast<const char*>(at), stride, period, row_stride - period * stride, period};
+    }
+    void skip(int64_t steps) {
+        at += steps * stride;
+        if (steps < left) {
+            left -= steps;
+            return;
+        }
+        at += (1 + (steps - left) / period) * jump;
+        left = period - (steps - left) % period;
+    }
+};
+
+// A walk through it. The pattern stays in memory: registers are short.
+struct FetchWalk {
+    explicit FetchWalk(const Fetch& fetch) : f(fetch), at(fetch.at), left(fetch.left) {}
+    void step() {
+        __builtin_prefetch(at, 0, 2);
+        at += f.stride;
+        if (--left == 0) [[unlikely]] {
+            at += f.jump;
+            left = f.period;
+        }
+    }
+    const Fetch& f;
+    const char* at;
+    int64_t left;
+};
+
 // Where a register block goes.
 template <class T>
 struct BlockOutput {
@@ -16,11 +62,8 @@ struct BlockOutput {
     int64_t ld;    // row stride
     int64_t cols;  // <= the width of a panel of B
     T alpha;
-    bool add;  // C += alpha A B, else C =
-    // Fetched into the second-level cache meanwhile, a line every step along k: what the next
-    // columns will read.
-    const char* ahead;
-    int64_t ahead_stride;  // bytes
+    bool add;     // C += alpha A B, else C =
+    Fetch ahead;  // what the next columns will read, fetched meanwhile
 };
 
 // Fetches a block of `cols` columns, two lines of memory at most, that will be written.
@@ -79,7 +122,7 @@ inline void for_int16_blocks(int64_t depth, Strip<Pair> a, Strip<Pair> b, BlockO
         products(pairs, a, b, out);
         a.at += steps * a.step;
         b.at += steps * b.step;
-        out.ahead += pairs * out.ahead_stride;
+        out.ahead.skip(pairs);
         out.add = true;
         left -= steps;
     }

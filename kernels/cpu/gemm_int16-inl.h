@@ -140,14 +140,13 @@ HWY_NOINLINE void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b
     constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<float>());
     V sum[kRows][kVecs];
     clear(sum);
-    const char* ahead = out.ahead;
+    FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < pairs; ++k) {
         V bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
             bv[j] = hn::LoadU(di, reinterpret_cast<const int32_t*>(b.at) + j * kLanes);
-        __builtin_prefetch(ahead, 0, 2);
-        ahead += out.ahead_stride;
+        ahead.step();
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
             const V av = hn::Set(di, static_cast<int32_t>(a.at[i]));

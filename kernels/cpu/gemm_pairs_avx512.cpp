@@ -39,14 +39,13 @@ MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_setzero_ps();
     fetch_output<kRows>(out);
-    const char* ahead = out.ahead;
+    FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < depth; ++k) {
         __m512bh bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j)
             bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b.at + j * kLanes));
-        _mm_prefetch(ahead, _MM_HINT_T1);
-        ahead += out.ahead_stride;
+        ahead.step();
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
             const auto av =
@@ -81,13 +80,12 @@ MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
     for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) sum[i][j] = Sums{};
-    const char* ahead = out.ahead;
+    FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < pairs; ++k) {
         __m512i bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) bv[j] = _mm512_loadu_si512(b.at + j * kLanes);
-        _mm_prefetch(ahead, _MM_HINT_T1);
-        ahead += out.ahead_stride;
+        ahead.step();
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
             const __m512i av = _mm512_set1_epi32(static_cast<int>(a.at[i]));

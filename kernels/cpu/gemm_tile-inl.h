@@ -130,14 +130,13 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     V sum[kRows][kVecs];
     clear(sum);
     fetch_output<kRows>(out);
-    const char* ahead = out.ahead;
+    FetchWalk ahead(out.ahead);
     const RowPointers<kRows, T> rows(a);
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
 #pragma GCC unroll 2
         for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b.at + j * kLanes);
-        __builtin_prefetch(ahead, 0, 2);
-        ahead += out.ahead_stride;
+        ahead.step();
         if constexpr (kInPlace) {
             multiply_add(sum, rows, k, bv);
         } else {
@@ -264,13 +263,6 @@ struct Strips {
     int64_t stride, step;
 };
 
-// Memory that tiles fetch into the second-level cache: at every step along k what is `stride` bytes
-// further on.
-struct Fetch {
-    const char* at;
-    int64_t stride;
-};
-
 // Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `fetch`: what is
 // fetched meanwhile; null: what of B is multiplied next, a part with each row block. That is the
 // next panel, and, where it is not null, `then` after the last.
@@ -292,7 +284,7 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
         const int64_t width = HWY_MIN(kCols, cols - j);
         const auto bj = b.from(j);
         const auto* following = then && j + kCols >= cols ? then : b.from(j + kCols).at;
-        Fetch panel{reinterpret_cast<const char*>(following), stride};
+        Fetch panel = Fetch::line(following, stride);
         Fetch& ahead = fetch ? *fetch : panel;
         for (int64_t block = 0; block < blocks; ++block) {
             const int64_t i = row_of(block), height = row_of(block + 1) - i;
@@ -301,12 +293,11 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                                      width,
                                      args.alpha,
                                      !first || args.accumulate,
-                                     ahead.at,
-                                     ahead.stride};
+                                     ahead};
             if (before)
                 fetch_to_write(before + (row + i) * args.ldc + col + j, args.ldc, height, width);
             Operands::block_for(height, width)(depth, a.from(i), bj, out);
-            ahead.at += ahead.stride * depth;
+            ahead.skip(depth);
         }
         if (last) apply_epilogue(args, row, col + j, rows, width);
     }

@@ -43,7 +43,8 @@ HWY_INLINE void transpose_part(D d, V (&half)[4][4], float* HWY_RESTRICT panel,
 }
 
 // block<kRows, 2, true> for `depth` >= kSquare steps of kPanel rows of B in place, b[j * ld + k],
-// which it leaves behind as a panel.
+// which it leaves behind as a panel. Of out.ahead it fetches the first piece and what follows it:
+// a walk from piece to piece has no register left.
 template <int kRows>
 HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* b, int64_t ld,
                                     float* HWY_RESTRICT panel, const BlockOutput<float>& out) {
@@ -58,14 +59,14 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
     V sum[kRows][2];
     clear(sum);
     fetch_output<kRows>(out);
-    const char* ahead = out.ahead;
+    const char* ahead = out.ahead.at;
     const RowPointers<kRows, float> rows(a);
     const float* at = panel;
     const auto step = [&](int64_t k) HWY_ATTR {
         const V bv[2] = {hn::LoadU(d, at), hn::LoadU(d, at + kSquare)};
         at += kPanel;
         __builtin_prefetch(ahead, 0, 2);
-        ahead += out.ahead_stride;
+        ahead += out.ahead.stride;
         multiply_add(sum, rows, k, bv);
     };
     int64_t k = 0;
@@ -85,24 +86,21 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
 }
 
 // A panel's columns [col, col + kPanel) of C for steps [k, k + depth) of B (n, k) in place, all
-// rows of A in place: the first register block makes the panel, the others read it.
+// rows of A in place: the first register block makes the panel, the others read it and fetch
+// `next`.
 HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, const Strips<float>& a,
-                                 float* panel, int64_t k, int64_t depth, Fetch* fetch) {
+                                 float* panel, int64_t k, int64_t depth, Fetch next) {
     using Rows = RowsInPlace<float>;
     const bool first = k == 0, last = k + depth == args.k;
     const int64_t height = args.m / ceil_div(args.m, Rows::kRows);
-    Fetch nothing{reinterpret_cast<const char*>(panel), 0};
-    Fetch& ahead = fetch ? *fetch : nothing;
     const BlockOutput<float> out{
-        args.c + col, args.ldc,    kPanel, args.alpha, !first || args.accumulate,
-        ahead.at,     ahead.stride};
+        args.c + col, args.ldc, kPanel, args.alpha, !first || args.accumulate, next};
     const auto block = block_function<Rows::kRows>(
         height, false, [](auto rows, auto) { return &transposing_block<rows()>; });
     block(depth, a.from(0), args.b + col * args.ldb + k, args.ldb, panel, out);
-    ahead.at += ahead.stride * depth;
     if (last) apply_epilogue(args, 0, col, height, kPanel);
     tile<Rows>(args, height, args.m - height, col, kPanel, {a.from(height).at, a.stride, a.step},
-               {panel, 0, kPanel}, depth, first, last, nullptr, &ahead);
+               {panel, 0, kPanel}, depth, first, last, nullptr, &next);
 }
 #endif
 

@@ -55,8 +55,11 @@ inline constexpr int64_t kMaxInPlace = 4096;
 // second-level cache.
 inline constexpr int64_t kMaxColsInCache = 256;
 inline constexpr int64_t kMaxRowsInCache = 256;
-// Of B, whole columns that are fetched for the next such part: 256 KiB of f32 beside it.
-inline constexpr int64_t kMaxFetched = int64_t{1} << 16;
+// Elements of B in these columns, all steps, where they are more than one panel's: a page and what
+// follows it are read soon after one another.
+inline constexpr int64_t kMaxRead = int64_t{1} << 16;
+// A that stays beside them, all steps: 1 MiB of f32.
+inline constexpr int64_t kMaxAInCache = int64_t{1} << 18;
 // Multiply-adds worth another thread's while, and, where few are made with each, elements of an
 // operand that are read from memory (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
@@ -124,7 +127,7 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulAr
         const int64_t bytes = (panel < half ? args.m : args.n) * args.k *
                               static_cast<int64_t>(sizeof(T)) /
                               (panel < half ? half : panels - half);
-        return Fetch{reinterpret_cast<const char*>(operand) + part * bytes, bytes / steps};
+        return Fetch::line(reinterpret_cast<const char*>(operand) + part * bytes, bytes / steps);
     };
     const auto columns = [&](auto operands, const Strips<T>& a, int64_t begin, int64_t end,
                              int64_t k, int64_t depth) {
@@ -132,7 +135,7 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulAr
         const bool first = k == 0, last = k + depth == args.k;
         const int64_t inner = HWY_MIN(end, whole), width = next ? kCols : inner - begin;
         for (int64_t col = begin; col < inner; col += width) {
-            Fetch fetch = next ? operand_of_next(col / kCols) : Fetch{};
+            Fetch fetch = next ? operand_of_next(col / kCols) : Fetch::line(nullptr, 0);
             tile<Operands>(args, 0, args.m, col, width, a,
                            {args.b + k * args.ldb + col, 1, args.ldb}, depth, first, last, nullptr,
                            next ? &fetch : nullptr);
@@ -190,31 +193,45 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
                                           first, count, k, depth);
                        });
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
-    const int64_t most = HWY_MIN(kMaxColsInCache, HWY_MAX(kMaxFetched / args.k / kB, 1) * kB);
-    const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), most);
+    // More panels where each would bring all of A back to the second-level cache.
+    const int64_t panels =
+        HWY_MAX(kMaxRead / args.k / kB, args.m * args.k > kMaxAInCache ? int64_t{2} : int64_t{1});
+    const int64_t group =
+        HWY_MIN(round_up(ceil_div(args.n, chunks), kB), HWY_MIN(kMaxColsInCache, panels * kB));
+    const int64_t blocks = ceil_div(args.m, RowsInPlace<T>::kRows);
+    // What is packed next is fetched meanwhile: other rows of B, further steps of the same ones, or
+    // those that begin the next chunk.
+    const auto rows = [&](int64_t first, int64_t count, int64_t k, int64_t steps) {
+        return Fetch::rows(args.b + first * args.ldb + k, count,
+                           HWY_MIN(kDepth, args.k - k) * kSize, args.ldb * kSize, steps);
+    };
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
-        // Meanwhile the rows that the next chunk packs, where they are one piece of memory.
-        const int64_t blocks = ceil_div(args.m, RowsInPlace<T>::kRows) * ceil_div(cols, kB);
-        Fetch rows{reinterpret_cast<const char*>(args.b + (col + cols) * args.ldb),
-                   ceil_div(group * args.ldb * kSize, blocks * args.k)};
-        Fetch* next = args.trans_b && args.ldb == args.k ? &rows : nullptr;
         Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
             const bool first = k == 0, last = k + depth == args.k;
             const Strips<T> in_place{args.a + k, args.lda, args.lda};
+            const int64_t then = last ? 0 : k + depth;
             int64_t done = 0;  // columns
             if constexpr (kTransposes<T>)
                 for (; !args.trans_a && args.trans_b && depth >= kSquare && cols - done >= kB;
-                     done += kB)
-                    transposing_tile(args, col + done, in_place, b.data(), k, depth, next);
+                     done += kB) {
+                    const bool more = done + 2 * kB <= cols;
+                    const int64_t row = col + (more ? done + kB : last ? cols : 0);
+                    transposing_tile(args, col + done, in_place, b.data(), k, depth,
+                                     rows(row, kB, more ? k : then, (blocks - 1) * depth));
+                }
             if (done == cols) continue;
-            Packed::pack_b(b.data(), depth * kB, args, col + done, cols - done, k, depth);
+            const int64_t left = cols - done;
+            Packed::pack_b(b.data(), depth * kB, args, col + done, left, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
+            Fetch fetch = rows(last ? col + cols : col + done, left, then,
+                               blocks * ceil_div(left, kB) * depth);
+            Fetch* next = args.trans_b ? &fetch : nullptr;
             if (!args.trans_a) {
-                tile<RowsInPlace<T>>(args, 0, args.m, col + done, cols - done, in_place, panels,
-                                     depth, first, last, nullptr, next);
+                tile<RowsInPlace<T>>(args, 0, args.m, col + done, left, in_place, panels, depth,
+                                     first, last, nullptr, next);
                 continue;
             }
             for (int64_t row = 0; row < args.m; row += kMaxRowBlock)

@@ -91,7 +91,8 @@ void layer_norm_row(const LayerNormArgs<T>& a, int64_t row) {
 template <class T>
 void layer_norm(Context& context, const LayerNormArgs<T>& a) {
     if (a.cols == 0) return;
-    context.pool->for_ranges(a.rows, rows_per_chunk(a.cols), [&](int64_t begin, int64_t end) {
+    const int64_t grain = even_rows_per_chunk(a.rows, a.cols);
+    context.pool->for_ranges(a.rows, grain, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             fetch_beyond(a.x + row * a.cols, a.cols);
             if (a.residual) fetch_beyond(a.residual + row * a.cols, a.cols);

@@ -201,7 +201,7 @@ void drop(const AttentionArgs<T>& a, uint64_t first, int64_t rows, int64_t n, in
     PhiloxWords words;
     // Some rows at a time, or a part of one.
     constexpr int64_t kPiece = (PhiloxWords::kWords - 4) / N * N;
-    const int64_t group = HWY_MAX(kPiece / n, int64_t{1});
+    const int64_t group = HWY_MAX(kPiece / HWY_MAX(n, int64_t{1}), int64_t{1});
     for (int64_t row = 0; row < rows; row += group)
         for (int64_t col = 0; col < n; col += kPiece) {
             const int64_t some = HWY_MIN(group, rows - row), width = HWY_MIN(kPiece, n - col);

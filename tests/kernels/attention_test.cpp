@@ -276,6 +276,8 @@ TEST_CASE_TEMPLATE("attention: masks, dropout, blocks of queries, threads", T, f
                            .dropout = 0.1});
     both_thread_counts<T>(  // more than a second-level cache
         {.batch = 3, .heads = 2, .head_dim = 64, .lq = 290, .lk = 300, .dropout = 0.1});
+    both_thread_counts<T>(  // a row needs more draws than are made at a time
+        {.batch = 1, .heads = 2, .head_dim = 8, .lq = 3, .lk = 2003, .dropout = 0.1});
     both_thread_counts<T>({.batch = 1, .heads = 1, .head_dim = 128, .lq = 1, .lk = 77});
     both_thread_counts<T>(
         {.batch = 1, .heads = 2, .head_dim = 64, .lq = 3, .lk = 9, .causal = true});
@@ -326,8 +328,13 @@ TEST_CASE("attention: nothing to do, nothing to see, NaN") {
     a.head_dim = a.q_row = a.k_row = a.v_row = a.out_row = 4;
     a.lq = 2;
     a.lk = 0;  // no keys: zeros
-    table<float>().attention(context, a);
-    for (int64_t i = 0; i < 8; ++i) CHECK(out[i] == 0);
+    for (double dropout : {0.0, 0.1}) {
+        a.dropout = dropout;
+        testing::fill_random(out, 4);
+        table<float>().attention(context, a);
+        for (int64_t i = 0; i < 8; ++i) CHECK(out[i] == 0);
+    }
+    a.dropout = 0;
     CHECK(lse[0] == -INFINITY);
     a.lk = 3;
     const bool hide[3] = {false, true, false};

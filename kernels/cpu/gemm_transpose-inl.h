@@ -89,7 +89,7 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
 // rows of A in place: the first register block makes the panel, the others read it and fetch
 // `next`.
 HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, const Strips<float>& a,
-                                 float* panel, int64_t k, int64_t depth, Fetch next) {
+                                 float* panel, int64_t k, int64_t depth, Fetch& next) {
     using Rows = RowsInPlace<float>;
     const bool first = k == 0, last = k + depth == args.k;
     const int64_t height = args.m / ceil_div(args.m, Rows::kRows);
@@ -98,6 +98,7 @@ HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, con
     const auto block = block_function<Rows::kRows>(
         height, false, [](auto rows, auto) { return &transposing_block<rows()>; });
     block(depth, a.from(0), args.b + col * args.ldb + k, args.ldb, panel, out);
+    if (next.jump == 0) next.skip(depth);
     if (last) apply_epilogue(args, 0, col, height, kPanel);
     tile<Rows>(args, height, args.m - height, col, kPanel, {a.from(height).at, a.stride, a.step},
                {panel, 0, kPanel}, depth, first, last, nullptr, &next);

@@ -58,6 +58,9 @@ inline constexpr int64_t kMaxRowsInCache = 256;
 // Elements of B in these columns, all steps, where they are more than one panel's: a page and what
 // follows it are read soon after one another.
 inline constexpr int64_t kMaxRead = int64_t{1} << 16;
+// With fewer register blocks along m, A leaves room for any rows of B, and fetching a part of them
+// beside all blocks but the first would be too much at a time.
+inline constexpr int64_t kFewBlocks = 4;
 // A that stays beside them, all steps: 1 MiB of f32.
 inline constexpr int64_t kMaxAInCache = int64_t{1} << 18;
 // Multiply-adds worth another thread's while, and, where few are made with each, elements of an
@@ -199,14 +202,18 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     const int64_t group =
         HWY_MIN(round_up(ceil_div(args.n, chunks), kB), HWY_MIN(kMaxColsInCache, panels * kB));
     const int64_t blocks = ceil_div(args.m, RowsInPlace<T>::kRows);
-    // What is packed next is fetched meanwhile: other rows of B, further steps of the same ones, or
-    // those that begin the next chunk.
+    // What is packed next is fetched meanwhile: all rows of the next chunk, evenly, where they are
+    // one piece of memory and there is room for them; else a part of them, or of the same rows.
+    const bool in_parts = args.ldb != args.k || (args.k * kB > kMaxRead && blocks >= kFewBlocks);
     const auto rows = [&](int64_t first, int64_t count, int64_t k, int64_t steps) {
         return Fetch::rows(args.b + first * args.ldb + k, count,
                            HWY_MIN(kDepth, args.k - k) * kSize, args.ldb * kSize, steps);
     };
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
+        const int64_t all_steps = blocks * ceil_div(cols, kB) * args.k;
+        Fetch fetch = Fetch::line(args.b + (col + cols) * args.ldb,
+                                  ceil_div(group * args.ldb * kSize, all_steps));
         Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
@@ -219,15 +226,16 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
                      done += kB) {
                     const bool more = done + 2 * kB <= cols;
                     const int64_t row = col + (more ? done + kB : last ? cols : 0);
-                    transposing_tile(args, col + done, in_place, b.data(), k, depth,
-                                     rows(row, kB, more ? k : then, (blocks - 1) * depth));
+                    if (in_parts) fetch = rows(row, kB, more ? k : then, (blocks - 1) * depth);
+                    transposing_tile(args, col + done, in_place, b.data(), k, depth, fetch);
                 }
             if (done == cols) continue;
             const int64_t left = cols - done;
             Packed::pack_b(b.data(), depth * kB, args, col + done, left, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
-            Fetch fetch = rows(last ? col + cols : col + done, left, then,
-                               blocks * ceil_div(left, kB) * depth);
+            if (in_parts)
+                fetch = rows(last ? col + cols : col + done, left, then,
+                             blocks * ceil_div(left, kB) * depth);
             Fetch* next = args.trans_b ? &fetch : nullptr;
             if (!args.trans_a) {
                 tile<RowsInPlace<T>>(args, 0, args.m, col + done, left, in_place, panels, depth,

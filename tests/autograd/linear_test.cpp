@@ -92,6 +92,36 @@ TEST_CASE("matmul: errors name operation and shapes") {
     CHECK_ERROR(matmul(var({2, 3}), Var(Tensor::zeros({3, 2}))), "[matmul]", "f64", "f32");
 }
 
+TEST_CASE("linear: gradients that are there already, alone or shared, are added to") {
+    const Tensor x = random({2, 3, 4}, 1), w = random({4, 4}, 2);
+    // x's comes from the sum first, and is the very tensor that arrives at the product.
+    CHECK_NOTHROW(gradcheck("residual", {x, w}, [](const std::vector<Var>& v) {
+        return linear(v[0], v[1], Var()) + v[0];
+    }));
+    CHECK_NOTHROW(gradcheck("normed residual", {x, w}, [](const std::vector<Var>& v) {
+        return layer_norm_residual(linear(v[0], v[1], Var()), v[0], Var(), Var(), 1e-5);
+    }));
+    CHECK_NOTHROW(gradcheck("twice, by one weight", {x, w}, [](const std::vector<Var>& v) {
+        return linear(linear(v[0], v[1], Var(), UnaryOp::tanh), v[1], Var()) +
+               linear(v[0], v[1], Var());
+    }));
+    // Whoever holds a gradient keeps what it was.
+    const Var a(x, requires_grad), b(w, requires_grad);
+    Tape tape;
+    const auto backward = [&] {
+        Tape::Recording recording(tape);
+        tape.backward(sum(linear(a, b, Var())));
+    };
+    backward();
+    const Tensor da = a.grad(), db = b.grad();
+    const auto first_a = da.to_vector<double>(), first_b = db.to_vector<double>();
+    backward();
+    CHECK(da.to_vector<double>() == first_a);
+    CHECK(db.to_vector<double>() == first_b);
+    CHECK(a.grad().to_vector<double>()[5] == doctest::Approx(2 * first_a[5]).epsilon(1e-14));
+    CHECK(b.grad().to_vector<double>()[5] == doctest::Approx(2 * first_b[5]).epsilon(1e-14));
+}
+
 TEST_CASE("linear: one to four dimensions, with and without bias, every activation") {
     for (const Shape& shape : {Shape{5}, Shape{3, 5}, Shape{2, 3, 5}, Shape{2, 1, 3, 5}})
         for (bool with_bias : {true, false})

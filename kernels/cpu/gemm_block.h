@@ -21,13 +21,15 @@ struct Fetch {
     static Fetch line(const void* at, int64_t stride) {
         return {static_cast<const char*>(at), stride};
     }
-    // `rows` of `bytes`, `row_stride` bytes apart, in about `steps` steps.
+    // `rows` of `bytes`, `row_stride` bytes apart, in no more than `steps` steps, one a row at
+    // least.
     static Fetch rows(const void* at, int64_t rows, int64_t bytes, int64_t row_stride,
                       int64_t steps) {
         const int64_t period = steps / rows > 1 ? steps / rows : 1;
         const int64_t stride = (bytes + period - 1) / period;
         return {static_cast<const char*>(at), stride, period, row_stride - period * stride, period};
     }
+    bool in_pieces() const { return period != INT64_MAX; }
     void skip(int64_t steps) {
         at += steps * stride;
         if (steps < left) {

@@ -86,8 +86,8 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
 }
 
 // A panel's columns [col, col + kPanel) of C for steps [k, k + depth) of B (n, k) in place, all
-// rows of A in place: the first register block makes the panel, the others read it and fetch
-// `next`.
+// rows of A in place: the first register block makes the panel, the others read it. Meanwhile
+// `next` is fetched; pieces beside the others alone.
 HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, const Strips<float>& a,
                                  float* panel, int64_t k, int64_t depth, Fetch& next) {
     using Rows = RowsInPlace<float>;
@@ -98,7 +98,7 @@ HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, con
     const auto block = block_function<Rows::kRows>(
         height, false, [](auto rows, auto) { return &transposing_block<rows()>; });
     block(depth, a.from(0), args.b + col * args.ldb + k, args.ldb, panel, out);
-    if (next.jump == 0) next.skip(depth);
+    if (!next.in_pieces()) next.skip(depth);
     if (last) apply_epilogue(args, 0, col, height, kPanel);
     tile<Rows>(args, height, args.m - height, col, kPanel, {a.from(height).at, a.stride, a.step},
                {panel, 0, kPanel}, depth, first, last, nullptr, &next);

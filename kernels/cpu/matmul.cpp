@@ -55,11 +55,10 @@ inline constexpr int64_t kMaxInPlace = 4096;
 // second-level cache.
 inline constexpr int64_t kMaxColsInCache = 256;
 inline constexpr int64_t kMaxRowsInCache = 256;
-// Elements of B in these columns, all steps, where they are more than one panel's: a page and what
-// follows it are read soon after one another.
-inline constexpr int64_t kMaxRead = int64_t{1} << 16;
-// With fewer register blocks along m, A leaves room for any rows of B, and fetching a part of them
-// beside all blocks but the first would be too much at a time.
+// Of B, whole columns that are fetched for the next such part: 256 KiB of f32 beside it.
+inline constexpr int64_t kMaxFetched = int64_t{1} << 16;
+// With fewer register blocks along m, A leaves room for more, and a part of B fetched beside all
+// blocks but the first would be too much at a time.
 inline constexpr int64_t kFewBlocks = 4;
 // A that stays beside them, all steps: 1 MiB of f32.
 inline constexpr int64_t kMaxAInCache = int64_t{1} << 18;
@@ -197,14 +196,14 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
                        });
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
     // More panels where each would bring all of A back to the second-level cache.
-    const int64_t panels =
-        HWY_MAX(kMaxRead / args.k / kB, args.m * args.k > kMaxAInCache ? int64_t{2} : int64_t{1});
+    const int64_t panels = HWY_MAX(kMaxFetched / args.k / kB,
+                                   args.m * args.k > kMaxAInCache ? int64_t{2} : int64_t{1});
     const int64_t group =
         HWY_MIN(round_up(ceil_div(args.n, chunks), kB), HWY_MIN(kMaxColsInCache, panels * kB));
     const int64_t blocks = ceil_div(args.m, RowsInPlace<T>::kRows);
     // What is packed next is fetched meanwhile: all rows of the next chunk, evenly, where they are
     // one piece of memory and there is room for them; else a part of them, or of the same rows.
-    const bool in_parts = args.ldb != args.k || (args.k * kB > kMaxRead && blocks >= kFewBlocks);
+    const bool in_parts = args.ldb != args.k || (args.k * kB > kMaxFetched && blocks >= kFewBlocks);
     const auto rows = [&](int64_t first, int64_t count, int64_t k, int64_t steps) {
         return Fetch::rows(args.b + first * args.ldb + k, count,
                            HWY_MIN(kDepth, args.k - k) * kSize, args.ldb * kSize, steps);

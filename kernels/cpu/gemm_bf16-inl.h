@@ -61,22 +61,24 @@ HWY_INLINE void pairs_of_row(Pair* HWY_RESTRICT dst, const float* HWY_RESTRICT s
     if (k < depth) dst[k / 2] = pair_of(src[k], 0);
 }
 
-// pack_panels for pairs: steps [step, step + steps) of an operand that has k entries.
-template <int kWidth>
+// pack_panels for pairs: steps [step, step + steps) of an operand that has k entries. kEven: as
+// many entries in each panel as in the others.
+template <int kWidth, bool kEven>
 HWY_NOINLINE void pack_pairs(Pair* panels, int64_t panel_stride, const float* src, int64_t ld,
                              bool k_contiguous, int64_t first, int64_t count, int64_t step,
                              int64_t steps, int64_t k) {
     constexpr int64_t kStrip = 128;
+    const RowBlocks<kWidth, kEven> blocks(count);
     if (k_contiguous) {
         Pair strip[kWidth * kStrip];
-        for (int64_t i = 0; i < count; i += kWidth)
+        for (int64_t panel = 0; panel < blocks.count; ++panel)
             for (int64_t s = 0; s < steps; s += kStrip) {
-                const int64_t rows = HWY_MIN(int64_t{kWidth}, count - i);
+                const int64_t i = blocks.begin(panel), rows = blocks.height(panel);
                 const int64_t from = 2 * (step + s), depth = HWY_MIN(kStrip, steps - s);
                 for (int64_t r = 0; r < rows; ++r)
                     pairs_of_row(strip + r * kStrip, src + (first + i + r) * ld + from,
                                  HWY_MIN(2 * depth, k - from));
-                pack_rows_transposed<kWidth>(panels + i / kWidth * panel_stride + s * kWidth, strip,
+                pack_rows_transposed<kWidth>(panels + panel * panel_stride + s * kWidth, strip,
                                              kStrip, rows, depth);
             }
         return;
@@ -84,9 +86,9 @@ HWY_NOINLINE void pack_pairs(Pair* panels, int64_t panel_stride, const float* sr
     for (int64_t s = 0; s < steps; ++s) {
         const int64_t at = 2 * (step + s);
         const float* low = src + at * ld + first;
-        for (int64_t i = 0; i < count; i += kWidth) {
-            Pair* to = panels + i / kWidth * panel_stride + s * kWidth;
-            const int64_t width = HWY_MIN(int64_t{kWidth}, count - i);
+        for (int64_t panel = 0; panel < blocks.count; ++panel) {
+            Pair* to = panels + panel * panel_stride + s * kWidth;
+            const int64_t i = blocks.begin(panel), width = blocks.height(panel);
             for (int64_t j = 0; j < width; ++j)
                 to[j] = pair_of(low[i + j], at + 1 < k ? low[ld + i + j] : 0);
             for (int64_t j = width; j < kWidth; ++j) to[j] = 0;
@@ -146,8 +148,8 @@ struct Bf16Operands {  // portable
     static constexpr int64_t kA = 2 * kBlockRows, kB = kBlockCols<float>;
     static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
     static int64_t steps(int64_t k) { return (k + 1) / 2; }
-    static constexpr int64_t kRows = kBlockRows;
-    static constexpr bool kEven = false;
+    using Blocks = RowBlocks<kBlockRows, false>;
+    static constexpr bool kInPlace = false;
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
         const int64_t k = 2 * step, depth = HWY_MIN(2 * steps, args.k - k);
@@ -161,8 +163,8 @@ struct Bf16Operands {  // portable
     }
     static void pack_b(B* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t col,
                        int64_t cols, int64_t step, int64_t steps) {
-        pack_pairs<static_cast<int>(kB)>(panels, panel_stride, args.b, args.ldb, args.trans_b, col,
-                                         cols, step, steps, args.k);
+        pack_pairs<static_cast<int>(kB), false>(panels, panel_stride, args.b, args.ldb,
+                                                args.trans_b, col, cols, step, steps, args.k);
     }
     static BlockFunction<float, A, B> block_for(int64_t rows, int64_t cols) {
         return block_function<kBlockRows>(rows, cols * 2 <= kB, [](auto height, auto width) {
@@ -175,11 +177,12 @@ struct Bf16Operands {  // portable
 struct Bf16InstructionOperands : Bf16Operands {
     using A = Pair;
     static constexpr int64_t kA = kBlockRows;
+    using Blocks = RowBlocks<kBlockRows, true>;
     static_assert(kA == 12 && kB == 32);  // the instruction's block is built for these panels
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
-        pack_pairs<kBlockRows>(panels, panel_stride, args.a, args.lda, !args.trans_a, row, rows,
-                               step, steps, args.k);
+        pack_pairs<kBlockRows, true>(panels, panel_stride, args.a, args.lda, !args.trans_a, row,
+                                     rows, step, steps, args.k);
     }
     static PairBlock block_for(int64_t rows, int64_t cols) {
         return gemm_bf16_12x32_avx512(rows, cols);

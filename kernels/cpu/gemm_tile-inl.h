@@ -164,8 +164,9 @@ struct PlainOperands {
     static constexpr int64_t kA = kBlockRows, kB = kBlockCols<T>;
     static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
     static int64_t steps(int64_t k) { return k; }
-    static constexpr int64_t kRows = kBlockRows;  // of a register block, at most
-    static constexpr bool kEven = false;          // as many in all but the last: as they are packed
+    // Rows of the register blocks; each has a strip of A of its own or, kInPlace, begins in it.
+    using Blocks = RowBlocks<kBlockRows, false>;
+    static constexpr bool kInPlace = false;
     // A's rows [row, row + rows), steps [step, step + steps), into panels at distance panel_stride.
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<T>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
@@ -191,7 +192,8 @@ struct PlainOperands {
 template <class T>
 struct RowsInPlace : PlainOperands<T> {
     static constexpr int64_t kRows = HWY_MIN(8, kBlockRows);
-    static constexpr bool kEven = true;  // a block of few rows waits for its sums and for B
+    using Blocks = RowBlocks<kRows, true>;  // a block of few rows waits for its sums and for B
+    static constexpr bool kInPlace = true;
     static BlockFunction<T, T, T> block_for(int64_t rows, int64_t cols) {
         return block_function<kRows>(
             rows, cols * 2 <= PlainOperands<T>::kB,
@@ -254,8 +256,8 @@ HWY_INLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t c
 
 // ---- Tiles ------------------------------------------------------------------------------------
 
-// The strips of an operand side by side; `stride` is their distance over their rows (A) or columns
-// (B).
+// The strips of an operand side by side. `stride`: from a column of B, a register block of A or, in
+// place, a row of it to the next.
 template <class E>
 struct Strips {
     Strip<E> from(int64_t i) const { return {at + i * stride, step}; }
@@ -272,22 +274,17 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                      const Strips<typename Operands::B>& b, int64_t depth, bool first, bool last,
                      const typename Operands::B* then = nullptr, Fetch* fetch = nullptr) {
     constexpr int64_t kCols = kBlockCols<T>;
-    const int64_t blocks = ceil_div(rows, Operands::kRows);
-    const int64_t stride = ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), blocks);
+    const typename Operands::Blocks blocks(rows);
+    const int64_t stride = ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), blocks.count);
     const T* before = last ? args.epilogue.before_activation : nullptr;
-    const int64_t each = rows / blocks, longer = rows % blocks;
-    const auto row_of = [&](int64_t block) {
-        return Operands::kEven ? block * each + HWY_MIN(block, longer)
-                               : HWY_MIN(block * Operands::kRows, rows);
-    };
     for (int64_t j = 0; j < cols; j += kCols) {
         const int64_t width = HWY_MIN(kCols, cols - j);
         const auto bj = b.from(j);
         const auto* following = then && j + kCols >= cols ? then : b.from(j + kCols).at;
         Fetch panel = Fetch::line(following, stride);
         Fetch& ahead = fetch ? *fetch : panel;
-        for (int64_t block = 0; block < blocks; ++block) {
-            const int64_t i = row_of(block), height = row_of(block + 1) - i;
+        for (int64_t block = 0; block < blocks.count; ++block) {
+            const int64_t i = blocks.begin(block), height = blocks.height(block);
             const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j,
                                      args.ldc,
                                      width,
@@ -296,7 +293,8 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                                      ahead};
             if (before)
                 fetch_to_write(before + (row + i) * args.ldc + col + j, args.ldc, height, width);
-            Operands::block_for(height, width)(depth, a.from(i), bj, out);
+            Operands::block_for(height, width)(depth, a.from(Operands::kInPlace ? i : block), bj,
+                                               out);
             ahead.skip(depth);
         }
         if (last) apply_epilogue(args, row, col + j, rows, width);

@@ -151,11 +151,11 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulAr
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
             if (!a_in_place)
-                columns(PlainOperands<T>(), {packed_a.data() + k * kBlockRows, args.k, kBlockRows},
+                columns(PlainOperands<T>(), {packed_a.data() + k * kBlockRows, a_panel, kBlockRows},
                         begin, end, k, depth);
             else if (args.trans_a)
-                columns(PlainOperands<T>(), {args.a + k * args.lda, 1, args.lda}, begin, end, k,
-                        depth);
+                columns(PlainOperands<T>(), {args.a + k * args.lda, kBlockRows, args.lda}, begin,
+                        end, k, depth);
             else
                 columns(RowsInPlace<T>(), {args.a + k, args.lda, args.lda}, begin, end, k, depth);
         }
@@ -243,7 +243,7 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
             }
             for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
                 tile<Packed>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
-                             {a.data() + row / kA * a_panel + k * kA, args.k, kA}, panels, depth,
+                             {a.data() + row / kA * a_panel + k * kA, a_panel, kA}, panels, depth,
                              first, last, nullptr, next);
         }
     });
@@ -383,10 +383,9 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                                 depth, first, last, then);
                             continue;
                         }
-                    Strips<A> block{a.data() + row / kBlockRows * a_panel + k * kA,
-                                    a_panel / kBlockRows, kA};
+                    Strips<A> block{a.data() + row / kBlockRows * a_panel + k * kA, a_panel, kA};
                     if (!pack_a_first) {
-                        block = {own.data(), depth * kA / kBlockRows, kA};
+                        block = {own.data(), depth * kA, kA};
                         Operands::pack_a(own.data(), depth * kA, args, row, rows, k0 + k, depth);
                     }
                     tile<Operands>(args, row, rows, col + j, width, block, panels, depth, first,

@@ -1,4 +1,5 @@
-// What the matrix product fetches ahead: a mistake there changes no result, only its time.
+// What the matrix product fetches ahead (a mistake there changes no result, only its time), and how
+// it cuts rows.
 #include "kernels/cpu/gemm_block.h"
 
 #include <doctest/doctest.h>
@@ -48,4 +49,29 @@ TEST_CASE("fetch: to skip steps is to walk them") {
                 CHECK(twice.left == walk.left);
             }
     CHECK_FALSE(Fetch::line(memory.data(), 19).in_pieces());
+}
+
+template <bool kEven>
+static void check_blocks() {
+    for (int64_t rows = 1; rows <= 100; ++rows) {
+        CAPTURE(rows);
+        const RowBlocks<12, kEven> blocks(rows);
+        CHECK(blocks.count == (rows + 11) / 12);
+        CHECK(blocks.begin(0) == 0);
+        CHECK(blocks.begin(blocks.count) == rows);
+        for (int64_t block = 0; block < blocks.count; ++block) {
+            const int64_t height = blocks.height(block);
+            CHECK(height > 0);
+            CHECK(height <= 12);
+            if (kEven)
+                CHECK(height >= rows / blocks.count);
+            else
+                CHECK(blocks.begin(block) == 12 * block);
+        }
+    }
+}
+
+TEST_CASE("register blocks cover the rows, evenly or full ones") {
+    check_blocks<true>();
+    check_blocks<false>();
 }

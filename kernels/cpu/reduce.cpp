@@ -26,6 +26,7 @@ namespace HWY_NAMESPACE {
 namespace {
 
 constexpr int64_t kColumns = 1024;  // columns summed together when the axis is not the last
+constexpr int64_t kMaxParts = 64;   // of a sum, but rows of a part are 16 at least
 
 // The sum of n neighbours in double: 4 vectors of partial sums.
 template <class T>
@@ -53,29 +54,34 @@ void sum_columns(double* sum, const T* src, int64_t n, int64_t cols, int64_t inn
         for (int64_t c = 0; c < cols; ++c) sum[c] += static_cast<double>(src[r * inner + c]);
 }
 
+// dst (outer, inner) = factor times the sums over n rows of src (outer, n, inner), each by one
+// thread: `cols` of them at a time, several such blocks in a chunk.
+template <class T, class Source>
+void sum_in_blocks(Context& context, T* dst, const Source* src, double factor, int64_t outer,
+                   int64_t n, int64_t inner, int64_t cols) {
+    const int64_t blocks = ceil_div(inner, cols);
+    context.pool->for_ranges(outer * blocks, rows_per_chunk(n * cols),
+                             [&](int64_t begin, int64_t end) {
+                                 double total[kColumns];
+                                 for (int64_t block = begin; block < end; ++block) {
+                                     const int64_t o = block / blocks, c = block % blocks * cols;
+                                     const int64_t width = std::min(cols, inner - c);
+                                     sum_columns(total, src + o * n * inner + c, n, width, inner);
+                                     for (int64_t i = 0; i < width; ++i)
+                                         dst[o * inner + c + i] = static_cast<T>(total[i] * factor);
+                                 }
+                             });
+}
+
 template <class T>
 void sum(Context& context, T* dst, const T* src, T scale, int64_t outer, int64_t n, int64_t inner) {
     if (outer == 0 || inner == 0) return;
     const int64_t cols = std::min(inner, kColumns);
-    const int64_t column_blocks = ceil_div(inner, cols);
-    const int64_t rows = std::max<int64_t>(16, kChunkElements / cols);
+    const int64_t rows = std::max({int64_t{16}, kChunkElements / cols, ceil_div(n, kMaxParts)});
     const int64_t parts = std::max<int64_t>(1, ceil_div(n, rows));
     const double factor = static_cast<double>(scale);
-    if (parts == 1) {
-        // Short sums: several of them in a chunk.
-        const int64_t tasks = outer * column_blocks;
-        context.pool->for_ranges(tasks, rows_per_chunk(n * cols), [&](int64_t begin, int64_t end) {
-            double total[kColumns];
-            for (int64_t task = begin; task < end; ++task) {
-                const int64_t o = task / column_blocks, c = task % column_blocks * cols;
-                const int64_t width = std::min(cols, inner - c);
-                sum_columns(total, src + o * n * inner + c, n, width, inner);
-                for (int64_t i = 0; i < width; ++i)
-                    dst[o * inner + c + i] = static_cast<T>(total[i] * factor);
-            }
-        });
-        return;
-    }
+    if (parts == 1) return sum_in_blocks(context, dst, src, factor, outer, n, inner, cols);
+    const int64_t column_blocks = ceil_div(inner, cols);
     Loan<double> partial(*context.workspace, outer * parts * inner);  // (outer, parts, inner)
     context.pool->for_chunks(outer * parts * column_blocks, [&](int64_t task) {
         const int64_t c = task % column_blocks * cols, block = task / column_blocks;
@@ -83,14 +89,8 @@ void sum(Context& context, T* dst, const T* src, T scale, int64_t outer, int64_t
         sum_columns(partial.data() + block * inner + c, src + (o * n + r) * inner + c,
                     std::min(rows, n - r), std::min(cols, inner - c), inner);
     });
-    context.pool->for_ranges(outer * inner, kChunkElements, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-            const double* p = partial.data() + i / inner * parts * inner + i % inner;
-            double total = 0;
-            for (int64_t part = 0; part < parts; ++part) total += p[part * inner];
-            dst[i] = static_cast<T>(total * factor);
-        }
-    });
+    sum_in_blocks(context, dst, partial.data(), factor, outer, parts, inner,
+                  std::min(inner, kColumns / 8));
 }
 
 template <class T>

@@ -13,16 +13,11 @@
 // number of threads; on a GPU that of large matrix products and of a large copy. There a
 // repetition is as many calls, one after the other, as take some milliseconds, and then a wait:
 // small problems show what a launch costs.
-//
-// The first line has the ceilings of the machine undisturbed. Where others share its cores, what it
-// can do changes from one millisecond to the next; so FMAs run before and after each repetition,
-// and the share is the median of rate over theirs.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
-#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -58,9 +53,9 @@ double now(bool cpu_time) {
         .count();
 }
 
-// Sorted: seconds a call, one entry a repetition; and the ceiling's flop in such a time.
+// Seconds a call, one entry a repetition, sorted.
 struct Times {
-    std::vector<double> ours, peer, ceiling;
+    std::vector<double> ours, peer;
 };
 
 double median(const std::vector<double>& sorted) {
@@ -70,10 +65,8 @@ double median(const std::vector<double>& sorted) {
 // A peer's turns of some milliseconds alternate with ours, so that both meet the same machine; each
 // when its threads are awake, which takes a virtual one most of a millisecond, and the other's
 // asleep.
-//
-// `rate`: what the ceiling is now, in flop per second; null: not asked for.
-Times times_of(const BenchProblem::Ready& problem, DeviceType device, double budget, bool cpu_time,
-               const std::function<double()>& rate = {}) {
+Times times_of(const BenchProblem::Ready& problem, DeviceType device, double budget,
+               bool cpu_time) {
     Context& context = default_context(device);
     const auto repeat = [&](int calls) {
         const double start = now(cpu_time);
@@ -88,11 +81,6 @@ Times times_of(const BenchProblem::Ready& problem, DeviceType device, double bud
     if (problem.peer) problem.peer();
     Times times;
     double total = 0;
-    const auto ours = [&] {
-        const double before = rate ? rate() : 0, time = repeat(calls);
-        if (rate) times.ceiling.push_back(time * (before + rate()) / 2);
-        return time;
-    };
     const auto turn = [&](std::vector<double>& all, int each, const auto& run) {
         constexpr double kAwake = 2e-3, kTurn = 3e-3;
         const double begin = now(false);
@@ -105,11 +93,11 @@ Times times_of(const BenchProblem::Ready& problem, DeviceType device, double bud
     };
     while (times.ours.size() < 5 || (total < budget && times.ours.size() < 1000)) {
         if (!problem.peer) {
-            times.ours.push_back(ours());
+            times.ours.push_back(repeat(calls));
             total += times.ours.back() * calls;
             continue;
         }
-        turn(times.ours, calls, ours);
+        turn(times.ours, calls, [&] { return repeat(calls); });
         turn(times.peer, 1, [&] {
             const double start = now(cpu_time);
             problem.peer();
@@ -117,18 +105,18 @@ Times times_of(const BenchProblem::Ready& problem, DeviceType device, double bud
         });
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
-    for (std::vector<double>* all : {&times.ours, &times.peer, &times.ceiling})
-        std::sort(all->begin(), all->end());
+    std::sort(times.ours.begin(), times.ours.end());
+    std::sort(times.peer.begin(), times.peer.end());
     return times;
 }
 
 struct Ceilings {
     std::string machine;
     double flops, bf16_flops, int16_flops, bytes_per_second;
-    double gflops_of(Precision precision) const {
-        return 1e-9 * (precision == Precision::f32     ? flops
-                       : precision == Precision::int16 ? int16_flops
-                                                       : bf16_flops);
+    double flops_of(Precision precision) const {
+        return precision == Precision::f32     ? flops
+               : precision == Precision::int16 ? int16_flops
+                                               : bf16_flops;
     }
 };
 
@@ -136,9 +124,8 @@ Ceilings measure(DeviceType device) {
     if (device == DeviceType::cpu) {
         Context& context = default_context(device);
         return {std::to_string(num_threads()) + " thread(s), " + target_name(),
-                best_multiply_add_rate(context, Precision::f32),
-                best_multiply_add_rate(context, Precision::bf16),
-                best_multiply_add_rate(context, Precision::int16), measure_copy(context)};
+                measure_fma_f32(context), measure_fma_bf16(context), measure_int16(context),
+                measure_copy(context)};
     }
     constexpr int64_t bytes = int64_t{1} << 30;
     const Tensor from = Tensor::zeros({bytes / 4}, DType::f32, device),
@@ -156,17 +143,6 @@ Ceilings measure(DeviceType device) {
     };
     return {cuda_description(), rate(large_product()), rate(large_product(Precision::bf16)), 0,
             2.0 * bytes / fastest(copy)};
-}
-
-// What multiply-adds reach at this moment, measured for about as many milliseconds; null where that
-// is not to be measured: on a GPU, or by time that does not run while others have the core.
-std::function<double()> rate_now(DeviceType device, bool cpu_time, Precision precision,
-                                 double milliseconds) {
-    if (device != DeviceType::cpu || cpu_time) return {};
-    return [&context = default_context(device), precision, milliseconds] {
-        constexpr double kRounds = 5e5;  // in a millisecond
-        return multiply_add_rate(context, precision, static_cast<int64_t>(milliseconds * kRounds));
-    };
 }
 
 struct Options {
@@ -207,16 +183,11 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
     for (const BenchProblem& problem : problems) {
         if (problem.name.find(options.filter) == std::string::npos) continue;
         const BenchProblem::Ready ready = problem.in_f32(device);
-        const bool by_flop = problem.flop > 0;
-        const Times times = times_of(
-            ready, device, options.seconds, options.cpu_time,
-            by_flop ? rate_now(device, options.cpu_time, problem.precision, 0.02) : nullptr);
+        const Times times = times_of(ready, device, options.seconds, options.cpu_time);
         const double time = median(times.ours);
         const double gflops = problem.flop / time * 1e-9, gbs = problem.bytes / time * 1e-9;
-        const double share = !by_flop ? gbs / copy
-                             : times.ceiling.empty()
-                                 ? gflops / ceilings.gflops_of(problem.precision)
-                                 : problem.flop / median(times.ceiling);
+        const double share =
+            problem.flop > 0 ? gflops / (ceilings.flops_of(problem.precision) * 1e-9) : gbs / copy;
         std::printf(
             csv ? "\"%s\",%.2f,%.2f,%.2f,%.2f,%.3f," : "%-44s %10.1f %10.1f %9.1f %8.1f %5.0f%%",
             problem.name.c_str(), time * 1e6, times.ours.front() * 1e6, gflops, gbs,
@@ -267,25 +238,23 @@ void time_end_to_end(const Options& options, DeviceType device, const Ceilings& 
         ready.run();
         ready.run();  // gradients and moments exist now, the caches are filled
         const uint64_t blocks = allocator_stats(device).system_requests;
-        const auto rate = rate_now(device, options.cpu_time, Precision::f32, 4);
-        std::vector<double> times, flops, rates, shares;
+        std::vector<double> times, flops, rates;
         for (int64_t i = 0; i < options.steps; ++i) {
-            const double rate_before = rate ? rate() : ceilings.flops;
             const double before = counter.flop(), start = now(options.cpu_time);
             ready.run();
             if (device != DeviceType::cpu) wait(device);
             times.push_back(now(options.cpu_time) - start);
             flops.push_back(counter.flop() - before);
             rates.push_back(flops.back() / times.back());
-            shares.push_back(2 * rates.back() / (rate_before + (rate ? rate() : rate_before)));
         }
-        for (std::vector<double>* values : {&times, &flops, &rates, &shares})
+        for (std::vector<double>* values : {&times, &flops, &rates})
             std::sort(values->begin(), values->end());
         const AllocatorStats memory = allocator_stats(device);
+        const double share = median(rates) / ceilings.flops;
         std::printf(csv ? "\"%s\",%.2f,%.2f,%.2f,%.3f,%.1f,%.3f,%.1f,%llu"
                         : "%-36s %10.1f %10.1f %10.1f %9.1f %8.1f %5.0f%% %8.0f %6llu",
                     one.name.c_str(), 1e3 * median(times), 1e3 * times.front(), 1e3 * times.back(),
-                    1e-9 * median(flops), 1e-9 * median(rates), (csv ? 1 : 100) * median(shares),
+                    1e-9 * median(flops), 1e-9 * median(rates), (csv ? 1 : 100) * share,
                     1e-6 * static_cast<double>(memory.peak),
                     static_cast<unsigned long long>(memory.system_requests - blocks));
         std::printf("%s\n", ready.remark && !csv ? ready.remark().c_str() : "");

@@ -44,7 +44,6 @@ HWY_AFTER_NAMESPACE();
 #include <chrono>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/gemm_block.h"
@@ -62,38 +61,43 @@ double now() {
         .count();
 }
 
-using Rounds = double (*)(int64_t rounds, float* keep);
-
-double fma_rounds_f32(int64_t rounds, float* keep) {
-    return HWY_DYNAMIC_DISPATCH(fma_rounds)(rounds, keep);
-}
-
-Rounds rounds_of(Precision precision) {
-    if (precision == Precision::bf16 && bf16_by_instruction()) return bf16_rounds_avx512;
-    if (precision == Precision::int16 && int16_by_instruction()) return int16_rounds_avx512;
-    return fma_rounds_f32;
+// Flop per second of rounds(count, keep) on all threads of the pool.
+template <class Rounds>
+double best_rate(Context& context, const Rounds& rounds) {
+    const int64_t threads = context.pool->size();
+    std::vector<float> keep(static_cast<size_t>(threads));
+    double best = 0;
+    // Short trials: on a busy machine some of them go undisturbed.
+    for (int trial = 0; trial < 200; ++trial) {
+        std::vector<double> flop(static_cast<size_t>(threads));
+        const double start = now();
+        context.pool->for_chunks(threads, [&](int64_t i) {
+            flop[static_cast<size_t>(i)] = rounds(200000, &keep[static_cast<size_t>(i)]);
+        });
+        const double time = now() - start;
+        double total = 0;
+        for (double f : flop) total += f;
+        best = std::max(best, total / time);
+    }
+    return best;
 }
 
 }  // namespace
 
-double multiply_add_rate(Context& context, Precision precision, int64_t rounds) {
-    const int64_t threads = context.pool->size();
-    const Rounds work = rounds_of(precision);
-    std::vector<double> rate(static_cast<size_t>(threads));
-    context.pool->for_chunks(threads, [&](int64_t i) {
-        float keep;
-        const double start = now(), flop = work(rounds, &keep);
-        rate[static_cast<size_t>(i)] = flop / (now() - start);
+double measure_fma_f32(Context& context) {
+    return best_rate(context, [](int64_t rounds, float* keep) {
+        return HWY_DYNAMIC_DISPATCH(fma_rounds)(rounds, keep);
     });
-    return std::accumulate(rate.begin(), rate.end(), 0.0);
 }
 
-double best_multiply_add_rate(Context& context, Precision precision) {
-    double best = 0;
-    // Short trials: on a busy machine some of them go undisturbed.
-    for (int trial = 0; trial < 200; ++trial)
-        best = std::max(best, multiply_add_rate(context, precision, 200000));
-    return best;
+double measure_fma_bf16(Context& context) {
+    return bf16_by_instruction() ? best_rate(context, bf16_rounds_avx512)
+                                 : measure_fma_f32(context);
+}
+
+double measure_int16(Context& context) {
+    return int16_by_instruction() ? best_rate(context, int16_rounds_avx512)
+                                  : measure_fma_f32(context);
 }
 
 int64_t beyond_caches() {

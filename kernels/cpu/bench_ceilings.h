@@ -1,18 +1,19 @@
 // This machine's ceilings, measured: what a benchmark divides by.
 #pragma once
 
-#include "kernels/dtype.h"
 #include "kernels/kernel.h"
 
 namespace mc {
 
-// Flop per second of independent multiply-adds in registers, all threads of the pool together, now:
-// each does `rounds` of them, some nanoseconds a round. f32: fused multiply-adds. bf16, int16: of
-// pairs, with AVX512-BF16 where that is the faster way and with AVX512-VNNI; without, f32's, by
-// which such products are computed.
-double multiply_add_rate(Context& context, Precision precision, int64_t rounds);
-// The best of many: of the machine undisturbed.
-double best_multiply_add_rate(Context& context, Precision precision);
+// Flop per second of independent f32 fused multiply-adds in registers, all threads of the pool.
+double measure_fma_f32(Context& context);
+
+// The same of products of bf16 pairs, with AVX512-BF16 where that is the faster way; else f32's, by
+// which they are computed.
+double measure_fma_bf16(Context& context);
+
+// The same of int16 pairs, with AVX512-VNNI; without it f32's.
+double measure_int16(Context& context);
 
 // Bytes that no cache holds: 48 MiB, or the last-level cache where that is larger, 512 MiB at most.
 int64_t beyond_caches();

@@ -277,18 +277,26 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
                              const GenerationOptions& options, UniformSource& draws,
                              const Watch& watch, const Tensor& keep_in) const {
     const Tape::Pause no_tape;
-    const int64_t batch = static_cast<int64_t>(lengths.size()), n = config_.tokens(),
-                  s = n + kConditions, classes = config_.nb_code;
+    const int64_t batch = static_cast<int64_t>(lengths.size()), whole = config_.tokens(),
+                  classes = config_.nb_code;
+    const DeviceType where = device();
     const bool reference = config_.reference_sampling;
     constexpr float kSettled = 1e5f;
     check(text);
-    draws.uniform("draw.uniform0", {batch});  // a masking ratio between 1 and 1
-    draws.uniform("draw.rand0", {batch, n});  // and which tokens it masks
-    const Tensor order = draws.uniform("draw.rand1", {batch, n});
+    draws.uniform("draw.uniform0", {batch});      // a masking ratio between 1 and 1
+    draws.uniform("draw.rand0", {batch, whole});  // and which tokens it masks
+    const Tensor order_of_all = draws.uniform("draw.rand1", {batch, whole});
     for (const int64_t length : lengths)
-        if (length < 1 || length >= n)
+        if (length < 1 || length >= whole)
             throw Error("[bad] a length of " + std::to_string(length) + " tokens, want 1 to " +
-                        std::to_string(n - 1));
+                        std::to_string(whole - 1));
+    // What comes after all ends is padding, which no token sees. A GPU's graph has all, so that
+    // motions of any length share it.
+    const int64_t n = where != DeviceType::cpu || watch
+                          ? whole
+                          : *std::max_element(lengths.begin(), lengths.end()) + 1;
+    const int64_t s = n + kConditions;
+    const Tensor order = order_of_all.slice(1, 0, n).contiguous();
     const Tensor is_masked = Tensor::zeros({batch, n}, DType::boolean);
     const Tensor order_ranks = shuffled(order, lengths);
     Tensor ids = Tensor::empty({batch, n}, DType::i64);
@@ -296,7 +304,6 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
     const auto kept = [&](int64_t b, int64_t i) {
         return keep.defined() ? keep.data<int64_t>()[b * keep.size(1) + i] : int64_t{-1};
     };
-    const DeviceType where = device();
     const Shape rows{batch * n};
     Tensor score = Tensor::full({batch, n}, kSettled);  // how sure the model was of each token
     std::vector<float> span;
@@ -351,10 +358,13 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         ids.bump_version();
         Tensor noise;
         if (random)
-            noise = draws.uniform_on(where, "noise.step" + std::to_string(step),
-                                     how.gumbel ? Shape{batch, n, classes} : Shape{batch, n});
+            noise = draws
+                        .uniform_on(where, "noise.step" + std::to_string(step),
+                                    how.gumbel ? Shape{batch, whole, classes} : Shape{batch, whole})
+                        .slice(1, 0, n)
+                        .contiguous();
         if (!work) {
-            key = graph_key(batch, text.words.size(1), noise.defined(), how.gumbel, how.k,
+            key = graph_key(batch, n, text.words.size(1), noise.defined(), how.gumbel, how.k,
                             how.temperature, options.order_agnostic, Inference::products());
             work = graphs_.take(key, fingerprint());
             if (!work) work = std::make_unique<StepWork>(where);
@@ -400,7 +410,9 @@ Tensor Transformer::generate(const Text& text, const std::vector<int64_t>& lengt
         if (!options.order_agnostic) score = work->probability.cpu().reshape({batch, n});
     }
     if (work) graphs_.keep(std::move(key), std::move(work));
-    return ids;
+    if (n == whole) return ids;
+    return concat({Var(ids), Var(Tensor::full({batch, whole - n}, pad_id(), DType::i64))}, 1)
+        .value();
 }
 
 }  // namespace mc::bad

@@ -217,6 +217,26 @@ TEST_CASE("bad: generation at other sizes, in the order and steps meant") {
         CHECK(ids[11] == model.end_id());
         CHECK(ids[15] == model.end_id());
         CHECK(ids[16] == model.pad_id());
+        // Who watches sees all places; what comes after the ends changes nothing.
+        Config quirks = config;
+        quirks.reference_sampling = true;
+        const Transformer original(quirks, init.normal({16, 4}, 0, 1), &init);
+        for (const Transformer* each : {&model, &original})
+            for (const auto& lengths : {std::vector<int64_t>{11, 3}, {2, 4}, {1, 1}, {8, 8}}) {
+                Generator generator(5), whole_generator(5);
+                GeneratorSource draws(generator), whole_draws(whole_generator);
+                int64_t steps = 0;
+                const auto watch = [&](const Transformer::View& view) {
+                    CHECK(view.ids.size(1) == 12);
+                    ++steps;
+                };
+                const Tensor trimmed = each->generate(text, lengths, options, draws),
+                             whole = each->generate(text, lengths, options, whole_draws, watch);
+                CHECK(trimmed.to_vector<int64_t>() == whole.to_vector<int64_t>());
+                CHECK(steps > 0);
+                CHECK(draws.uniform("next", {4}).to_vector<float>() ==
+                      whole_draws.uniform("next", {4}).to_vector<float>());
+            }
         CHECK_THROWS_WITH_AS(made({12, 3}), "[bad] a length of 12 tokens, want 1 to 11", Error);
     }
     CHECK_THROWS_WITH_AS(

@@ -5,6 +5,8 @@
 #include <memory>
 #include <utility>
 
+#include "models/bad/generator.h"
+#include "models/bamm/generator.h"
 #include "models/config_json.h"
 #include "models/momask/generator.h"
 #include "train/loop.h"
@@ -18,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kTokens = momask::MoMaskGenerator::kMaxTokens;  // 196 frames
-constexpr int64_t kFrames = 4 * kTokens, kPromptTokens = 10;
+constexpr int64_t kFrames = 4 * kTokens, kPromptTokens = 10, kTextPlaces = 77;
 
 // A model and its loss on data that stay the same.
 template <class Model>
@@ -163,6 +165,35 @@ EndToEndCase::Ready residual_step(const train::TokenStageOptions& o, DeviceType 
         });
 }
 
+EndToEndCase::Ready bamm_step(const train::BammStageOptions& o, DeviceType device) {
+    Generator init(1), data(2);
+    const Tensor ids = random_ids(data, {o.batch, kTokens}, o.bamm.num_tokens),
+                 cond = data.normal({o.batch, o.bamm.clip_dim}, 0, 1);
+    const std::vector<int64_t> lengths(static_cast<size_t>(o.batch), kTokens);
+    return training(std::make_unique<bamm::Transformer>(o.bamm, &init), device,
+                    [=](bamm::Transformer& model, const nn::Pass& pass, UniformSource& draws) {
+                        return model.train_step(ids, lengths, cond, pass, draws).loss;
+                    });
+}
+
+// Text as BAD sees it: a sentence, and the words of CLIP's 77 places.
+bad::Text bad_text(Generator& data, int64_t rows, const bad::Config& config) {
+    return {data.normal({rows, config.clip_dim}, 0, 1),
+            data.normal({rows, kTextPlaces, config.word_dim}, 0, 1)};
+}
+
+EndToEndCase::Ready bad_step(const train::BadStageOptions& o, DeviceType device) {
+    Generator init(1), data(2);
+    const Tensor ids = random_ids(data, {o.batch, kTokens}, o.bad.nb_code),
+                 codebook = data.normal({o.bad.nb_code, o.bad.code_dim}, 0, 1);
+    const bad::Text text = bad_text(data, o.batch, o.bad);
+    const std::vector<int64_t> lengths(static_cast<size_t>(o.batch), kTokens);
+    return training(std::make_unique<bad::Transformer>(o.bad, codebook, &init), device,
+                    [=](bad::Transformer& model, const nn::Pass& pass, UniformSource& draws) {
+                        return model.train_step(ids, lengths, text, pass, draws).loss;
+                    });
+}
+
 EndToEndCase::Ready length_step(int64_t batch, int64_t width, DeviceType device) {
     Generator init(1), data(2);
     const Tensor cond = data.normal({batch, width}, 0, 1),
@@ -217,7 +248,7 @@ class AnyText : public TextEncoder {
     }
     int64_t word_width() const override { return width(); }
     Tensor words(const std::vector<std::string>& prompts) override {
-        return encode(prompts).unsqueeze(1);
+        return draws_.normal({static_cast<int64_t>(prompts.size()), kTextPlaces, width_}, 0, 1);
     }
     const std::vector<std::string>& warnings() const override { return none_; }
 
@@ -227,19 +258,14 @@ class AnyText : public TextEncoder {
     std::vector<std::string> none_;
 };
 
-EndToEndCase::Ready generation(const vq::RvqConfig& tokenizer,
-                               const momask::TransformerConfig& masked,
-                               const momask::TransformerConfig& residual, Precision precision,
-                               DeviceType device) {
-    Generator init(1);
-    momask::Parts parts;
-    parts.text = std::make_shared<AnyText>(masked.clip_dim);
-    parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, &init);
-    parts.masked = std::make_unique<momask::MaskTransformer>(masked, &init);
-    parts.residual = std::make_unique<momask::ResidualTransformer>(residual, &init);
+// A motion of kFrames by a generator of `parts`, whose text and normalisation are made up here.
+template <class MadeBy, class Parts>
+EndToEndCase::Ready generation(Parts parts, int64_t text_width, const vq::RvqConfig& tokenizer,
+                               Precision precision, DeviceType device) {
+    parts.text = std::make_shared<AnyText>(text_width);
     parts.normalisation.mean.assign(static_cast<size_t>(tokenizer.net.dim_pose), 0);
     parts.normalisation.std.assign(static_cast<size_t>(tokenizer.net.dim_pose), 1);
-    const auto generator = std::make_shared<momask::MoMaskGenerator>(std::move(parts));
+    const auto generator = std::make_shared<MadeBy>(std::move(parts));
     generator->to(device);
     GenerationOptions options;
     options.precision = precision;
@@ -253,6 +279,41 @@ EndToEndCase::Ready generation(const vq::RvqConfig& tokenizer,
                         remark += fmt::format("  {} {:.0f} ms", stage, 1e3 * seconds);
                 return remark;
             }};
+}
+
+EndToEndCase::Ready momask_generation(const vq::RvqConfig& tokenizer,
+                                      const momask::TransformerConfig& masked,
+                                      const momask::TransformerConfig& residual,
+                                      Precision precision, DeviceType device) {
+    Generator init(1);
+    momask::Parts parts;
+    parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, &init);
+    parts.masked = std::make_unique<momask::MaskTransformer>(masked, &init);
+    parts.residual = std::make_unique<momask::ResidualTransformer>(residual, &init);
+    return generation<momask::MoMaskGenerator>(std::move(parts), masked.clip_dim, tokenizer,
+                                               precision, device);
+}
+
+EndToEndCase::Ready bamm_generation(const vq::RvqConfig& tokenizer, const bamm::Config& base,
+                                    const momask::TransformerConfig& residual, DeviceType device) {
+    Generator init(1);
+    bamm::Parts parts;
+    parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, &init);
+    parts.base = std::make_unique<bamm::Transformer>(base, &init);
+    parts.residual = std::make_unique<momask::ResidualTransformer>(residual, &init);
+    return generation<bamm::BammGenerator>(std::move(parts), base.clip_dim, tokenizer,
+                                           Precision::f32, device);
+}
+
+EndToEndCase::Ready bad_generation(const vq::RvqConfig& tokenizer, const bad::Config& config,
+                                   DeviceType device) {
+    Generator init(1);
+    bad::Parts parts;
+    parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, &init);
+    parts.transformer =
+        std::make_unique<bad::Transformer>(config, parts.tokenizer->quantizer().codebook(), &init);
+    return generation<bad::BadGenerator>(std::move(parts), config.clip_dim, tokenizer,
+                                         Precision::f32, device);
 }
 
 EndToEndCase::Ready encoding(const clip::TextConfig& text, int64_t rows, DeviceType device) {
@@ -281,6 +342,14 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
     const auto masked = train::token_stage_options(settings(train::masked_presets(), preset), "");
     auto residual = train::token_stage_options(settings(train::residual_presets(), preset), "");
     residual.model.num_quantizers = vq.model.quantizer.num_quantizers;
+    auto bamm = train::bamm_stage_options(settings(train::bamm_presets(), preset), "");
+    auto bad = train::bad_stage_options(settings(train::bad_presets(), preset), "");
+    if (!small && device == DeviceType::cpu && sizes.batch == 0) {
+        bamm.batch = 64;
+        bad.batch = 8;
+    }
+    const auto bad_tokenizer =
+        train::vq_stage_options(settings(train::vq_presets(), preset + "-bad"), "");
     const Json text = settings(train::text_presets(), small ? "small" : "clip");
     const auto text_of = [](const Json& config, int64_t vocab) {
         Json model = config.at("model");
@@ -303,6 +372,10 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
         [=] { return layer_step(masked, device); });
     add(fmt::format("train residual {}x{} tokens", residual.batch, kTokens),
         [=] { return residual_step(residual, device); });
+    add(fmt::format("train bamm {}x{} tokens", bamm.batch, kTokens),
+        [=] { return bamm_step(bamm, device); });
+    add(fmt::format("train bad {}x{} tokens", bad.batch, kTokens),
+        [=] { return bad_step(bad, device); });
     add(fmt::format("train length {} texts", masked.batch),
         [=] { return length_step(masked.batch, masked.model.clip_dim, device); });
     const auto add_moclip = [&](const std::string& size, const clip::TextConfig& with) {
@@ -320,9 +393,14 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
         [=] { return text_step(text, vocab, device); });
     for (const Precision precision : {Precision::f32, Precision::int16, Precision::bf16}) {
         if (device == DeviceType::cuda && precision == Precision::int16) continue;
-        add(fmt::format("generate {} frames, {}", kFrames, name_of(precision)),
-            [=] { return generation(vq.model, masked.model, residual.model, precision, device); });
+        add(fmt::format("generate {} frames, {}", kFrames, name_of(precision)), [=] {
+            return momask_generation(vq.model, masked.model, residual.model, precision, device);
+        });
     }
+    add(fmt::format("generate bamm {} frames", kFrames),
+        [=] { return bamm_generation(vq.model, bamm.bamm, residual.model, device); });
+    add(fmt::format("generate bad {} frames", kFrames),
+        [=] { return bad_generation(bad_tokenizer.model, bad.bad, device); });
     for (const int64_t rows : {1, 64})
         add(fmt::format("encode {}x{} tokens", rows, kPromptTokens),
             [=] { return encoding(tower, rows, device); });

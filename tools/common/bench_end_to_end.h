@@ -22,8 +22,8 @@ struct EndToEndCase {
 
 struct EndToEndSizes {
     std::string preset = "humanml3d";  // the originals' sizes; or "small"
-    // Rows of a training step instead of the preset's; 0: the preset's, but on the CPU for MoCLIP's
-    // full size 8 of 128, whose activations take 25 GB.
+    // Rows of a training step instead of the preset's; 0: the preset's, but on the CPU at full size
+    // of BAMM 64 of 512, of BAD 8 of 256 and of MoCLIP 8 of 128, whose activations take 25 GB.
     int64_t batch = 0;
 };
 

@@ -13,8 +13,11 @@
 // number of threads; on a GPU that of large matrix products and of a large copy. There a
 // repetition is as many calls, one after the other, as take some milliseconds, and then a wait:
 // small problems show what a launch costs.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
@@ -111,7 +114,7 @@ Times times_of(const BenchProblem::Ready& problem, DeviceType device, double bud
 }
 
 struct Ceilings {
-    std::string machine;
+    std::string machine, one_thread;  // the second: what one alone reaches, where there are more
     double flops, bf16_flops, int16_flops, bytes_per_second;
     double flops_of(Precision precision) const {
         return precision == Precision::f32     ? flops
@@ -123,9 +126,27 @@ struct Ceilings {
 Ceilings measure(DeviceType device) {
     if (device == DeviceType::cpu) {
         Context& context = default_context(device);
-        return {std::to_string(num_threads()) + " thread(s), " + target_name(),
-                measure_fma_f32(context), measure_fma_bf16(context), measure_int16(context),
-                measure_copy(context)};
+        const auto multiply_adds = [&] {
+            return std::array{measure_fma_f32(context), measure_fma_bf16(context),
+                              measure_int16(context)};
+        };
+        const int threads = num_threads();
+        const auto [f32, bf16, int16] = multiply_adds();
+        const double copy = measure_copy(context);
+        std::string alone;
+        if (threads > 1) {
+            set_num_threads(1);
+            const auto [one_f32, one_bf16, one_int16] = multiply_adds();
+            set_num_threads(threads);
+            alone = fmt::format("; one thread {:.1f} f32, {:.1f} bf16, {:.1f} int16",
+                                1e-9 * one_f32, 1e-9 * one_bf16, 1e-9 * one_int16);
+        }
+        return {fmt::format("{} thread{}, {}", threads, threads == 1 ? "" : "s", target_name()),
+                alone,
+                f32,
+                bf16,
+                int16,
+                copy};
     }
     constexpr int64_t bytes = int64_t{1} << 30;
     const Tensor from = Tensor::zeros({bytes / 4}, DType::f32, device),
@@ -141,7 +162,11 @@ Ceilings measure(DeviceType device) {
     const auto rate = [&](const BenchProblem& product) {
         return product.flop / fastest(product.in_f32(device));
     };
-    return {cuda_description(), rate(large_product()), rate(large_product(Precision::bf16)), 0,
+    return {cuda_description(),
+            "",
+            rate(large_product()),
+            rate(large_product(Precision::bf16)),
+            0,
             2.0 * bytes / fastest(copy)};
 }
 
@@ -158,9 +183,9 @@ void print_machine(const Options& options, const Ceilings& ceilings, const char*
     if (options.csv)
         std::printf("%s\n", csv_columns);
     else
-        std::printf("%s: %.1f GFLOP/s f32, %.1f bf16, %.1f int16, %.1f GB/s copy\n",
+        std::printf("%s: %.1f GFLOP/s f32, %.1f bf16, %.1f int16, %.1f GB/s copy%s\n",
                     ceilings.machine.c_str(), peak, ceilings.bf16_flops * 1e-9,
-                    ceilings.int16_flops * 1e-9, copy);
+                    ceilings.int16_flops * 1e-9, copy, ceilings.one_thread.c_str());
 }
 
 void time_kernels(const Options& options, DeviceType device, const Ceilings& ceilings) {
@@ -173,7 +198,8 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
     }
     print_machine(options, ceilings, "name,median_us,min_us,gflops,gbs,share,of_openblas");
     if (csv)
-        std::printf("\"%s\",,,%.1f,%.1f,,\n", ceilings.machine.c_str(), peak, copy);
+        std::printf("\"%s%s\",,,%.1f,%.1f,,\n", ceilings.machine.c_str(),
+                    ceilings.one_thread.c_str(), peak, copy);
     else
         std::printf("%-44s %10s %10s %9s %8s %6s%s\n", "problem", "median us", "min us", "GFLOP/s",
                     "GB/s", "share", peer ? ("  of OpenBLAS (" + peer->core() + ")").c_str() : "");
@@ -225,7 +251,8 @@ void time_end_to_end(const Options& options, DeviceType device, const Ceilings& 
     print_machine(options, ceilings,
                   "name,median_ms,min_ms,max_ms,gflop,gflops,share,peak_mb,new_blocks");
     if (csv)
-        std::printf("\"%s\",,,,,%.1f,,,\n", ceilings.machine.c_str(), ceilings.flops * 1e-9);
+        std::printf("\"%s%s\",,,,,%.1f,,,\n", ceilings.machine.c_str(), ceilings.one_thread.c_str(),
+                    ceilings.flops * 1e-9);
     else
         std::printf("%-36s %10s %10s %10s %9s %8s %6s %8s %6s\n", "end to end", "median ms",
                     "min ms", "max ms", "GFLOP", "GFLOP/s", "share", "peak MB", "blocks");

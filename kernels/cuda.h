@@ -14,6 +14,9 @@ Context& cuda_default_context();  // throws Error where cuda_available() is fals
 // The GPU that this process works on, by its number among those it sees; at first 0. Before the
 // device is used. Error if there is none of that number.
 void cuda_use_device(int index);
+// What is to give back the GPU's memory that nobody uses when a kernel finds none for its scratch
+// (never while work is recorded); from now on, in every thread.
+void on_cuda_memory_short(void (*give_back)());
 // One line: the device, and the libraries that were found; or that there is none.
 std::string cuda_description();
 

@@ -25,6 +25,8 @@ void cuda_use_device(int) {
     throw Error("[cuda] this build has no CUDA; use the device cpu");
 }
 
+void on_cuda_memory_short(void (*)()) {}
+
 std::string cuda_description() {
     return "this build has no CUDA";
 }

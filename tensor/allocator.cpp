@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cuda.h"
 
 namespace mc {
 namespace {
@@ -175,7 +176,11 @@ namespace {
 
 Cache& cache(DeviceType device) {
     // Both outlive every static tensor.
-    static auto *cpu = new Cache(DeviceType::cpu), *cuda = new Cache(DeviceType::cuda);
+    static auto* cpu = new Cache(DeviceType::cpu);
+    static auto* cuda = [] {
+        on_cuda_memory_short([] { empty_cache(DeviceType::cuda); });
+        return new Cache(DeviceType::cuda);
+    }();
     return device == DeviceType::cpu ? *cpu : *cuda;
 }
 

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <string>
@@ -123,7 +124,11 @@ std::unique_ptr<Communicator> join_processes(DeviceType device) {
     std::atexit(end);
     auto host = std::make_unique<MpiCommunicator>(rank, size);
     if (device == DeviceType::cpu || size == 1) return host;
-    cuda_use_device(local_rank);
+    // A launcher that gives each process a GPU of its own (Slurm's --gpus-per-task) shows it no
+    // other.
+    const char* shown = std::getenv("CUDA_VISIBLE_DEVICES");
+    const bool own = shown && *shown && !std::strchr(shown, ',');
+    cuda_use_device(own ? 0 : local_rank);
     return with_nccl(std::move(host));
 }
 

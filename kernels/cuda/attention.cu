@@ -273,14 +273,18 @@ int tile_stride(int64_t head_dim) {
 // Bytes of `tiles` tiles of rows and `squares` tiles of weights.
 template <class T>
 size_t shared_bytes(const char* op, int64_t head_dim, int64_t tiles, int64_t squares) {
-    constexpr int64_t kMost = 160 * 1024;  // sm_80 gives a block 163 KiB
-    constexpr int64_t kWidest = 256;       // 8 columns a lane
+    constexpr int64_t kWidest = 256;  // 8 columns a lane
+    int device = 0, most = 0;
+    MC_CUDA(op, cudaGetDevice(&device));
+    MC_CUDA(op, cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     const int64_t bytes = (tiles * kTile * (head_dim | 1) + squares * kTile * kTile) *
                           static_cast<int64_t>(sizeof(T));
-    if (bytes > kMost || head_dim > kWidest)
+    if (bytes > most || head_dim > kWidest)
         throw Error(std::string("[") + op + "] head_dim: got " + std::to_string(head_dim) +
-                    ", want at most " + (sizeof(T) == 4 ? "256" : "128") + " for " +
-                    name_of(DTypeOf<T>::value) + " on cuda; use more heads or the device cpu");
+                    ", want at most " + std::to_string(kWidest) + ", and in " +
+                    name_of(DTypeOf<T>::value) + " what the " + std::to_string(most) +
+                    " bytes of shared memory of a block hold on this GPU; use more heads or the "
+                    "device cpu");
     return static_cast<size_t>(bytes);
 }
 

@@ -168,7 +168,10 @@ class BlasLt {
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(p.align_b));
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(p.align_a));
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(p.align_c));
-        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(p.align_c));
+        // The bias has no preference of its own: what is no better aligned than it writes D.
+        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+               static_cast<uint32_t>(p.align_bias > 0 ? std::min(p.align_bias, p.align_c)
+                                                      : p.align_c));
         int found = 0;
         const cublasStatus_t status =
             call_.heuristic(handle_, plan.desc.get(), plan.a.get(), plan.b.get(), plan.c.get(),

@@ -453,7 +453,11 @@ void fill_conv(Backend& backend) {
 namespace mc {
 
 bool set_cuda_convolver(Convolver who) {
-    if (who == Convolver::cudnn && !cuda::dnn_available()) return false;
+    if (who == Convolver::cudnn) {
+        if (!cuda_available()) return false;
+        (void)cuda_default_context();  // the library makes its handle on the chosen device
+        if (!cuda::dnn_available()) return false;
+    }
     cuda::convolver = who;
     return true;
 }

@@ -144,7 +144,10 @@ void cuda_use_device(int index) {
 
 std::string cuda_description() {
     if (!cuda_available())
-        return std::string("no device: ") + cudaGetErrorString(cuda::device_status());
+        return std::string("no CUDA device can be used here (") +
+               cudaGetErrorString(cuda::device_status()) +
+               "; a GPU needs a driver no older than this build's CUDA)";
+    (void)cuda_default_context();  // libraries make their handles on the chosen device
     cudaDeviceProp device;
     MC_CUDA("cuda", cudaGetDeviceProperties(&device, cuda::chosen_device));
     return std::string(device.name) + ", compute capability " + std::to_string(device.major) + "." +

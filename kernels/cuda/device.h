@@ -79,15 +79,19 @@ __device__ inline T* dynamic_shared() {
 #endif
 }
 #endif
-// Scratch memory in the order of the stream: taken from CUDA's pool, which keeps what is given back
-// (cuda_backend.cu sets that), so that a steady-state step asks the driver for nothing.
+// CUDA's pool keeps what is given back to it (cuda_backend.cu sets that), and so does the cache of
+// the tensors' memory; neither can take what the other has. take_scratch, memory in the order of
+// the stream, where there is no more has both give back what nobody uses (on_cuda_memory_short),
+// and tries once more; empty_pools is the pool's part.
+void* take_scratch(const char* op, const Context& context, size_t bytes);
+void empty_pools(cudaStream_t stream);
+// Scratch memory, so that a steady-state step asks the driver for nothing.
 template <class T>
 class DeviceLoan {
   public:
     DeviceLoan(const char* op, const Context& context, int64_t count)
         : stream_(stream_of(context)) {
-        if (count > 0)
-            MC_CUDA(op, cudaMallocAsync(&data_, static_cast<size_t>(count) * sizeof(T), stream_));
+        if (count > 0) data_ = take_scratch(op, context, static_cast<size_t>(count) * sizeof(T));
     }
     ~DeviceLoan() {
         if (data_) (void)cudaFreeAsync(data_, stream_);  // a failure shows at the next call

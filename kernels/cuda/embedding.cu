@@ -28,7 +28,8 @@ __global__ void gather_rows_kernel(T* dst, const T* table, const int64_t* id, in
 }
 
 // table[r] += its rows of src, in their order. `sorted` and `order` are the ids and positions,
-// sorted: where a run of one id begins, a warp owns that row of the table, 32 columns of it.
+// sorted: where a run of one id begins, a warp owns that row of the table, 32 columns of it. A run
+// may be long (a batch's masks are one id), so rows are read some at a time before they are added.
 template <class T>
 __global__ void scatter_add_rows_kernel(T* table, const T* src, const uint32_t* sorted,
                                         const uint32_t* order, int64_t rows, int64_t cols,
@@ -40,7 +41,21 @@ __global__ void scatter_add_rows_kernel(T* table, const T* src, const uint32_t* 
     const int64_t first = static_cast<int64_t>(blockIdx.y) * Team<1>::kSize + Team<1>::rank();
     for (int64_t c = first; c < cols; c += static_cast<int64_t>(gridDim.y) * Team<1>::kSize) {
         T sum = table[id * cols + c];
-        for (int64_t i = at; i < rows && sorted[i] == id; ++i) sum += src[order[i] * cols + c];
+        constexpr int kTogether = 8;
+        bool more = true;
+        for (int64_t i = at; more; i += kTogether) {
+            T value[kTogether];
+            bool mine[kTogether];  // the first ones
+#pragma unroll
+            for (int j = 0; j < kTogether; ++j) {
+                mine[j] = i + j < rows && sorted[i + j] == id;
+                value[j] = mine[j] ? src[order[i + j] * cols + c] : T{0};
+            }
+#pragma unroll
+            for (int j = 0; j < kTogether; ++j)
+                if (mine[j]) sum += value[j];
+            more = mine[kTogether - 1];
+        }
         table[id * cols + c] = sum;
     }
 }

@@ -3,9 +3,11 @@
 #include "kernels/memory.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
 
+#include "kernels/cuda.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/graph.h"
@@ -61,9 +63,16 @@ UploadRing& upload_ring() {
     return *ring;
 }
 
-void allocate(Context&, void** data, size_t bytes) {
+std::atomic<void (*)()> give_back_cache = nullptr;
+
+void allocate(Context& context, void** data, size_t bytes) {
     require_no_graph("allocate");
-    const cudaError_t status = cudaMalloc(data, bytes);
+    cudaError_t status = cudaMalloc(data, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        empty_pools(stream_of(context));
+        status = cudaMalloc(data, bytes);
+    }
     if (status == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError();
         *data = nullptr;
@@ -73,6 +82,30 @@ void allocate(Context&, void** data, size_t bytes) {
 }
 
 }  // namespace
+
+void empty_pools(cudaStream_t stream) {
+    int device = 0;
+    cudaMemPool_t pool{};
+    MC_CUDA("memory", cudaStreamSynchronize(stream));  // what was freed on it is free
+    MC_CUDA("memory", cudaGetDevice(&device));
+    MC_CUDA("memory", cudaDeviceGetDefaultMemPool(&pool, device));
+    MC_CUDA("memory", cudaMemPoolTrimTo(pool, 0));
+    MC_CUDA("memory", cudaDeviceGraphMemTrim(device));
+}
+
+void* take_scratch(const char* op, const Context& context, size_t bytes) {
+    void* data = nullptr;
+    const cudaStream_t stream = stream_of(context);
+    cudaError_t status = cudaMallocAsync(&data, bytes, stream);
+    if (status == cudaErrorMemoryAllocation && !recording_graph()) {
+        (void)cudaGetLastError();
+        if (const auto give_back = give_back_cache.load()) give_back();
+        empty_pools(stream);
+        status = cudaMallocAsync(&data, bytes, stream);
+    }
+    check(op, "cudaMallocAsync", status);
+    return data;
+}
 
 void fill_memory(Backend& backend) {
     MemoryKernels& memory = backend.memory;
@@ -104,3 +137,7 @@ void fill_memory(Backend& backend) {
 }
 
 }  // namespace mc::cuda
+
+void mc::on_cuda_memory_short(void (*give_back)()) {
+    cuda::give_back_cache = give_back;
+}

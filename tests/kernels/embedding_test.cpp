@@ -59,7 +59,6 @@ TEST_CASE_TEMPLATE("nearest_code finds the nearest, with and without distances",
                                    codes, cols);
                 table.nearest_code(context, again.data(), nullptr, x.data(), code.data(), rows,
                                    codes, cols);
-                CHECK(id.copy() == again.copy());
                 std::vector<double> want;
                 int64_t wrong = 0;
                 // The norms are below cols, the cancellation costs that much.
@@ -75,7 +74,10 @@ TEST_CASE_TEMPLATE("nearest_code finds the nearest, with and without distances",
                         want.push_back(sum);
                         least = std::min(least, sum);
                     }
-                    wrong += want[static_cast<size_t>(r * codes + id[r])] > least + 2 * bound;
+                    // Both, and not one another: without distances a GPU's library may add in
+                    // another order.
+                    for (const int64_t found : {id[r], again[r]})
+                        wrong += want[static_cast<size_t>(r * codes + found)] > least + 2 * bound;
                 }
                 CHECK(wrong == 0);
                 CHECK_NEAR(distance.data(), want, within(bound));

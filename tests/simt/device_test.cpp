@@ -174,7 +174,14 @@ TEST_CASE("cuDNN, where it is there, has something for convolutions in f32") {
                 all.insert(all.end(), more->data(), more->data() + more->size());
             return all;
         };
-        const std::vector<float> want = run(Convolver::own), got = run(Convolver::cudnn);
+        const std::vector<float> want = run(Convolver::own);
+        std::vector<float> got;
+        try {
+            got = run(Convolver::cudnn);
+        } catch (const Error& error) {  // no deterministic algorithm of the kind that is wanted
+            MESSAGE("SKIPPED: " << error.what());
+            continue;
+        }
         // Two orders of a sum of as many terms in [-1, 1]: taps and channels, or frames.
         const double terms = static_cast<double>(
             std::max(s.kernel * std::max(s.c_in, s.c_out) + 1, s.batch * s.t_out()));
@@ -225,9 +232,9 @@ TEST_CASE("what CUDA cannot do is an error that names operation, value and remed
     } catch (const Error& e) {
         what = e.what();
     }
-    CHECK(what ==
-          "[attention] head_dim: got 300, want at most 128 for f64 on cuda; use more heads or the "
-          "device cpu");
+    CHECK(
+        what.starts_with("[attention] head_dim: got 300, want at most 256, and in f64 what the "));
+    CHECK(what.ends_with("; use more heads or the device cpu"));
 }
 
 TEST_CASE("top_k of rows too long to be sorted in shared memory") {

@@ -152,7 +152,13 @@ class Runtime {
     // The object stays: events may point at it.
     void remove_stream(Stream* stream) { run_until(stream, number_); }
 
+    // Bytes of the device, those in use, and those that the pool has been given back and keeps.
+    size_t limit = SIZE_MAX, taken = 0, pooled = 0;
+    bool has_room(size_t bytes) const { return bytes <= limit - std::min(limit, taken + pooled); }
+    size_t size_of(void* p) const { return heap_.at(static_cast<unsigned char*>(p))->bytes; }
+
     void* allocate(size_t bytes) {
+        taken += bytes;
         auto a = std::make_unique<Allocation>();
         a->bytes = bytes;
         a->block.assign(bytes + 2 * kGuardBytes + 256, kGuardPattern);
@@ -167,6 +173,7 @@ class Runtime {
     bool release(void* p) {
         const auto it = heap_.find(static_cast<unsigned char*>(p));
         if (it == heap_.end()) return false;
+        taken -= it->second->bytes;
         unpoison(it->second->block.data(), it->second->block.size());
         std::fill_n(it->first, it->second->bytes, 0xff);
         heap_.erase(it);
@@ -312,6 +319,11 @@ size_t launches() {
     const Lock lock(runtime().mutex);
     return runtime().launches;
 }
+void limit_memory(size_t more) {
+    const Lock lock(runtime().mutex);
+    const size_t held = runtime().taken + runtime().pooled;
+    runtime().limit = more > SIZE_MAX - held ? SIZE_MAX : held + more;
+}
 
 }  // namespace simt
 
@@ -324,6 +336,12 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaGetDevice(int* device) {
     *device = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+    if (device != 0 || attribute != cudaDevAttrMaxSharedMemoryPerBlockOptin)
+        return cudaErrorInvalidValue;
+    *value = static_cast<int>(simt::kMaxSharedBytes);
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -381,6 +399,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 cudaError_t cudaMalloc(void** p, size_t bytes) {
     const Lock lock(runtime().mutex);
     if (const cudaError_t status = runtime().unsafe(); status != cudaSuccess) return status;
+    if (!runtime().has_room(bytes)) return cudaErrorMemoryAllocation;
     *p = bytes ? runtime().allocate(bytes) : nullptr;
     return cudaSuccess;
 }
@@ -401,7 +420,10 @@ cudaError_t cudaMallocHost(void** p, size_t bytes) {
 cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t s) {
     const Lock lock(runtime().mutex);
     simt::Stream* stream = runtime().stream_of(s);
-    if (!stream->capture) return cudaMalloc(p, bytes);
+    if (!stream->capture) {
+        if (runtime().pooled >= bytes) runtime().pooled -= bytes;
+        return cudaMalloc(p, bytes);
+    }
     if (!stream->capture->valid) return cudaErrorStreamCaptureInvalidated;
     *p = runtime().allocate(bytes);
     simt::Recorded& recorded = *stream->capture->recorded;
@@ -414,7 +436,11 @@ cudaError_t cudaFreeAsync(void* p, cudaStream_t s) {
     if (p && !runtime().on_device(p, 0)) return cudaErrorInvalidValue;
     if (!p) return cudaSuccess;
     simt::Stream* stream = runtime().stream_of(s);
-    if (!stream->capture) return runtime().enqueue(stream, [p] { runtime().release(p); });
+    if (!stream->capture)
+        return runtime().enqueue(stream, [p] {
+            runtime().pooled += runtime().size_of(p);
+            runtime().release(p);
+        });
     simt::Recorded& recorded = *stream->capture->recorded;
     if (std::find(recorded.memory.begin(), recorded.memory.end(), p) == recorded.memory.end())
         return cudaErrorNotSupported;  // what it would do a second time, the emulation cannot
@@ -427,6 +453,14 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
     return cudaSuccess;
+}
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t bytes) {
+    const Lock lock(runtime().mutex);
+    runtime().pooled = std::min(runtime().pooled, bytes);
+    return runtime().error;
+}
+cudaError_t cudaDeviceGraphMemTrim(int) {
+    return cudaSuccess;  // a graph has no memory but what it uses
 }
 cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {

@@ -14,6 +14,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -26,6 +27,8 @@ std::string report();
 void reset();
 size_t live_allocations();
 size_t launches();  // of kernels, since the process began; a graph's own do not count
+// From now on the device has so many bytes more than are in use or kept by the pool; SIZE_MAX: any.
+void limit_memory(size_t more);
 // Puts work on a stream: for the emulation of libraries.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
 

@@ -45,10 +45,10 @@ class Arrays {
         outputs_.push_back(Tensor::zeros({rows_ * kCols}, DType::f16, device_));
         return outputs_.back().raw_ptr();
     }
-    // An id below the rows, one a row.
-    const int64_t* ids() {
+    // An id a row, less than `below`.
+    const int64_t* ids(int64_t below) {
         std::vector<int64_t> ids(static_cast<size_t>(rows_));
-        for (size_t r = 0; r < ids.size(); ++r) ids[r] = static_cast<int64_t>(r) * 7919 % rows_;
+        for (size_t r = 0; r < ids.size(); ++r) ids[r] = static_cast<int64_t>(r) * 7919 % below;
         arrays_.push_back(Tensor::from_ids(ids, {rows_}).to(device_));
         return arrays_.back().template ptr<int64_t>();
     }
@@ -202,7 +202,7 @@ void add_memory_problems(std::vector<BenchProblem>& list, int64_t rows) {
         };
     });
     add("cross_entropy", 1, kCols, [=](auto& a, auto& k, DeviceType) {
-        return [=, &k, x = a.random(), label = a.ids(), loss = a.output(rows),
+        return [=, &k, x = a.random(), label = a.ids(kCols), loss = a.output(rows),
                 lse = a.output(rows)](Context& c) {
             k.cross_entropy(c, {loss, lse, x, label, rows, kCols, -1, 0.1});
         };
@@ -239,7 +239,7 @@ void add_memory_problems(std::vector<BenchProblem>& list, int64_t rows) {
                 };
             });
     add("gather_rows", 2, 1, [=](auto& a, auto& k, DeviceType) {
-        return [=, &k, table = a.random(), id = a.ids(), y = a.output()](Context& c) {
+        return [=, &k, table = a.random(), id = a.ids(rows), y = a.output()](Context& c) {
             k.gather_rows(c, y, table, id, rows, kCols);
         };
     });

@@ -10,6 +10,7 @@
 #include <new>
 
 #include "kernels/backend.h"
+#include "kernels/cuda.h"
 #include "kernels/error.h"
 
 namespace mc::tools {
@@ -90,7 +91,7 @@ std::string processes_help() {
 DeviceType apply(const CommonOptions& options) {
     const DeviceType device = options.device == "cuda" ? DeviceType::cuda : DeviceType::cpu;
     if (!device_available(device))
-        throw Error("--device cuda: no CUDA device can be used here; use --device cpu");
+        throw Error("--device cuda: " + cuda_description() + "; use --device cpu");
     if (options.threads > 0) set_num_threads(options.threads);
     return device;
 }

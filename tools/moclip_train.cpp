@@ -5,6 +5,7 @@
 
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
+#include "tools/common/train_report.h"
 #include "train/data_parallel.h"
 #include "train/moclip_stage.h"
 #include "train/processes.h"
@@ -68,6 +69,7 @@ int run(const Options& options) {
     });
     train::MoClipStage& stage = *made;
     stage.set_ranks(*ranks);
+    say_warnings(stage);
     nlohmann::json adapted = config;
     for (const auto& [key, value] : {std::pair<const char*, nlohmann::json>{"warm_up", 0},
                                      {"weight_decay", 0.0},
@@ -99,11 +101,7 @@ int run(const Options& options) {
     });
     const train::LoopResult result = train::run_loop(stage, loop);
     if (!ranks->first()) return 0;
-    if (!result.finished) {
-        fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
-                   result.steps, steps);
-        return 0;
-    }
+    if (!result.finished) return say_stopped(result, steps);
     const fs::path written = fs::path(options.out) / "text_encoder.safetensors";
     stage.write_text_encoder(written);
     stage.write_model(fs::path(options.out) / "moclip.safetensors");

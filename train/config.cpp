@@ -8,6 +8,7 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <numeric>
 #include <sstream>
 
@@ -137,6 +138,67 @@ void merge(Json& group, const Json& overrides, const std::string& prefix, const 
     }
 }
 
+// What a setting may be, by the last part of its key. Of those that are not here whole numbers are
+// 1 at least, others not negative; the preset's own value is right.
+struct Range {
+    const char* key;
+    double least, most;
+    bool below = false;  // `most` itself is too much
+};
+constexpr double kAny = std::numeric_limits<double>::infinity();
+constexpr Range kRanges[] = {
+    {"balance", 0, 1},
+    {"beta1", 0, 1, true},
+    {"beta2", 0, 1, true},
+    {"cond_drop_prob", 0, 1},
+    {"cross_layers", 0, kAny},
+    {"down_t", 1, 6},
+    {"dropout", 0, 1, true},
+    {"feat_bias_power", 0, kAny},
+    {"frozen_share", 0, 1},
+    {"gamma", 0, 1},
+    {"held_out_percent", 1, 99},
+    {"milestones", 0, kAny},
+    {"motion_sentences", 0, kAny},
+    {"motion_share", 0, 1},
+    {"mu", 0, 1, true},
+    {"padded_frames", 0, kAny},
+    {"quantize_dropout_prob", 0, 1},
+    {"reword_share", 0, 1},
+    {"seed", 0, kAny},
+    {"short_share", 0, 1},
+    {"speed_change", 0, 1, true},
+    {"warm_up", 0, kAny},
+};
+
+void check_number(const std::string& key, const Json& value) {
+    const std::string name = key.substr(key.rfind('.') + 1);
+    const auto listed = std::find_if(std::begin(kRanges), std::end(kRanges),
+                                     [&](const Range& range) { return name == range.key; });
+    const Range range = listed != std::end(kRanges)
+                            ? *listed
+                            : Range{nullptr, value.is_number_integer() ? 1.0 : 0.0, kAny};
+    const double number = value.get<double>();
+    if (number >= range.least && (range.below ? number < range.most : number <= range.most)) return;
+    throw Error(range.most == kAny
+                    ? fmt::format("{}={}: want {} or more", key, value.dump(), range.least)
+                    : fmt::format("{}={}: want {} to {}{}", key, value.dump(), range.least,
+                                  range.below ? "below " : "", range.most));
+}
+
+// `like`: the same of the preset, whose values are right by themselves.
+void check_ranges(const Json& config, const Json& like, const std::string& prefix) {
+    for (const auto& [key, value] : config.items()) {
+        const std::string name = prefix + key;
+        if (value == like.at(key)) continue;
+        if (value.is_object()) check_ranges(value, like.at(key), name + ".");
+        if (value.is_number()) check_number(name, value);
+        if (!value.is_array()) continue;
+        for (const Json& element : value)
+            if (element.is_number()) check_number(name, element);
+    }
+}
+
 Json read_json(const std::filesystem::path& path) {
     std::ifstream in(path, std::ios::binary);
     if (!in || !std::filesystem::is_regular_file(path))
@@ -218,6 +280,7 @@ Json resolve_config(const std::vector<Preset>& presets, const std::string& prese
     Json config = found->values;
     if (file) merge_config(config, read_json(*file), file->string());
     for (const auto& setting : settings) apply_setting(config, setting);
+    check_ranges(config, found->values, "");
     return config;
 }
 

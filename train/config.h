@@ -4,7 +4,8 @@
 //     Json config = resolve_config(presets, "small", "mine.json", {"lr=1e-4", "model.width=256"});
 //
 // The preset is the list of what exists: a key it does not have is an error that names near ones,
-// and a value takes the type that the key has there. Keys inside groups are written with dots.
+// and a value takes the type that the key has there. Keys inside groups are written with dots. A
+// number that no run can use (batch=0, dropout=1) is an error that says what is wanted.
 #pragma once
 
 #include <filesystem>
@@ -21,7 +22,8 @@ struct Preset {
     nlohmann::json values;  // an object: numbers, texts, booleans, lists, groups
 };
 
-// Error: no such preset (with those there are), unreadable file, unknown key, wrong type.
+// Error: no such preset (with those there are), unreadable file, unknown key, wrong type, a number
+// out of its range.
 nlohmann::json resolve_config(const std::vector<Preset>& presets, const std::string& preset,
                               const std::optional<std::filesystem::path>& file = {},
                               const std::vector<std::string>& settings = {});

@@ -25,6 +25,23 @@ nlohmann::json as_json(const Metrics& metrics) {
     return record;
 }
 
+// "lr: 0.0008, now 0.001", of the first key in which they differ.
+std::string first_difference(const nlohmann::json& then, const nlohmann::json& now,
+                             const std::string& prefix) {
+    const auto text = [](const nlohmann::json& in, const std::string& key) {
+        return in.contains(key) ? in.at(key).dump() : "nothing";
+    };
+    for (const nlohmann::json* each : {&then, &now})
+        for (const auto& [key, value] : each->items()) {
+            if (text(then, key) == text(now, key)) continue;
+            if (then.contains(key) && now.contains(key) && then.at(key).is_object() &&
+                now.at(key).is_object())
+                return first_difference(then.at(key), now.at(key), prefix + key + ".");
+            return prefix + key + ": " + text(then, key) + ", now " + text(now, key);
+        }
+    return "";
+}
+
 // Where the last checkpoint stands, if the run is resumed.
 void begin(Stage& stage, const LoopOptions& options, const RunFolder& run, AdamW& optimizer,
            LoopResult& result) {
@@ -35,9 +52,9 @@ void begin(Stage& stage, const LoopOptions& options, const RunFolder& run, AdamW
             ": a run is there already; add --resume to go on, or name another --out folder");
     const Checkpoint saved = load_checkpoint(run.latest(), stage.name());
     if (saved.config != options.config)
-        throw Error(run.latest().string() +
-                    ": was made with another configuration; resume with the same, or name "
-                    "another --out folder");
+        throw Error(run.latest().string() + ": was made with another configuration (" +
+                    first_difference(saved.config, options.config, "") +
+                    "); resume with the same, or name another --out folder");
     stage.model().load(checkpoint_model(saved), {{}, run.latest().string()});
     optimizer.load(saved.section("optimizer"));
     stage.load_extra(saved.section("extra"));
@@ -122,10 +139,10 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
         stage.prepare(step, optimizer);
         Metrics metrics = stage.step(step, generator);
         average(metrics, ranks);
-        alike(ranks, [&] { guard_value(step, "loss", metrics.at("loss")); });
+        alike(ranks, [&] { guard_value(step + 1, "loss", metrics.at("loss")); });
         average_gradients(stage.model().parameters(), ranks);
         const double norm = optimizer.gradient_norm();
-        alike(ranks, [&] { guard_value(step, "the gradient norm", norm); });
+        alike(ranks, [&] { guard_value(step + 1, "the gradient norm", norm); });
         optimizer.step(options.rate(step), clip_factor(norm, options.clip_norm));
         ++result.steps;
         result.train = metrics;
@@ -154,12 +171,13 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
         if (!validates && !saves) continue;
         together(ranks, [&] {
             if (!ranks.first()) return;
-            const bool is_best = validates && validate(step);
+            const bool is_best = validates && validate(result.steps);
             if (is_best || saves) save(is_best);
         });
     }
     if (progress) progress->finish();
     result.finished = result.steps >= options.steps;
+    result.signal = interrupt.signal();
     if (!result.finished)
         together(ranks, [&] {
             if (ranks.first()) save(false);

@@ -44,6 +44,8 @@ class Stage {
     }
     // Called once after another run's weights were loaded to begin from (fine-tuning).
     virtual void weights_loaded() {}
+    // What is wrong with the data that it was made with, and was left out.
+    virtual std::vector<std::string> warnings() const { return {}; }
     // What the stage keeps beside weights and moments.
     virtual NamedTensors extra_state() { return {}; }
     virtual void load_extra(const NamedTensors& state) { (void)state; }
@@ -74,6 +76,7 @@ struct LoopOptions {
 struct LoopResult {
     int64_t steps = 0;      // done in all
     bool finished = false;  // false: interrupted, saved, to be resumed
+    int signal = 0;         // the one that this process was interrupted by
     Metrics train;          // the last ones
     // The last ones and the best score, on rank 0 alone.
     Metrics validation;

@@ -432,7 +432,6 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
     o.reword_share = config.at("reword_share");
     o.mirror_pairs = config.at("mirror_pairs");
     o.seed = config.at("seed");
-    if (o.frozen_share < 0 || o.frozen_share > 1) throw Error("frozen_share must be 0 to 1");
     return o;
 }
 

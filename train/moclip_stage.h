@@ -58,6 +58,7 @@ class MoClipStage : public Stage {
     Metrics step(int64_t step, Generator& generator) override;
     Metrics validate() override;  // loss on the val split; score = it
 
+    std::vector<std::string> warnings() const override { return left_out(train_, held_out_); }
     NamedTensors extra_state() override;
     void load_extra(const NamedTensors& state) override;
 

@@ -1,6 +1,18 @@
 #include "train/momask_stages.h"
 
 namespace mc::train {
+namespace {
+
+const vq::RvqVae& at_least_two_layers(const vq::RvqVae& tokenizer) {
+    if (tokenizer.config().quantizer.num_quantizers < 2)
+        throw Error(
+            "the tokenizer has one layer of codes and leaves no residual to learn; train "
+            "one with model.num_quantizers=2 or more");
+    return tokenizer;
+}
+
+}  // namespace
+
 TokenStage::TokenStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                        TextEncoder& text)
     : options_(options),
@@ -56,7 +68,7 @@ Metrics MaskedStage::validate() {
 
 ResidualStage::ResidualStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer,
                              TextEncoder& text)
-    : TokenStage(options, tokenizer, text), model_(options.model, &init_) {
+    : TokenStage(options, at_least_two_layers(tokenizer), text), model_(options.model, &init_) {
     model_.to(options.device);
 }
 

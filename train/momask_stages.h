@@ -30,6 +30,7 @@ struct TokenStageOptions {
 class TokenStage : public Stage {
   public:
     TokenStage(const TokenStageOptions& options, const vq::RvqVae& tokenizer, TextEncoder& text);
+    std::vector<std::string> warnings() const override { return left_out(train_, held_out_); }
 
   protected:
     static constexpr uint64_t kValidationSeed = 20;

@@ -22,7 +22,7 @@ size_t pick(const std::vector<double>& cumulative, size_t count, double u) {
 
 }  // namespace
 
-MotionData::MotionData(const MotionDataOptions& options) {
+MotionData::MotionData(const MotionDataOptions& options) : split_(options.split) {
     motion::DatasetOptions read;
     read.root = options.root;
     read.split = options.split;
@@ -42,6 +42,18 @@ MotionData::MotionData(const MotionDataOptions& options) {
     });
     double total = 0;
     for (size_t i : by_length_) cumulative_by_length_.push_back(total += weights_[i]);
+}
+
+std::vector<std::string> MotionData::left_out() const {
+    constexpr size_t kNamed = 3;
+    std::vector<std::string> lines(data_.warnings.begin(),
+                                   data_.warnings.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                                                kNamed, data_.warnings.size())));
+    if (!lines.empty())
+        lines.push_back("split " + split_ + ": " + std::to_string(data_.warnings.size()) +
+                        " clips cannot be read and are left out, " +
+                        std::to_string(data_.samples.size()) + " samples are used");
+    return lines;
 }
 
 // Weighted draws without replacement are the largest log(u) / weight (Efraimidis and Spirakis
@@ -125,6 +137,12 @@ Tensor MotionData::normalised(size_t sample, int64_t start, int64_t frames) cons
     Tensor out = Tensor::empty({1, frames, data_.dims});
     normalised(sample, start, frames, out.data<float>());
     return out;
+}
+
+std::vector<std::string> left_out(const MotionData& train, const MotionData& held_out) {
+    std::vector<std::string> lines = train.left_out();
+    for (std::string& line : held_out.left_out()) lines.push_back(std::move(line));
+    return lines;
 }
 
 std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_t seed,

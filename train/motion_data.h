@@ -32,7 +32,9 @@ class MotionData {
 
     const std::vector<motion::MotionSample>& samples() const { return data_.samples; }
     const motion::Normalisation& normalisation() const { return normalisation_; }
-    const std::vector<std::string>& warnings() const { return data_.warnings; }
+    // Lines on the clips that could not be read and were left out: the first of them, and how many
+    // of the split there are. Empty: none.
+    std::vector<std::string> left_out() const;
     int64_t dims() const { return data_.dims; }
     double fps() const { return data_.fps; }
 
@@ -52,12 +54,16 @@ class MotionData {
     void at_speed(size_t sample, int64_t start, int64_t frames, double speed, float* dst) const;
 
   private:
+    std::string split_;
     motion::Dataset data_;
     motion::Normalisation normalisation_;
     std::vector<double> weights_;
     std::vector<size_t> by_length_;             // sample numbers, longest first
     std::vector<double> cumulative_by_length_;  // weights in that order
 };
+
+// left_out() of both.
+std::vector<std::string> left_out(const MotionData& train, const MotionData& held_out);
 
 // The clips of a step's batch: four steps share one category-balanced draw of 4 `batch` clips,
 // sorted by length and cut into four, so that a batch holds clips of similar length and little

@@ -218,6 +218,11 @@ VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
     options.model = rvq_config(config.at("model"), "the vq configuration");
     options.batch = config.at("batch");
     options.window = config.at("window");
+    const int64_t unit = int64_t{1} << options.model.net.down_t;
+    if (options.window % unit != 0)
+        throw Error("window=" + std::to_string(options.window) + ": want a multiple of " +
+                    std::to_string(unit) + " frames, a token's, with model.down_t=" +
+                    std::to_string(options.model.net.down_t));
     options.short_share = config.at("short_share");
     options.speed_change = config.at("speed_change");
     options.data.root = data;
@@ -296,9 +301,6 @@ LoopOptions loop_options(const Json& config, const std::filesystem::path& out) {
     } else {
         throw Error("schedule is " + schedule + ", want warm_up_cosine or multi_step");
     }
-    for (const char* key : {"steps", "validate_every", "save_every", "log_every"})
-        if (config.at(key).get<int64_t>() < 1)
-            throw Error(std::string(key) + " must be at least 1");
     return loop;
 }
 

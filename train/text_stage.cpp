@@ -150,14 +150,8 @@ TextStage::TextStage(const Json& config, const TextTeacher& teacher,
       similarity_weight_(config.at("similarity_weight")),
       temperature_(config.at("temperature")) {
     const auto held_out_percent = config.at("held_out_percent").get<int64_t>();
-    if (batch_ < 2 || group_ < 1 || motion_batch_ < 0 || motion_batch_ > batch_)
-        throw Error(fmt::format(
-            "[text] batch={}, group={}, motion_share={}: want a batch of at least 2, groups of at "
-            "least 1 and a share from 0 to 1",
-            batch_, group_, config.at("motion_share").get<double>()));
+    if (batch_ < 2) throw Error("[text] batch=1: want a batch of at least 2");
     if (!(temperature_ > 0)) throw Error("[text] temperature must be above 0");
-    if (held_out_percent < 1 || held_out_percent > 99)
-        throw Error("[text] held_out_percent must be from 1 to 99");
     student_.to(device);
     no_self_ = diagonal(batch_, kMasked).to(device);
 
@@ -295,9 +289,6 @@ LoopOptions text_loop_options(const Json& config, const std::filesystem::path& o
     options.clip_norm = config.at("clip_norm");
     options.adamw.beta2 = 0.98;  // CLIP's (Radford et al. 2021, table 19)
     options.adamw.weight_decay = config.at("weight_decay");
-    if (options.steps < 1 || options.validate_every < 1 || options.save_every < 1 ||
-        options.log_every < 1)
-        throw Error("[text] steps, validate_every, save_every and log_every must be at least 1");
     const WarmUpCosine schedule{config.at("lr"), config.at("warm_up"), options.steps,
                                 config.at("lr_floor")};
     options.rate = [schedule](int64_t step) { return schedule.rate(step); };

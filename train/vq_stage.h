@@ -32,7 +32,7 @@ class VqStage : public Stage {
     void weights_loaded() override { model_.quantizer().begin_from_codebooks(); }
     NamedTensors extra_state() override;
     void load_extra(const NamedTensors& state) override;
-    const MotionData& data() const { return train_; }
+    std::vector<std::string> warnings() const override { return left_out(train_, held_out_); }
 
   private:
     VqStageOptions options_;

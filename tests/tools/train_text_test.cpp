@@ -70,7 +70,7 @@ TEST_CASE("train: vocab, then text, then an encoder that loads") {
     CHECK(run(text) == "0");
     text.push_back("--seed");
     text.push_back("5");
-    CHECK(run(text).find("another configuration") != std::string::npos);
+    CHECK(run(text).find("another configuration (seed: 3407, now 5)") != std::string::npos);
 }
 
 TEST_CASE("train: wrong text commands are refused") {

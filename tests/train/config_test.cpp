@@ -74,6 +74,12 @@ TEST_CASE("config: wrong settings say what is wanted") {
     complaint("width=1", "did you mean model.width?");
     complaint("model.widht=1", "did you mean model.width?");
     complaint("zzzzzz=1", "there are: batch, data, lr, milestones, model.dropout, model.width");
+    complaint("batch=0", "batch=0: want 1 or more");
+    complaint("batch=-1", "batch=-1: want 1 or more");
+    complaint("lr=-1", "lr=-1.0: want 0 or more");
+    complaint("model.width=0", "model.width=0: want 1 or more");
+    complaint("model.dropout=1", "model.dropout=1.0: want 0 to below 1");
+    complaint("milestones=5,-1", "milestones=-1: want 0 or more");
     CHECK_THROWS_WITH_AS(resolve_config(presets, "tiny"),
                          "no preset 'tiny'; there are: small, large", Error);
 }

@@ -290,7 +290,7 @@ TEST_CASE("data parallel: a NaN or a signal on one rank stops all at the same st
         LoopOptions options = toy_options(scratch.path / "nan");
         stage.nan_at = 3;
         const std::string said = outcome_of([&] { run_loop(stage, options); });
-        CHECK(said.find(ranks.first() ? "step 3: loss is nan" : "") == 0);
+        CHECK(said.find(ranks.first() ? "step 4: loss is nan" : "") == 0);
         CHECK(said.empty() == !ranks.first());
         options.out = scratch.path / "signal";
         stage.nan_at = -1;

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <set>
 
 #include "motion/mirror_text.h"
@@ -28,6 +29,28 @@ TEST_CASE("motion data: no clip is drawn twice before all were") {
         for (const DrawnClip& clip : draw_batch(data, batch, 1, step))
             four_steps.insert(clip.sample);
     CHECK(four_steps.size() == static_cast<size_t>(4 * batch));
+}
+
+TEST_CASE("motion data: clips that cannot be read are named and counted") {
+    const testing::SyntheticDataset made(40, 26, true);
+    const MotionData whole(made.options);
+    CHECK(whole.left_out().empty());
+    int64_t broken = 0;
+    for (const motion::MotionSample& sample : whole.samples()) {
+        if (broken == 5) break;
+        std::filesystem::resize_file(
+            std::filesystem::path(made.options.root) / "new_joint_vecs" / (sample.name + ".npy"),
+            100);
+        ++broken;
+    }
+    const MotionData rest(made.options);
+    const std::vector<std::string> lines = rest.left_out();
+    REQUIRE(lines.size() == 4);  // the first three, and how many
+    CHECK(lines[0].find(".npy") != std::string::npos);
+    CHECK(lines[3] == "split train: 5 clips cannot be read and are left out, " +
+                          std::to_string(rest.samples().size()) + " samples are used");
+    const MotionData val(with_split(made.options, "val"));
+    CHECK(left_out(rest, val) == lines);
 }
 
 TEST_CASE("motion data: a mirrored motion and its original are each other's twins") {

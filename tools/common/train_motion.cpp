@@ -10,6 +10,7 @@
 #include "models/config_json.h"
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
+#include "tools/common/train_report.h"
 #include "train/data_parallel.h"
 #include "train/presets.h"
 #include "train/processes.h"
@@ -37,11 +38,7 @@ Json resolve(const Options& options, const std::vector<train::Preset>& presets) 
 
 // What rank 0 says.
 int report(const train::LoopResult& result, const train::LoopOptions& loop) {
-    if (!result.finished) {
-        fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
-                   result.steps, loop.steps);
-        return 0;
-    }
+    if (!result.finished) return say_stopped(result, loop.steps);
     fmt::print("{} steps in {}; best validation score {:.4f}", result.steps, loop.out.string(),
                result.best);
     for (const auto& [key, value] : result.validation)
@@ -52,6 +49,7 @@ int report(const train::LoopResult& result, const train::LoopOptions& loop) {
 
 int run(train::Stage& stage, const Options& options, const Json& config, Communicator& ranks) {
     stage.set_ranks(ranks);
+    say_warnings(stage);
     train::together(ranks, [&] {
         if (options.start.empty()) return;
         const fs::path path = checkpoint_of(options.start);
@@ -68,11 +66,6 @@ int run(train::Stage& stage, const Options& options, const Json& config, Communi
     return ranks.first() ? report(result, loop) : 0;
 }
 
-void say_warnings(const train::MotionData& data, bool quiet) {
-    if (quiet) return;
-    for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
-}
-
 int run_vq(const Options& options) {
     const DeviceType device = apply(options.common);
     const auto ranks = train::join_processes(device);
@@ -84,7 +77,6 @@ int run_vq(const Options& options) {
         with.device = device;
         stage.emplace(with);
     });
-    say_warnings(stage->data(), options.quiet || !ranks->first());
     return run(*stage, options, config, *ranks);
 }
 

@@ -12,6 +12,7 @@
 #include "models/clip/bpe_learner.h"
 #include "models/clip/text_tower_file.h"
 #include "tools/common/cli.h"
+#include "tools/common/train_report.h"
 #include "train/data_parallel.h"
 #include "train/processes.h"
 #include "train/text_stage.h"
@@ -95,11 +96,7 @@ int run_text(const TextOptions& options) {
                    stage.model().parameter_count(), teacher.size(), stage.held_out().size());
     const train::LoopResult result = train::run_loop(stage, loop);
     if (!ranks->first()) return 0;
-    if (!result.finished) {
-        fmt::print("stopped after step {} of {}; the same command with --resume goes on\n",
-                   result.steps, loop.steps);
-        return 0;
-    }
+    if (!result.finished) return say_stopped(result, loop.steps);
     const fs::path written = train::export_text_encoder(options.out, config, *tokenizer);
     fmt::print("{}: held-out cosine to the teacher {:.4f} at best", written.string(),
                1 - result.best);

@@ -122,7 +122,7 @@ struct LinearNode : Node {
         if (slot->grad.defined())
             product(a, ta, b, false, grad_buffer(slot));
         else
-            slot->grad = product(a, ta, b, false).reshape(slot->shape);
+            accumulate(slot, product(a, ta, b, false).reshape(slot->shape));
     }
 };
 

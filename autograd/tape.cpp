@@ -37,6 +37,11 @@ void Tape::backward(const Var& loss) {
     backward(loss, Tensor::full(loss.shape(), 1, loss.dtype(), loss.value().device()));
 }
 
+void Tape::clear() {
+    for (const auto& node : nodes_) node->output->spent = true;
+    nodes_.clear();
+}
+
 void Tape::backward(const Var& output, Tensor grad) {
     if (!output.has_grad_slot())
         throw Error(
@@ -49,13 +54,14 @@ void Tape::backward(const Var& output, Tensor grad) {
                     " for an output in " + name_of(output.dtype()));
     Pause pause;
     struct Emptied {  // also if a node throws: what is left belongs to no later step
-        std::vector<std::unique_ptr<Node>>& nodes;
-        ~Emptied() { nodes.clear(); }
-    } emptied{nodes_};
+        Tape& tape;
+        ~Emptied() { tape.clear(); }
+    } emptied{*this};
     accumulate(output.slot(), std::move(grad));
     while (!nodes_.empty()) {
         std::unique_ptr<Node> node = std::move(nodes_.back());
         nodes_.pop_back();
+        node->output->spent = true;
         if (!node->output->grad.defined()) continue;
         const Tensor arrived = std::move(node->output->grad);
         node->output->grad = Tensor();
@@ -63,8 +69,20 @@ void Tape::backward(const Var& output, Tensor grad) {
     }
 }
 
+namespace {
+
+void check_open(const GradSlot& slot) {
+    if (slot.spent)
+        throw Error("[backward] a value of shape " + slot.shape.str() +
+                    " was recorded before an earlier backward, which has used the recording up; "
+                    "compute it anew, or take its value() as a constant");
+}
+
+}  // namespace
+
 void accumulate(const std::shared_ptr<GradSlot>& slot, Tensor grad) {
     if (!slot || !grad.defined()) return;
+    check_open(*slot);
     if (!(grad.shape() == slot->shape))
         throw Error("[accumulate] gradient " + grad.shape().str() + " for a value of shape " +
                     slot->shape.str());
@@ -83,6 +101,7 @@ void accumulate(const std::shared_ptr<GradSlot>& slot, Tensor grad) {
 }
 
 Tensor grad_buffer(const std::shared_ptr<GradSlot>& slot) {
+    check_open(*slot);
     Tensor& grad = slot->grad;
     if (!grad.defined())
         grad = Tensor::zeros(slot->shape, slot->dtype, slot->device);

@@ -34,7 +34,8 @@ namespace mc {
 
 // Where a gradient is gathered.
 struct GradSlot {
-    Tensor grad;  // undefined: none yet
+    Tensor grad;         // undefined: none yet
+    bool spent = false;  // what made the value is no longer on a tape: no gradient goes further
     Shape shape;
     DType dtype = DType::f32;
     DeviceType device = DeviceType::cpu;
@@ -151,6 +152,11 @@ class Tape {
         Tape* previous_;
     };
 
+    Tape() = default;
+    ~Tape() { clear(); }
+    Tape(const Tape&) = delete;
+    Tape& operator=(const Tape&) = delete;
+
     static Tape* current();
 
     Var record(std::unique_ptr<Node> node, Tensor value);
@@ -160,7 +166,7 @@ class Tape {
     // The same from a given gradient of `output`.
     void backward(const Var& output, Tensor grad);
     size_t size() const { return nodes_.size(); }
-    void clear() { nodes_.clear(); }
+    void clear();
 
   private:
     std::vector<std::unique_ptr<Node>> nodes_;

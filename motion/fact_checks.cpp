@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "tensor/formats/json_limit.h"
 #include "tensor/formats/mapped_file.h"
 
 namespace mc::motion {
@@ -137,9 +138,11 @@ struct Reader {
     FactCase fact_case(const std::string& line) const {
         json object;
         try {
-            object = json::parse(line);
+            object = json::parse(line, json_depth_limit());
         } catch (const json::exception&) {
             fail("not a JSON object on one line");
+        } catch (const Error& e) {
+            fail(e.what());
         }
         check_keys(object, "case", {"prompt", "group", "checks", "examples"});
         FactCase c;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tensor/finite.h"
+#include "tensor/formats/json_limit.h"
 
 namespace mc::train {
 namespace {
@@ -148,7 +149,12 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const std::string&
     const std::string found = metadata_text(file, "stage");
     if (found != stage) fail(fmt::format("is a checkpoint of stage {}, want {}", found, stage));
 
-    const Json document = Json::parse(metadata_text(file, "checkpoint"), nullptr, false);
+    Json document;
+    try {
+        document = Json::parse(metadata_text(file, "checkpoint"), json_depth_limit(), false);
+    } catch (const Error& e) {
+        fail(std::string(e.what()) + "; the file is damaged");
+    }
     if (!document.is_object()) fail("its document is not JSON; the file is damaged");
     if (const auto broken = broken_keys(document); !broken.empty())
         fail(fmt::format("lacks {} (or has another type there); the file is damaged",

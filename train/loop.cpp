@@ -45,7 +45,13 @@ std::string first_difference(const nlohmann::json& then, const nlohmann::json& n
 // Where the last checkpoint stands, if the run is resumed.
 void begin(Stage& stage, const LoopOptions& options, const RunFolder& run, AdamW& optimizer,
            LoopResult& result) {
-    if (!run.can_resume()) return;
+    if (!run.can_resume()) {
+        if (std::filesystem::exists(run.best()))
+            throw Error(run.best().string() + ": is here and " + run.latest().string() +
+                        " is not, so that this run cannot go on; begin from it with --start in "
+                        "another --out folder");
+        return;
+    }
     if (!options.resume)
         throw Error(
             run.latest().string() +

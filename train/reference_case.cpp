@@ -7,6 +7,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "tensor/formats/json_limit.h"
+
 namespace mc::train {
 namespace {
 
@@ -106,7 +108,7 @@ nlohmann::json setting(const SafetensorsFile& file, const std::string& key) {
     const auto text = file.metadata().find("config");
     const auto settings = text == file.metadata().end()
                               ? nlohmann::json()
-                              : nlohmann::json::parse(text->second, nullptr, false);
+                              : nlohmann::json::parse(text->second, json_depth_limit(), false);
     if (!settings.is_object())
         throw Error("[reference] " + file.path().string() + ": its metadata has no usable config");
     if (!key.starts_with("/")) return settings.value(key, nlohmann::json());
@@ -117,7 +119,7 @@ nlohmann::json setting(const SafetensorsFile& file, const std::string& key) {
 nlohmann::json info_of(const SafetensorsFile& file, const std::string& name) {
     const auto found = file.metadata().find("info:" + name);
     if (found == file.metadata().end()) return nlohmann::json::object();
-    const auto info = nlohmann::json::parse(found->second, nullptr, false);
+    const auto info = nlohmann::json::parse(found->second, json_depth_limit(), false);
     if (!info.is_object())
         throw Error("[reference] " + file.path().string() + ": info:" + name + " is not an object");
     return info;

@@ -84,6 +84,8 @@ std::string unpack_maybe_gzip(std::string_view contents, const std::string& name
         const int status = inflate(&z, Z_NO_FLUSH);
         const std::size_t got = block.size() - z.avail_out;
         out.append(block.data(), got);
+        if (out.size() > kMostBytes)
+            throw Error("[" + name + "] unpacks to more than 256 MiB: not a merge file");
         if (status == Z_STREAM_END) {
             if (z.avail_in == 0) return out;
             inflateReset(&z);  // gzip files may be several members one after the other
@@ -97,8 +99,6 @@ std::string unpack_maybe_gzip(std::string_view contents, const std::string& name
             throw Error("[" + name + "] damaged gzip data after " + std::to_string(out.size()) +
                         " unpacked bytes (" + (z.msg != nullptr ? z.msg : "zlib error") +
                         "): fetch the file again");
-        if (out.size() > kMostBytes)
-            throw Error("[" + name + "] unpacks to more than 256 MiB: not a merge file");
     }
 }
 

@@ -98,8 +98,9 @@ TensorFormat recognise_tensors(const std::filesystem::path& path) {
     if (text.starts_with("PK\x03\x04") || text.starts_with("PK\x05\x06"))
         return recognise_zip(path);
     if (text.starts_with("\x93NUMPY")) return TensorFormat::npy;
-    if (text.starts_with("\x80")) return TensorFormat::pytorch_legacy;
+    // Before the pickle: a header's length may begin with any byte.
     if (text.size() > 8 && text[8] == '{') return TensorFormat::safetensors;
+    if (text.starts_with("\x80")) return TensorFormat::pytorch_legacy;
     if (text.size() > 262 && text.substr(257, 5) == "ustar")
         throw Error(
             fmt::format("{}: a tar archive; unpack it, or, if PyTorch wrote it before 2017, "

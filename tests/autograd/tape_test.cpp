@@ -222,6 +222,28 @@ TEST_CASE("tape: a node that throws leaves an empty tape") {
     CHECK(grad_of(x) == List{2, 4});
 }
 
+TEST_CASE("tape: what one backward has used up is an error in the next, not a missing gradient") {
+    const Var x(Tensor::full({2}, 3), requires_grad);
+    Tape tape;
+    Tape::Recording recording(tape);
+    const Var y = x * x;
+    const Var first = sum(y), second = sum(y * y);
+    tape.backward(first);
+    const auto used_up = doctest::Contains("before an earlier backward");
+    CHECK_THROWS_WITH_AS(tape.backward(second), used_up, Error);
+    CHECK_THROWS_WITH_AS(tape.backward(sum(y)), used_up, Error);
+    x.clear_grad();
+    tape.backward(sum(x * Var(y.value())));  // as a constant
+    CHECK(x.grad().to_vector<float>() == std::vector<float>{9, 9});
+    Var left;
+    {
+        Tape other;
+        Tape::Recording inner(other);
+        left = x * x;
+    }
+    CHECK_THROWS_WITH_AS(tape.backward(sum(left)), used_up, Error);
+}
+
 TEST_CASE("tape: errors of backward") {
     const Var x = leaf({1, 2});
     Tape tape;

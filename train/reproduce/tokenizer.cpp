@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/clip/tokenizer.h"
+#include "tensor/formats/json_limit.h"
 #include "train/reproduce/runners.h"
 
 namespace mc::train {
@@ -74,7 +75,7 @@ CaseResult run_tokenizer(const std::filesystem::path& path, const ReproduceOptio
         ++number;
         if (line.empty()) continue;
         try {
-            const auto row = nlohmann::json::parse(line);
+            const auto row = nlohmann::json::parse(line, json_depth_limit());
             const std::string text = row.at("text");
             const Ids want = row.at("bpe").get<Ids>();
             plain_bpe.count(

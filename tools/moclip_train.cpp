@@ -3,10 +3,12 @@
 
 #include <optional>
 
+#include "models/clip/text_tower_file.h"
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
 #include "tools/common/train_report.h"
 #include "train/data_parallel.h"
+#include "train/digest.h"
 #include "train/moclip_stage.h"
 #include "train/processes.h"
 #include "train/schedule.h"
@@ -59,6 +61,8 @@ int run(const Options& options) {
             train::moclip_presets(), options.preset,
             options.config ? std::optional<fs::path>(*options.config) : std::nullopt, settings);
         stage_options = train::moclip_stage_options(config, options.data);
+        config["made_with"] = {{"data", train::data_digest(options.data)},
+                               {"text", train::digest(clip::read_text_tower(options.text).state)}};
         stage_options.lexicon = options.lexicon;
         stage_options.device = device;
         made.emplace(stage_options, options.text, options.vocab);

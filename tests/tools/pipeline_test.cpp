@@ -123,6 +123,24 @@ TEST_CASE("programs: the best of several candidates is kept") {
     CHECK(fs::exists(p.dir + "/moclip2/moclip.safetensors"));
 }
 
+TEST_CASE("programs: a run goes on with what it began with, and a bundle is of one tokenizer") {
+    Pipeline& p = pipeline();
+    must("train", "vq --out " + p.dir + "/vq_other" + p.vq_options + " seed=5");
+    const std::string masked = "masked --resume --quiet --out " + p.dir + "/masked --data " +
+                               p.data + p.text,
+                      small =
+                          " --set steps=4 batch=4 validate_every=2 model.latent_dim=32 "
+                          "model.n_heads=2 model.n_layers=1 model.ff_size=64 model.code_dim=16";
+    must("train", masked + "--vq " + p.dir + "/vq" + small);
+    refuses("train", masked + "--vq " + p.dir + "/vq_other" + small, 1,
+            "another configuration (made_with.tokenizer: ");
+    refuses("train",
+            "bundle --provenance x --data " + p.data + " --vq " + p.dir + "/vq_other --masked " +
+                p.dir + "/masked --out " + p.dir + "/none" + p.text,
+            1, "/masked: was trained on the tokens of another tokenizer than ");
+    CHECK_FALSE(fs::exists(p.dir + "/none"));
+}
+
 TEST_CASE("programs: an edit leaves every other row as it was") {
     Pipeline& p = pipeline();
     const std::string how = " --bundle " + p.bundle + " --format features,npy,bvh ";

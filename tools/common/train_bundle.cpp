@@ -1,6 +1,7 @@
 #include "tools/common/train_bundle.h"
 
 #include <fmt/format.h>
+#include <algorithm>
 
 #include <memory>
 
@@ -12,6 +13,7 @@
 #include "tensor/formats/safetensors.h"
 #include "tools/common/checkpoints.h"
 #include "tools/common/model_choice.h"
+#include "train/digest.h"
 #include "train/loop.h"
 #include "train/momask_stages.h"
 
@@ -56,22 +58,32 @@ int run(const Options& options) {
         return saved;
     };
     const train::Checkpoint vq = stage("vq", options.vq, parts.vq, parts.vq_weights);
+    const std::string tokens = train::digest(parts.vq_weights);
+    // What learned another tokenizer's tokens would make noise of this one's. (Text encoders may be
+    // exchanged: MoCLIP's for CLIP's is what this is about.)
+    const auto check_tokens = [&](const train::Checkpoint& saved, const std::string& run) {
+        const auto with = saved.config.find("made_with");
+        if (with != saved.config.end() && with->value("tokenizer", tokens) != tokens)
+            throw Error(run + ": was trained on the tokens of another tokenizer than " +
+                        options.vq + "; name that one with --vq, or train it again");
+    };
     const std::pair<const char*, const std::string*> bases[] = {
         {"masked", &options.masked}, {"bamm", &options.bamm}, {"bad", &options.bad}};
+    if (std::count_if(std::begin(bases), std::end(bases),
+                      [](const auto& base) { return !base.second->empty(); }) > 1)
+        throw Error("a bundle has one base transformer; name one of --masked, --bamm and --bad");
     for (const auto& [name, run] : bases) {
         if (run->empty()) continue;
-        if (!parts.base_weights.empty())
-            throw Error(
-                "a bundle has one base transformer; name one of --masked, --bamm and --bad");
         parts.generator = std::string(name) == "masked" ? "momask" : name;
-        stage(name, *run, parts.base, parts.base_weights);
+        check_tokens(stage(name, *run, parts.base, parts.base_weights), *run);
     }
     if (parts.base_weights.empty())
         throw Error("no base transformer; name one with --masked, --bamm or --bad");
     if (parts.generator == "bad" && !options.residual.empty())
         throw Error("BAD has no residual transformer; leave --residual out");
     if (!options.residual.empty())
-        stage("residual", options.residual, parts.residual, parts.residual_weights);
+        check_tokens(stage("residual", options.residual, parts.residual, parts.residual_weights),
+                     options.residual);
     if (!options.length.empty()) {
         nlohmann::json none;
         stage("length", options.length, none, parts.length_weights);

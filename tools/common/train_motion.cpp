@@ -7,11 +7,13 @@
 #include <type_traits>
 
 #include "models/clip/clip_text_encoder.h"
+#include "models/clip/text_tower_file.h"
 #include "models/config_json.h"
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
 #include "tools/common/train_report.h"
 #include "train/data_parallel.h"
+#include "train/digest.h"
 #include "train/presets.h"
 #include "train/processes.h"
 
@@ -74,6 +76,7 @@ int run_vq(const Options& options) {
     train::together(*ranks, [&] {
         config = resolve(options, train::vq_presets());
         train::VqStageOptions with = train::vq_stage_options(config, options.data);
+        config["made_with"] = {{"data", train::data_digest(options.data)}};
         with.device = device;
         stage.emplace(with);
     });
@@ -115,6 +118,7 @@ int run_tokens(const Options& options, const std::vector<train::Preset>& presets
     train::together(*ranks, [&] {
         config = resolve(options, presets);
         tokenizer = load_tokenizer(options.tokenizer);
+        const std::string tokenizer_digest = train::digest(tokenizer->state());
         text.emplace(options.text, options.vocab);
         tokenizer->to(device);
         text->to(device);
@@ -123,6 +127,10 @@ int run_tokens(const Options& options, const std::vector<train::Preset>& presets
         with.lexicon = options.lexicon;
         with.device = device;
         stage.emplace(with, *tokenizer, *text);
+        // A run is resumed with what it began with.
+        config["made_with"] = {{"data", train::data_digest(options.data)},
+                               {"tokenizer", tokenizer_digest},
+                               {"text", train::digest(clip::read_text_tower(options.text).state)}};
     });
     return run(*stage, options, config, *ranks);
 }

@@ -54,7 +54,9 @@ class MotionGenerator {
     // No prompts but these will be asked for: their text is encoded now, and if that saves memory,
     // the text encoder is freed.
     virtual void keep_only(const std::vector<std::string>&) {}
-    // One motion a request. Deterministic in (requests, options), whatever the number of threads.
+    // One motion a request. Deterministic in (requests, options), whatever the number of threads,
+    // and, but for the last bits of logits where a matrix product has 8 rows or fewer (other orders
+    // of a sum on the CPU; no drawn token is known to have changed), whatever was asked for before.
     virtual std::vector<motion::FeatureSequence> generate(
         const std::vector<GenerationRequest>& requests, const GenerationOptions& options) = 0;
     // What the last generate() spent on each stage, in order.

@@ -507,7 +507,10 @@ double MotionFacts::at(std::string_view name) const {
 
 MotionFacts measure_facts(const JointSequence& joints, const std::string& source) {
     check_joints(joints, humanml3d_skeleton(), kMinFactFrames, source);
-    return measure(prepare(joints)).facts;
+    const Clip clip = prepare(joints);
+    if (!(clip.standing_pelvis > 1e-6))
+        throw Error(source + ": frame 0: the legs have no length; this is no body's motion");
+    return measure(clip).facts;
 }
 
 }  // namespace mc::motion

@@ -227,12 +227,26 @@ void collect_values(const PyValue& value, const std::string& name, PyWalkBudget&
     }
 }
 
-// Names and texts come from the file: nothing in them may move the terminal's cursor.
+// Names and texts come from the file: nothing in them may move the terminal's cursor, nor turn the
+// order of letters: control characters (of one byte, and U+0080 to U+009F in UTF-8), U+200E,
+// U+200F, U+202A to U+202E and U+2066 to U+2069 are shown by their bytes.
 std::string safe(const std::string& text) {
+    const auto byte = [&](size_t i) {
+        return i < text.size() ? static_cast<uint8_t>(text[i]) : uint8_t{0};
+    };
     std::string out;
-    for (char c : text) {
-        const auto code = static_cast<uint8_t>(c);
-        out += code < 0x20 || code == 0x7f ? fmt::format("\\x{:02x}", code) : std::string(1, c);
+    for (size_t i = 0; i < text.size();) {
+        const uint8_t a = byte(i), b = byte(i + 1), c = byte(i + 2);
+        const bool direction =
+            a == 0xe2 && ((b == 0x80 && (c == 0x8e || c == 0x8f || (c >= 0xaa && c <= 0xae))) ||
+                          (b == 0x81 && c >= 0xa6 && c <= 0xa9));
+        const size_t hidden = a < 0x20 || a == 0x7f                 ? 1
+                              : a == 0xc2 && b >= 0x80 && b <= 0x9f ? 2
+                              : direction                           ? 3
+                                                                    : 0;
+        for (size_t k = 0; k < hidden; ++k) out += fmt::format("\\x{:02x}", byte(i + k));
+        if (hidden == 0) out += text[i];
+        i += hidden > 0 ? hidden : 1;
     }
     return out;
 }
@@ -269,7 +283,7 @@ void print_text(const fs::path& path, const Listing& listing, const Options& opt
                    options.stats ? "         min         max        mean" : "");
     uint64_t elements = 0, bytes = 0;
     for (const Row& row : listing.rows) {
-        fmt::print("  {:<{}}  {:<8}  {:<{}}  {:>12}", safe(row.name), name_width, row.type,
+        fmt::print("  {:<{}}  {:<8}  {:<{}}  {:>12}", safe(row.name), name_width, safe(row.type),
                    shape_text(row.shape), shape_width, row.bytes);
         if (row.stats) {
             fmt::print("  {:>10.4g}  {:>10.4g}  {:>10.4g}", row.stats->min, row.stats->max,

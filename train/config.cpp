@@ -152,6 +152,8 @@ constexpr Range kRanges[] = {
     {"beta2", 0, 1, true},
     {"cond_drop_prob", 0, 1},
     {"cross_layers", 0, kAny},
+    {"depth", 1, 8},
+    {"dilation_growth_rate", 1, 16},
     {"down_t", 1, 6},
     {"dropout", 0, 1, true},
     {"feat_bias_power", 0, kAny},
@@ -194,8 +196,11 @@ void check_ranges(const Json& config, const Json& like, const std::string& prefi
         if (value.is_object()) check_ranges(value, like.at(key), name + ".");
         if (value.is_number()) check_number(name, value);
         if (!value.is_array()) continue;
-        for (const Json& element : value)
+        for (const Json& element : value) {
             if (element.is_number()) check_number(name, element);
+            if (key == "milestones" && !element.is_number_integer())
+                throw Error(fmt::format("{}={}: want whole numbers, of steps", name, value.dump()));
+        }
     }
 }
 

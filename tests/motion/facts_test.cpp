@@ -242,4 +242,7 @@ TEST_CASE("facts: wrong joints, too few frames and NaN are refused by name") {
     kit.xyz.resize(static_cast<size_t>(kit.frames * 21 * 3));
     CHECK_THROWS_AS(measure_facts(kit), mc::Error);
     CHECK_THROWS_AS(measure_facts(JointSequence{}), mc::Error);
+    JointSequence flat = joints;
+    std::fill(flat.xyz.begin(), flat.xyz.end(), 0.0f);
+    CHECK_THROWS_WITH_AS(measure_facts(flat, "flat.npy"), doctest::Contains("flat.npy"), mc::Error);
 }

@@ -51,7 +51,8 @@ TEST_CASE("inspect: names, types, shapes, values and sizes of every format") {
     }
     write_pytorch(dir + "net.tar", {{"vq_model", NamedTensors{{"w", w}, {"b", w}}},
                                     {"ep", int64_t{49}},
-                                    {"name", std::string("a\x1b[2Jb")}});
+                                    {"name", std::string("a\x1b[2Jb\xc2\x9b\xe2\x80\xae"
+                                                         "c\xc3\xa9")}});
 
     const Outcome safe = run(dir + "a.safetensors");
     CHECK(safe.status == 0);
@@ -70,6 +71,9 @@ TEST_CASE("inspect: names, types, shapes, values and sizes of every format") {
     CHECK(has(torch, "vq_model.w  float32   (2, 3)"));
     CHECK(has(torch, "\\x1b[2J"));
     CHECK_FALSE(has(torch, "\x1b[2J"));
+    CHECK(has(torch,
+              "b\\xc2\\x9b\\xe2\\x80\\xae"
+              "c\xc3\xa9"));  // letters stay
     CHECK(has(run("--below vq_model " + dir + "net.tar"), "  b     float32   (2, 3)"));
 
     const Outcome json = run("--json " + dir + "net.tar " + dir + "a.safetensors");

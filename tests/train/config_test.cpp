@@ -79,6 +79,7 @@ TEST_CASE("config: wrong settings say what is wanted") {
     complaint("lr=-1", "lr=-1.0: want 0 or more");
     complaint("model.width=0", "model.width=0: want 1 or more");
     complaint("model.dropout=1", "model.dropout=1.0: want 0 to below 1");
+    CHECK_THROWS_WITH_AS(set({"milestones=1.5"}), doctest::Contains("whole number"), Error);
     complaint("milestones=5,-1", "milestones=-1: want 0 or more");
     CHECK_THROWS_WITH_AS(resolve_config(presets, "tiny"),
                          "no preset 'tiny'; there are: small, large", Error);

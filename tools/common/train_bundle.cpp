@@ -1,8 +1,8 @@
 #include "tools/common/train_bundle.h"
 
 #include <fmt/format.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <memory>
 
 #include "models/bundle.h"

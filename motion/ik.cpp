@@ -568,32 +568,4 @@ Bvh rig_to_bvh(const RigMotion& motion, bool one_order) {
     return bvh;
 }
 
-JointSequence bvh_joints(const Bvh& bvh) {
-    // The two rigs differ in a name that only KIT's has.
-    const auto rig = rig_for_joints(bvh.find("LeftToeBase") >= 0 ? 21 : 22);
-    const BvhGlobals globals = bvh_forward(bvh);
-    JointSequence out;
-    out.frames = bvh.frames;
-    out.joints = static_cast<int64_t>(rig.size());
-    out.fps = 1 / bvh.frame_time;
-    out.xyz.resize(static_cast<size_t>(out.frames * out.joints * 3));
-    for (const RigJoint& joint : rig) {
-        const int64_t found = bvh.find(joint.name);
-        if (found < 0) {
-            throw Error(
-                fmt::format("BVH: no joint '{}'; only files that this program wrote can be "
-                            "read back as {} joints",
-                            joint.name, rig.size()));
-        }
-        for (int64_t t = 0; t < out.frames; ++t) {
-            const Vec3& p = globals.position(t, found);
-            float* x = out.at(t, joint.source);
-            x[0] = static_cast<float>(p.x);
-            x[1] = static_cast<float>(p.y);
-            x[2] = static_cast<float>(p.z);
-        }
-    }
-    return out;
-}
-
 }  // namespace mc::motion

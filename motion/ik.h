@@ -80,8 +80,4 @@ JointSequence rig_joints(const RigMotion& motion);
 // sideways.
 Bvh rig_to_bvh(const RigMotion& motion, bool one_order = false);
 
-// Joints of a file with the names of our rigs, in the order of JointSequence. Error if one is
-// missing.
-JointSequence bvh_joints(const Bvh& bvh);
-
 }  // namespace mc::motion

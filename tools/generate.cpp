@@ -104,7 +104,9 @@ std::string file_stem(const std::string& prompt) {
 // The motion to edit and its frames that are to be made anew.
 MotionEdit edit_of(const Options& options) {
     MotionEdit edit;
-    edit.source = read_motion_features(options.edit);
+    Notes notes;
+    edit.source = read_motion_features(options.edit, &notes);
+    for (const std::string& note : notes) fmt::print(stderr, "generate: warning: {}\n", note);
     for (const std::string& text : options.frames) {
         int64_t from = 0, to = 0;
         int read = 0;
@@ -290,7 +292,8 @@ int main(int argc, char** argv) {
     CLI::Option* edit =
         app.add_option(
                "--edit", options.edit,
-               "motion to make a part of anew: features or joints (.npy), or a BVH made here")
+               "motion to make a part of anew: features or joints (.npy), or a BVH made here, "
+               "also after Blender wrote it")
             ->check(CLI::ExistingFile);
     CLI::Option* frames = app.add_option("--frames", options.frames,
                                          "which frames of it, A:B without B; several are possible")

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "kernels/error.h"
+#include "motion/bvh_joints.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 

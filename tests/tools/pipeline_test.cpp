@@ -13,6 +13,7 @@
 
 #include "models/bundle.h"
 #include "motion/bvh.h"
+#include "motion/bvh_joints.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "tensor/formats/safetensors.h"

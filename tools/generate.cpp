@@ -146,6 +146,14 @@ std::string fit_line(const std::vector<double>& fits, int64_t candidates) {
     return line;
 }
 
+// Locks the feet of a take: its joints, and its features anew from them. One frame more than the
+// take has is locked, for a row of features needs the frame after it.
+void lock_take(motion::FeatureSequence& take, motion::JointSequence& joints) {
+    const motion::JointSequence locked = motion::lock_feet(motion::rebuild_last_frame(take));
+    take = motion::extract_features(locked, motion::skeleton_for_joints(locked.joints));
+    joints = motion::slice(locked, 0, take.frames);
+}
+
 class Stopwatch {
   public:
     double lap() {
@@ -225,7 +233,7 @@ int run(Options& options) {
         std::vector<motion::ViewerMotion> views;
         for (size_t take = 0; take < takes.size(); ++take) {
             motion::JointSequence joints = motion::joints_from_features(takes[take]);
-            if (options.lock_feet) joints = motion::lock_feet(joints);
+            if (options.lock_feet) lock_take(takes[take], joints);
             const std::string path = takes.size() > 1 ? fmt::format("{}_{}", stem, take + 1) : stem;
             if (wants("npy")) {
                 motion::write_joints(path + ".npy", joints);
@@ -320,7 +328,10 @@ int main(int argc, char** argv) {
            "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "
            "from; png: a strip of poses)")
         ->capture_default_str();
-    app.add_flag("--lock-feet", options.lock_feet, "hold standing feet in place");
+    app.add_flag(
+        "--lock-feet", options.lock_feet,
+        "hold standing feet in place (in all that is written; the figure's lowest joint comes "
+        "to the floor)");
     add_common_options(app, options.common);
     app.footer(
         "Examples:\n"

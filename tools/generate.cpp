@@ -301,7 +301,10 @@ int main(int argc, char** argv) {
         app.add_option(
                "--edit", options.edit,
                "motion to make a part of anew: features or joints (.npy), or a BVH made here, "
-               "also after Blender wrote it")
+               "also after Blender wrote it. The other rows of features keep their bits (without "
+               "--lock-feet). Joints and BVH are first made features, which takes them to the "
+               "model's skeleton, start and heading, to within centimetres, and costs the last "
+               "frame. What comes after the edit goes on from where the edit ends")
             ->check(CLI::ExistingFile);
     CLI::Option* frames = app.add_option("--frames", options.frames,
                                          "which frames of it, A:B without B; several are possible")

@@ -11,6 +11,7 @@
 #include "kernels/error.h"
 #include "motion/quaternion.h"
 #include "motion/signal.h"
+#include "motion/two_bone.h"
 
 namespace mc::motion {
 namespace {
@@ -163,14 +164,11 @@ void solve_leg(JointSequence& out, const JointSequence& source, int64_t t, const
     if (length(along) < 1e-6) return;
     // Not straighter than the source was: a knee that locks pops.
     const double longest = std::max(length(ankle - hip), 0.999 * (thigh + shank));
-    const double reach = std::clamp(length(along), std::fabs(thigh - shank), longest);
+    const TwoBone limb = two_bone(length(along), thigh, shank, longest);
     along = normalise(along);
     const Vec3 aside = (knee - hip) - dot(knee - hip, along) * along;
-    const double x =
-        reach > 1e-9 ? (thigh * thigh - shank * shank + reach * reach) / (2 * reach) : 0.0;
-    const double y = std::sqrt(std::max(0.0, thigh * thigh - x * x));
-    const Vec3 new_knee = hip + x * along + y * normalise(aside);
-    const Vec3 new_ankle = hip + reach * along;
+    const Vec3 new_knee = hip + limb.along * along + limb.aside * normalise(aside);
+    const Vec3 new_ankle = hip + limb.reach * along;
     put(out, t, leg.knee, new_knee);
     put(out, t, leg.ankle, new_ankle);
     Vec3 toe = new_ankle + foot * normalise(toe_goal - new_ankle);

@@ -18,6 +18,7 @@
 #include "motion/html_viewer.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
+#include "motion/rig_bvh.h"
 #include "motion/strip.h"
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <string>
 
+#include "motion/bvh.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 

@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "motion/features.h"
+#include "motion/rig_bvh.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/run_program.h"
 #include "tests/test_paths.h"

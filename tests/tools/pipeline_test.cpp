@@ -15,7 +15,7 @@
 
 #include "models/bundle.h"
 #include "motion/bvh.h"
-#include "motion/bvh_joints.h"
+#include "motion/rig_bvh.h"
 #include "motion/features.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"

@@ -4,7 +4,7 @@
 
 #include "kernels/error.h"
 #include "motion/bvh.h"
-#include "motion/bvh_joints.h"
+#include "motion/rig_bvh.h"
 #include "motion/features.h"
 #include "motion/motion_file.h"
 #include "motion/skeleton.h"

@@ -1,12 +1,12 @@
-#include "motion/bvh_joints.h"
+#include "motion/rig_bvh.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "kernels/error.h"
-#include "motion/ik.h"
 #include "motion/quaternion.h"
 #include "motion/skeleton.h"
 
@@ -72,7 +72,96 @@ Vec3 up_axis(const Bvh& bvh, const BvhGlobals& globals, const Stature& stature,
     return length(at_rest) > 0 ? at_rest : moving;
 }
 
+struct Axes {
+    int axis[3];  // 0 X, 1 Y, 2 Z
+};
+
+Axes axes_of(EulerOrder order) {
+    switch (order) {
+        case EulerOrder::kYxz:
+            return {{1, 0, 2}};
+        case EulerOrder::kZxy:
+            return {{2, 0, 1}};
+        case EulerOrder::kZyx:
+            break;
+    }
+    return {{2, 1, 0}};
+}
+
+// Angles (radians) with rotation = R_i(x) R_j(y) R_k(z) that lie nearest to `before`. Of every
+// rotation there are two triples, each up to full turns; in gimbal lock the last angle stays as it
+// was.
+std::array<double, 3> euler_near(Quat rotation, Axes axes, const std::array<double, 3>& before) {
+    const auto [i, j, k] = axes.axis;
+    const double sign = (j - i + 3) % 3 == 1 ? 1 : -1;
+    const Mat3 r = to_matrix(rotation);
+    const double cosine = std::hypot(r(i, i), r(i, j));
+    std::array<double, 3> first{};
+    first[1] = std::atan2(sign * r(i, k), cosine);
+    if (cosine > 1e-7) {
+        first[0] = std::atan2(-sign * r(j, k), r(k, k));
+        first[2] = std::atan2(-sign * r(i, j), r(i, i));
+    } else {
+        first[2] = before[2];
+        const double c = std::cos(before[2]);
+        const double s = sign * std::sin(before[2]);
+        // Column j of rotation · R_k(-z), which is R_i(x) e_j.
+        first[0] = std::atan2(sign * (r(k, j) * c - r(k, i) * s), r(j, j) * c - r(j, i) * s);
+    }
+    const std::array<double, 3> second{first[0] + M_PI, M_PI - first[1], first[2] + M_PI};
+    const auto nearest = [&](std::array<double, 3> angles, double& distance) {
+        distance = 0;
+        for (int a = 0; a < 3; ++a) {
+            angles[a] += 2 * M_PI * std::round((before[a] - angles[a]) / (2 * M_PI));
+            distance += std::fabs(angles[a] - before[a]);
+        }
+        return angles;
+    };
+    double d1 = 0;
+    double d2 = 0;
+    const auto a1 = nearest(first, d1);
+    const auto a2 = nearest(second, d2);
+    return d2 < d1 - 1e-9 ? a2 : a1;
+}
+
 }  // namespace
+
+Bvh rig_to_bvh(const RigMotion& motion, bool one_order) {
+    using enum BvhChannel;
+    Bvh bvh;
+    std::vector<Axes> axes;
+    for (size_t j = 0; j < motion.rig.size(); ++j) {
+        BvhJoint joint;
+        joint.name = motion.rig[j].name;
+        joint.parent = motion.rig[j].parent;
+        joint.offset = motion.offsets[j];
+        joint.first_channel = bvh.channels;
+        if (joint.parent < 0) joint.channels = {kXposition, kYposition, kZposition};
+        axes.push_back(axes_of(one_order ? EulerOrder::kZyx : motion.rig[j].order));
+        for (int axis : axes.back().axis) {
+            joint.channels.push_back(static_cast<BvhChannel>(static_cast<int>(kXrotation) + axis));
+        }
+        // Depth first: a joint's first child is the next one.
+        joint.has_end_site =
+            j + 1 == motion.rig.size() || motion.rig[j + 1].parent != static_cast<int>(j);
+        joint.end_site = motion.ends[j];
+        bvh.channels += static_cast<int64_t>(joint.channels.size());
+        bvh.joints.push_back(std::move(joint));
+    }
+    bvh.frames = motion.frames;
+    bvh.frame_time = 1 / motion.fps;
+    bvh.values.reserve(static_cast<size_t>(bvh.frames * bvh.channels));
+    std::vector<std::array<double, 3>> angles(motion.rig.size());
+    for (int64_t t = 0; t < motion.frames; ++t) {
+        const Vec3 root = motion.root[static_cast<size_t>(t)];
+        bvh.values.insert(bvh.values.end(), {root.x, root.y, root.z});
+        for (size_t j = 0; j < motion.rig.size(); ++j) {
+            angles[j] = euler_near(motion.rotation(t, static_cast<int64_t>(j)), axes[j], angles[j]);
+            for (double a : angles[j]) bvh.values.push_back(a * (180 / M_PI));
+        }
+    }
+    return bvh;
+}
 
 JointSequence bvh_joints(const Bvh& bvh, const std::string& name, std::vector<std::string>* notes) {
     // The two rigs differ in a name that only KIT's has.

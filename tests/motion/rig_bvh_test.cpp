@@ -1,4 +1,4 @@
-#include "motion/bvh_joints.h"
+#include "motion/rig_bvh.h"
 
 #include <doctest/doctest.h>
 
@@ -25,7 +25,7 @@ Bvh lying(Bvh bvh) {
 
 }  // namespace
 
-TEST_CASE("bvh_joints: a file with Z up is turned to Y up, and says so") {
+TEST_CASE("rig_bvh: a file with Z up is turned to Y up, and says so") {
     for (int64_t joints : {22, 21}) {
         const JointSequence source = rig_joints(walking_rig(40, 0.7, 1, joints));
         const Bvh ours = rig_to_bvh(fit_rig(source));
@@ -40,7 +40,7 @@ TEST_CASE("bvh_joints: a file with Z up is turned to Y up, and says so") {
     }
 }
 
-TEST_CASE("bvh_joints: who lies is not stood up") {
+TEST_CASE("rig_bvh: who lies is not stood up") {
     const Bvh ours = lying(rig_to_bvh(fit_rig(rig_joints(walking_rig(20)))));
     std::vector<std::string> notes;
     const JointSequence down = bvh_joints(ours, "a.bvh", &notes);
@@ -49,7 +49,7 @@ TEST_CASE("bvh_joints: who lies is not stood up") {
     CHECK(joint_error(bvh_joints(as_blender_writes(ours)), down).worst < 5e-6);
 }
 
-TEST_CASE("bvh_joints: without a rest pose the figure tells which way is up") {
+TEST_CASE("rig_bvh: without a rest pose the figure tells which way is up") {
     // All bones in position channels, none in OFFSET.
     const JointSequence source = rig_joints(walking_rig(20));
     Bvh bvh = as_blender_writes(rig_to_bvh(fit_rig(source)));
@@ -57,7 +57,7 @@ TEST_CASE("bvh_joints: without a rest pose the figure tells which way is up") {
     CHECK(joint_error(bvh_joints(bvh), source).worst < 5e-6);
 }
 
-TEST_CASE("bvh_joints: what cannot be understood is one line that names the file") {
+TEST_CASE("rig_bvh: what cannot be understood is one line that names the file") {
     const Bvh ours = rig_to_bvh(fit_rig(rig_joints(walking_rig(10))));
     Bvh other = ours;
     other.joints[3].name = "Foot_L";

@@ -449,4 +449,34 @@ JointSequence slice(const JointSequence& joints, int64_t from, int64_t to) {
     return result;
 }
 
+JointSequence resample(const JointSequence& joints, double fps) {
+    if (!(joints.fps > 0 && fps > 0) || !std::isfinite(joints.fps) || !std::isfinite(fps))
+        throw Error(
+            fmt::format("[resample] from {} to {} frames a second: want finite rates above 0",
+                        joints.fps, fps));
+    JointSequence result = joints;
+    result.fps = fps;
+    if (joints.frames == 0 || std::fabs(joints.fps / fps - 1) < 1e-3) return result;
+    const int64_t last = joints.frames - 1;
+    const double step = joints.fps / fps;  // frames of the source between two of the result
+    const double count = std::floor(static_cast<double>(last) / step + 0.01) + 1;
+    if (count * static_cast<double>(joints.joints) > 1e8)
+        throw Error(
+            fmt::format("[resample] {} frames at {} a second make {:.0f} at {}; cut the clip",
+                        joints.frames, joints.fps, count, fps));
+    result = empty_like(static_cast<int64_t>(count), joints.joints, fps);
+    const int64_t width = joints.joints * 3;
+    for (int64_t t = 0; t < result.frames; ++t) {
+        const double place = static_cast<double>(t) * step;
+        const int64_t before = std::min(static_cast<int64_t>(place), last);
+        const int64_t after = std::min(before + 1, last);
+        const double share = std::min(place - static_cast<double>(before), 1.0);
+        const float* a = joints.at(before, 0);
+        const float* b = joints.at(after, 0);
+        for (int64_t i = 0; i < width; ++i)
+            result.at(t, 0)[i] = static_cast<float>((1 - share) * a[i] + share * b[i]);
+    }
+    return result;
+}
+
 }  // namespace mc::motion

@@ -94,4 +94,9 @@ JointSequence mirror(const JointSequence& joints, const Skeleton& skeleton);
 // Frames [from, to) as a sequence of their own. Error if the range is empty or leaves the clip.
 JointSequence slice(const JointSequence& joints, int64_t from, int64_t to);
 
+// The clip at another rate: joints lie on the lines between their places in the frames before and
+// after. As many frames as fit into the clip's time; the clip itself if the rates differ by less
+// than a thousandth, as rounded frame times do. Error unless both rates are finite and more than 0.
+JointSequence resample(const JointSequence& joints, double fps);
+
 }  // namespace mc::motion

@@ -47,7 +47,7 @@ struct Capsule {
 // The bodies of one frame.
 std::vector<Capsule> figure_capsules(const JointSequence& joints, int64_t frame, double scale);
 
-// Lowest point of the bodies' feet over the clip: where to draw the floor.
+// Lowest point of the bodies over the clip: the soles of who stands, and where the floor is.
 double figure_floor(const JointSequence& joints);
 
 // The way the figure faces in a frame, horizontal and of length 1; +Z if hips and shoulders do not

@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "kernels/error.h"
 #include "motion/quaternion.h"
+#include "motion/signal.h"
+#include "motion/two_bone.h"
 
 namespace mc::motion {
 namespace {
@@ -18,6 +21,7 @@ struct Leg {
 };
 constexpr Leg kLegs[] = {{1, 4, 7, 10}, {2, 5, 8, 11}};
 constexpr int kFootJoints[] = {7, 10, 8, 11};  // ankle, toe, ankle, toe
+constexpr double kNoFloor = 0.5;  // a floor found above this is none, but a figure in the air
 
 Vec3 get(const JointSequence& joints, int64_t t, int64_t j) {
     const float* p = joints.at(t, j);
@@ -38,20 +42,52 @@ double ease(double u) {
     return 2 * u * u * u - 3 * u * u + 1;
 }
 
-double floor_height(const JointSequence& joints) {
-    std::vector<double> lowest(static_cast<size_t>(joints.frames));
-    for (int64_t t = 0; t < joints.frames; ++t) {
-        double low = get(joints, t, kFootJoints[0]).y;
-        for (int j : kFootJoints) low = std::min(low, get(joints, t, j).y);
-        lowest[static_cast<size_t>(t)] = low;
-    }
+struct Floor {
+    double ground = 0;    // height that becomes y = 0
+    double contacts = 0;  // height from which feet in contact are measured
+};
+
+// Height of the lowest foot joint and which of kFootJoints it is.
+std::pair<double, size_t> lowest_foot(const JointSequence& joints, int64_t t) {
+    std::pair<double, size_t> low{get(joints, t, kFootJoints[0]).y, 0};
+    for (size_t f = 1; f < 4; ++f) low = std::min(low, {get(joints, t, kFootJoints[f]).y, f});
+    return low;
+}
+
+Floor published_floor(const JointSequence& joints) {
+    std::vector<double> lowest;
+    for (int64_t t = 0; t < joints.frames; ++t) lowest.push_back(lowest_foot(joints, t).first);
     std::sort(lowest.begin(), lowest.end());
     const size_t begin = lowest.size() / 4;
     const size_t end = std::max(lowest.size() / 2, begin + 1);
     double sum = 0;
     for (size_t i = begin; i < end; ++i) sum += lowest[i];
     const double mean = sum / static_cast<double>(end - begin);
-    return mean > 0.5 ? 0.0 : mean;
+    const double floor = mean > kNoFloor ? 0.0 : mean;
+    return {floor, floor};
+}
+
+// The ground is the lowest joint of the clip, as in the data that generators learn from: a quantile
+// would lie above it where the figure comes down or goes up, and sink the figure. Feet in contact
+// are measured from where the lowest of those that rest are, for a single frame may dip below.
+Floor floor_of(const JointSequence& joints, const FootLockOptions& options) {
+    double lowest = get(joints, 0, 0).y;
+    std::vector<double> all, resting;
+    for (int64_t t = 0; t < joints.frames; ++t) {
+        for (int64_t j = 0; j < joints.joints; ++j) {
+            lowest = std::min(lowest, get(joints, t, j).y);
+        }
+        const auto [height, f] = lowest_foot(joints, t);
+        all.push_back(height);
+        if (t + 1 == joints.frames) continue;
+        const Vec3 step = get(joints, t + 1, kFootJoints[f]) - get(joints, t, kFootJoints[f]);
+        const bool toe = f % 2 == 1;
+        if (dot(step, step) < (toe ? options.toe_step_squared : options.ankle_step_squared)) {
+            resting.push_back(height);
+        }
+    }
+    const double contacts = quantile(resting.empty() ? all : resting, 0.1);
+    return {lowest > kNoFloor ? 0.0 : lowest, contacts};
 }
 
 // (frames): 1 where the joint touches the floor.
@@ -128,18 +164,21 @@ void solve_leg(JointSequence& out, const JointSequence& source, int64_t t, const
     if (length(along) < 1e-6) return;
     // Not straighter than the source was: a knee that locks pops.
     const double longest = std::max(length(ankle - hip), 0.999 * (thigh + shank));
-    const double reach = std::clamp(length(along), std::fabs(thigh - shank), longest);
+    const TwoBone limb = two_bone(length(along), thigh, shank, longest);
     along = normalise(along);
     const Vec3 aside = (knee - hip) - dot(knee - hip, along) * along;
-    const double x =
-        reach > 1e-9 ? (thigh * thigh - shank * shank + reach * reach) / (2 * reach) : 0.0;
-    const double y = std::sqrt(std::max(0.0, thigh * thigh - x * x));
-    const Vec3 new_knee = hip + x * along + y * normalise(aside);
-    const Vec3 new_ankle = hip + reach * along;
+    const Vec3 new_knee = hip + limb.along * along + limb.aside * normalise(aside);
+    const Vec3 new_ankle = hip + limb.reach * along;
     put(out, t, leg.knee, new_knee);
     put(out, t, leg.ankle, new_ankle);
-    const Vec3 forward = normalise(toe_goal - new_ankle);
-    put(out, t, leg.toe, new_ankle + foot * forward);
+    Vec3 toe = new_ankle + foot * normalise(toe_goal - new_ankle);
+    // A foot that is longer than the way to its goal must not reach through the ground.
+    const Vec3 flat{toe.x - new_ankle.x, 0, toe.z - new_ankle.z};
+    if (toe.y < 0 && toe_goal.y >= 0 && new_ankle.y <= foot && length(flat) > 1e-9) {
+        const double ahead = std::sqrt(foot * foot - new_ankle.y * new_ankle.y);
+        toe = Vec3{new_ankle.x, 0, new_ankle.z} + ahead * normalise(flat);
+    }
+    put(out, t, leg.toe, toe);
 }
 
 void check(const JointSequence& joints) {
@@ -164,6 +203,7 @@ FootLockOptions published_foot_lock() {
     options.toe_step_squared = 0.2;
     options.ankle_height = 0.06;
     options.toe_height = 0.03;
+    options.ground_below_all = false;
     options.floor_first = false;
     options.keep_height = false;
     options.keep_lengths = false;
@@ -173,13 +213,15 @@ FootLockOptions published_foot_lock() {
 JointSequence lock_feet(const JointSequence& joints, const FootLockOptions& options) {
     check(joints);
     JointSequence out = joints;
-    const double floor = floor_height(joints);
+    const Floor floor =
+        options.ground_below_all ? floor_of(joints, options) : published_floor(joints);
     for (int64_t t = 0; t < out.frames; ++t) {
         for (int64_t j = 0; j < out.joints; ++j) {
-            out.at(t, j)[1] = static_cast<float>(out.at(t, j)[1] - floor);
+            out.at(t, j)[1] = static_cast<float>(out.at(t, j)[1] - floor.ground);
         }
     }
     const JointSequence source = out;
+    const double raised = options.floor_first ? floor.contacts - floor.ground : 0.0;
     std::array<std::vector<Vec3>, 4> paths;  // as kFootJoints
     for (size_t f = 0; f < 4; ++f) {
         const int joint = kFootJoints[f];
@@ -187,7 +229,7 @@ JointSequence lock_feet(const JointSequence& joints, const FootLockOptions& opti
         const std::vector<char> touches =
             contacts(options.floor_first ? source : joints, joint,
                      toe ? options.toe_step_squared : options.ankle_step_squared,
-                     toe ? options.toe_height : options.ankle_height);
+                     raised + (toe ? options.toe_height : options.ankle_height));
         for (int64_t t = 0; t < out.frames; ++t) paths[f].push_back(get(source, t, joint));
         hold(paths[f], touches, options.keep_height);
         blend(paths[f], touches, options.blend_frames);

@@ -21,8 +21,9 @@ struct FootLockOptions {
     // ... and is lower than this (metres).
     double ankle_height = 0.13;
     double toe_height = 0.06;
-    bool floor_first = true;   // heights count from the floor found, not from y = 0
-    bool keep_height = true;   // a contact has its mean height, else y = 0
+    bool ground_below_all = true;  // y = 0 goes to the clip's lowest joint, else as lock_feet says
+    bool floor_first = true;       // heights count from the floor found, not from y = 0
+    bool keep_height = true;       // a contact has its mean height, else y = 0
     bool keep_lengths = true;  // solve hip, knee, ankle and toe so that bones keep their lengths
     int64_t blend_frames = 5;  // how far a contact pulls on its neighbours
 };
@@ -30,9 +31,12 @@ struct FootLockOptions {
 // The constants and the behaviour of the published code, quirks included.
 FootLockOptions published_foot_lock();
 
-// The clip moved so that its floor is y = 0, with its feet locked. The floor is the mean of the
-// lowest foot joint over the frames between the 25 % and 50 % quantiles of that height (0 if that
-// is above 0.5 m). Error unless the clip has 22 joints and finite numbers.
+// The clip moved so that its lowest joint is at y = 0 (not moved if that joint is above 0.5 m),
+// with its feet locked. Heights of contacts count from the 10 % quantile of the lowest foot joint
+// in the frames in which it rests. As published, both are the mean of the lowest foot joint over
+// the frames between the 25 % and 50 % quantiles of that height (0 if that is above 0.5 m), which
+// sinks a figure that comes down or goes up. Error unless the clip has 22 joints and finite
+// numbers.
 JointSequence lock_feet(const JointSequence& joints, const FootLockOptions& options = {});
 
 }  // namespace mc::motion

@@ -230,11 +230,13 @@ std::string encode_glb(const RigMotion& motion, const std::string& caption) {
     }
     const int bind = buffer.floats(inverse_bind, "MAT4", 16);
 
+    // Joints of feet are above the floor by the thickness of the soles.
+    const double floor = figure_floor(rig_joints(motion));
     std::vector<float> times, path;
     for (int64_t t = 0; t < motion.frames; ++t) {
         times.push_back(static_cast<float>(static_cast<double>(t) / motion.fps));
         const Vec3 p = motion.root[static_cast<size_t>(t)];
-        for (double x : {p.x, p.y, p.z}) path.push_back(static_cast<float>(x));
+        for (double x : {p.x, p.y - floor, p.z}) path.push_back(static_cast<float>(x));
     }
     const int clock = buffer.floats(times, "SCALAR", 1, true);
     json samplers = json::array();

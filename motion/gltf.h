@@ -5,7 +5,8 @@
 //
 // One file, metres, Y up: a node a joint (the rest pose is ik.h's T-pose, standing on y = 0), one
 // animation of the root's translation and of the joints' rotations, and a skinned mesh of the
-// figure's bodies in three materials (middle, left, right).
+// figure's bodies in three materials (middle, left, right). The whole path is lifted so that the
+// lowest sole of the clip, not its lowest joint, is on y = 0, where the web page draws its floor.
 #pragma once
 
 #include <string>

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/error.h"
+#include "motion/two_bone.h"
 
 namespace mc::motion {
 namespace {
@@ -300,16 +301,90 @@ class Fit {
     void aim(int j) {
         const int child = children(j)[0];
         const Vec3 rest = out_.offsets[child];
+        const bool limb = length(rig_[j].flex) > 0;
+        const std::vector<Vec3> goals = limb ? bends(j, child) : std::vector<Vec3>{};
         std::vector<Vec3> direction(static_cast<size_t>(out_.frames));  // (frames), unit
         for (int64_t t = 0; t < out_.frames; ++t) {
             const Quat from = reference(t, j);
             const Vec3 carried = rotate(from, rest);
-            Vec3 wanted = target(t, child) - position(t, j);
+            Vec3 wanted =
+                (limb ? goals[static_cast<size_t>(t)] : target(t, child)) - position(t, j);
             if (length(wanted) < 1e-3 * length(rest) || length(rest) < 1e-9) wanted = carried;
             global(t, j) = length(carried) > 0 ? normalise(between(carried, wanted) * from) : from;
             direction[static_cast<size_t>(t)] = normalise(wanted);
         }
-        if (length(rig_[j].flex) > 0) untwist(j, child, direction);
+        if (limb) untwist(j, child, direction);
+    }
+
+    // Where elbows or knees of the rig's bone lengths must be for wrists or ankles to come near
+    // their targets. A limb bends to the side to which the clip's bends. Where the rig's must bend
+    // and the clip's hardly does, the bends around in time and the way such a joint goes tell the
+    // side.
+    std::vector<Vec3> bends(int j, int child) {
+        const int lower = children(child)[0];
+        const double upper_length = length(out_.offsets[child]);
+        const double lower_length = length(out_.offsets[lower]);
+        const size_t n = static_cast<size_t>(out_.frames);
+        std::vector<Vec3> along(n), aside(n), places(n);  // aside: of the clip's joint, metres
+        for (size_t i = 0; i < n; ++i) {
+            const int64_t t = static_cast<int64_t>(i);
+            const Vec3 way = target(t, child) - position(t, j);
+            along[i] = normalise(target(t, lower) - position(t, j));
+            aside[i] = way - dot(way, along[i]) * along[i];
+        }
+        for (size_t i = 0; i < n; ++i) {
+            const int64_t t = static_cast<int64_t>(i);
+            const TwoBone limb = compromise(length(target(t, lower) - position(t, j)),
+                                            length(aside[i]), upper_length, lower_length);
+            const double share = std::min(length(aside[i]) / (kSure * limb.aside + 1e-12), 1.0);
+            const double sure = share * share * (3 - 2 * share);
+            Vec3 side = normalise(aside[i]);
+            if (sure < 1) {
+                const Quat from = reference(t, j);
+                const Quat swing = between(rotate(from, out_.offsets[child]), along[i]) * from;
+                Vec3 guess = rotate(swing, (-0.02 * upper_length) * rig_[j].flex);
+                for (size_t k = i - std::min(i, kAround); k <= std::min(i + kAround, n - 1); ++k) {
+                    const double apart = std::fabs(static_cast<double>(k) - static_cast<double>(i));
+                    guess += (1 - apart / (kAround + 1)) * aside[k];
+                }
+                guess -= dot(guess, along[i]) * along[i];
+                side = normalise(sure * side + (1 - sure) * normalise(guess));
+            }
+            places[i] = length(along[i]) > 0
+                            ? position(t, j) + limb.along * along[i] + limb.aside * side
+                            : target(t, child);
+        }
+        return places;
+    }
+
+    // The bend that minimises (reach - distance)² + kBend (aside - that of the clip)². The end
+    // alone would decide with kBend 0; but near a straight limb a little way of the end is much of
+    // the middle, and where the rig's bones are the longer or the shorter ones it would snap.
+    static TwoBone compromise(double distance, double bent, double upper, double lower) {
+        const auto cost = [&](double reach) {
+            const TwoBone limb = two_bone(reach, upper, lower);
+            const double a = limb.reach - distance, b = limb.aside - bent;
+            return a * a + kBend * b * b;
+        };
+        // Golden section between folded and straight.
+        constexpr double kGolden = 0.6180339887498949;
+        double low = std::fabs(upper - lower), high = upper + lower;
+        double left = high - kGolden * (high - low), right = low + kGolden * (high - low);
+        double cost_left = cost(left), cost_right = cost(right);
+        for (int step = 0; step < 60; ++step) {
+            if (cost_left <= cost_right) {
+                high = right;
+                right = left;
+                cost_right = cost_left;
+                cost_left = cost(left = high - kGolden * (high - low));
+            } else {
+                low = left;
+                left = right;
+                cost_left = cost_right;
+                cost_right = cost(right = low + kGolden * (high - low));
+            }
+        }
+        return two_bone(0.5 * (low + high), upper, lower);
     }
 
     // Turns an upper arm or thigh about itself so that the joint below moves from its rest pose as
@@ -369,6 +444,10 @@ class Fit {
     }
 
     static constexpr int kShapeRounds = 4;
+    static constexpr double kBend = 0.1;  // what the middle joint of a limb counts beside its end
+    static constexpr double kSure =
+        0.7;  // part of a bend that the clip's must have to show its side
+    static constexpr size_t kAround = 5;  // frames before and after that help where it does not
     static constexpr double kStraight = 6 * M_PI / 180;  // bend that shows no plane yet
     static constexpr double kBent = 25 * M_PI / 180;     // bend that shows it well
     static constexpr double kStiff =
@@ -397,58 +476,6 @@ void place_frame(const RigMotion& motion, int64_t t, std::vector<Vec3>& p, std::
             g[j] = normalise(g[static_cast<size_t>(parent)] * local);
         }
     }
-}
-
-struct Axes {
-    int axis[3];  // 0 X, 1 Y, 2 Z
-};
-
-Axes axes_of(EulerOrder order) {
-    switch (order) {
-        case EulerOrder::kYxz:
-            return {{1, 0, 2}};
-        case EulerOrder::kZxy:
-            return {{2, 0, 1}};
-        case EulerOrder::kZyx:
-            break;
-    }
-    return {{2, 1, 0}};
-}
-
-// Angles (radians) with rotation = R_i(x) R_j(y) R_k(z) that lie nearest to `before`. Of every
-// rotation there are two triples, each up to full turns; in gimbal lock the last angle stays as it
-// was.
-std::array<double, 3> euler_near(Quat rotation, Axes axes, const std::array<double, 3>& before) {
-    const auto [i, j, k] = axes.axis;
-    const double sign = (j - i + 3) % 3 == 1 ? 1 : -1;
-    const Mat3 r = to_matrix(rotation);
-    const double cosine = std::hypot(r(i, i), r(i, j));
-    std::array<double, 3> first{};
-    first[1] = std::atan2(sign * r(i, k), cosine);
-    if (cosine > 1e-7) {
-        first[0] = std::atan2(-sign * r(j, k), r(k, k));
-        first[2] = std::atan2(-sign * r(i, j), r(i, i));
-    } else {
-        first[2] = before[2];
-        const double c = std::cos(before[2]);
-        const double s = sign * std::sin(before[2]);
-        // Column j of rotation · R_k(-z), which is R_i(x) e_j.
-        first[0] = std::atan2(sign * (r(k, j) * c - r(k, i) * s), r(j, j) * c - r(j, i) * s);
-    }
-    const std::array<double, 3> second{first[0] + M_PI, M_PI - first[1], first[2] + M_PI};
-    const auto nearest = [&](std::array<double, 3> angles, double& distance) {
-        distance = 0;
-        for (int a = 0; a < 3; ++a) {
-            angles[a] += 2 * M_PI * std::round((before[a] - angles[a]) / (2 * M_PI));
-            distance += std::fabs(angles[a] - before[a]);
-        }
-        return angles;
-    };
-    double d1 = 0;
-    double d2 = 0;
-    const auto a1 = nearest(first, d1);
-    const auto a2 = nearest(second, d2);
-    return d2 < d1 - 1e-9 ? a2 : a1;
 }
 
 }  // namespace
@@ -527,70 +554,6 @@ JointSequence rig_joints(const RigMotion& motion) {
             x[0] = static_cast<float>(p[j].x);
             x[1] = static_cast<float>(p[j].y);
             x[2] = static_cast<float>(p[j].z);
-        }
-    }
-    return out;
-}
-
-Bvh rig_to_bvh(const RigMotion& motion, bool one_order) {
-    using enum BvhChannel;
-    Bvh bvh;
-    const auto children = children_of(motion.rig);
-    std::vector<Axes> axes;
-    for (size_t j = 0; j < motion.rig.size(); ++j) {
-        BvhJoint joint;
-        joint.name = motion.rig[j].name;
-        joint.parent = motion.rig[j].parent;
-        joint.offset = motion.offsets[j];
-        joint.first_channel = bvh.channels;
-        if (joint.parent < 0) joint.channels = {kXposition, kYposition, kZposition};
-        axes.push_back(axes_of(one_order ? EulerOrder::kZyx : motion.rig[j].order));
-        for (int axis : axes.back().axis) {
-            joint.channels.push_back(static_cast<BvhChannel>(static_cast<int>(kXrotation) + axis));
-        }
-        joint.has_end_site = children[j].empty();
-        joint.end_site = motion.ends[j];
-        bvh.channels += static_cast<int64_t>(joint.channels.size());
-        bvh.joints.push_back(std::move(joint));
-    }
-    bvh.frames = motion.frames;
-    bvh.frame_time = 1 / motion.fps;
-    bvh.values.reserve(static_cast<size_t>(bvh.frames * bvh.channels));
-    std::vector<std::array<double, 3>> angles(motion.rig.size());
-    for (int64_t t = 0; t < motion.frames; ++t) {
-        const Vec3 root = motion.root[static_cast<size_t>(t)];
-        bvh.values.insert(bvh.values.end(), {root.x, root.y, root.z});
-        for (size_t j = 0; j < motion.rig.size(); ++j) {
-            angles[j] = euler_near(motion.rotation(t, static_cast<int64_t>(j)), axes[j], angles[j]);
-            for (double a : angles[j]) bvh.values.push_back(a * (180 / M_PI));
-        }
-    }
-    return bvh;
-}
-
-JointSequence bvh_joints(const Bvh& bvh) {
-    // The two rigs differ in a name that only KIT's has.
-    const auto rig = rig_for_joints(bvh.find("LeftToeBase") >= 0 ? 21 : 22);
-    const BvhGlobals globals = bvh_forward(bvh);
-    JointSequence out;
-    out.frames = bvh.frames;
-    out.joints = static_cast<int64_t>(rig.size());
-    out.fps = 1 / bvh.frame_time;
-    out.xyz.resize(static_cast<size_t>(out.frames * out.joints * 3));
-    for (const RigJoint& joint : rig) {
-        const int64_t found = bvh.find(joint.name);
-        if (found < 0) {
-            throw Error(
-                fmt::format("BVH: no joint '{}'; only files that this program wrote can be "
-                            "read back as {} joints",
-                            joint.name, rig.size()));
-        }
-        for (int64_t t = 0; t < out.frames; ++t) {
-            const Vec3& p = globals.position(t, found);
-            float* x = out.at(t, joint.source);
-            x[0] = static_cast<float>(p.x);
-            x[1] = static_cast<float>(p.y);
-            x[2] = static_cast<float>(p.z);
         }
     }
     return out;

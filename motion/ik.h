@@ -1,14 +1,17 @@
 // Joint positions in, an animated skeleton out: what BVH and glTF need and what features lack.
 //
-//     RigMotion rig = fit_rig(joints);                  // exact rotations, the figure's own
-//     proportions write_bvh("jump.bvh", rig_to_bvh(rig)); JointSequence again = rig_joints(rig); //
-//     forward kinematics, to see what was lost
+//     RigMotion rig = fit_rig(joints);            // rotations, the figure's own proportions
+//     write_bvh("jump.bvh", rig_to_bvh(rig));      // motion/rig_bvh.h
+//     JointSequence again = rig_joints(rig);       // forward kinematics, to see what was lost
 //
 // The rest pose is a T-pose facing +Z with the left side at +X; a rotation of zero everywhere gives
 // it. Bones have the mean length they have in the clip. How rotations are found:
 // - Joints with one child: the bone is aimed at the child's target from where the joint came to be,
 // so
 //   errors do not add up along a limb. With constant bone lengths that is exact.
+// - Upper arms and thighs: so that wrists and ankles come to their targets as far as the mean
+//   lengths reach, to within a centimetre or two that keep elbows and knees from snapping straight.
+//   These bend to the side to which they do in the clip.
 // - Joints with several children (pelvis, chest): the least-squares rotation (Horn 1987, unit
 //   quaternions) of the clip's own mean shape of that joint, so it is exact when the clip is rigid
 //   there. It knows no heading, hence no flips when the figure faces away or turns round.
@@ -24,7 +27,6 @@
 #include <string>
 #include <vector>
 
-#include "motion/bvh.h"
 #include "motion/joints.h"
 #include "motion/quaternion.h"
 
@@ -74,14 +76,5 @@ RigMotion fit_template_rig(const JointSequence& joints, int iterations = 100);
 
 // Forward kinematics, joints in the order of JointSequence.
 JointSequence rig_joints(const RigMotion& motion);
-
-// Euler angles are unwrapped: a figure that turns twice ends at 720 degrees. With one_order all
-// joints are written Z Y X, for readers that know no other order, at the price of gimbal lock
-// sideways.
-Bvh rig_to_bvh(const RigMotion& motion, bool one_order = false);
-
-// Joints of a file with the names of our rigs, in the order of JointSequence. Error if one is
-// missing.
-JointSequence bvh_joints(const Bvh& bvh);
 
 }  // namespace mc::motion

@@ -30,7 +30,10 @@ void list_facts() {
 }
 
 void measure(const std::string& path) {
-    const motion::MotionFacts facts = motion::measure_facts(read_motion(path), path);
+    Notes notes;
+    const motion::JointSequence joints = read_motion(path, &notes);
+    for (const std::string& note : notes) fmt::print(stderr, "evaluate: warning: {}\n", note);
+    const motion::MotionFacts facts = motion::measure_facts(joints, path);
     for (const motion::FactInfo& f : motion::known_facts())
         fmt::print("{:<24} {:>9.3f} {}\n", f.name, facts.at(f.name), f.unit);
 }

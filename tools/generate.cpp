@@ -18,6 +18,7 @@
 #include "motion/html_viewer.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
+#include "motion/rig_bvh.h"
 #include "motion/strip.h"
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
@@ -104,7 +105,9 @@ std::string file_stem(const std::string& prompt) {
 // The motion to edit and its frames that are to be made anew.
 MotionEdit edit_of(const Options& options) {
     MotionEdit edit;
-    edit.source = read_motion_features(options.edit);
+    Notes notes;
+    edit.source = read_motion_features(options.edit, &notes);
+    for (const std::string& note : notes) fmt::print(stderr, "generate: warning: {}\n", note);
     for (const std::string& text : options.frames) {
         int64_t from = 0, to = 0;
         int read = 0;
@@ -142,6 +145,14 @@ std::string fit_line(const std::vector<double>& fits, int64_t candidates) {
         line += fmt::format(", {} of {} candidates", fits.size() > 1 ? "each the best" : "the best",
                             candidates);
     return line;
+}
+
+// Locks the feet of a take: its joints, and its features anew from them. One frame more than the
+// take has is locked, for a row of features needs the frame after it.
+void lock_take(motion::FeatureSequence& take, motion::JointSequence& joints) {
+    const motion::JointSequence locked = motion::lock_feet(motion::rebuild_last_frame(take));
+    take = motion::extract_features(locked, motion::skeleton_for_joints(locked.joints));
+    joints = motion::slice(locked, 0, take.frames);
 }
 
 class Stopwatch {
@@ -223,7 +234,7 @@ int run(Options& options) {
         std::vector<motion::ViewerMotion> views;
         for (size_t take = 0; take < takes.size(); ++take) {
             motion::JointSequence joints = motion::joints_from_features(takes[take]);
-            if (options.lock_feet) joints = motion::lock_feet(joints);
+            if (options.lock_feet) lock_take(takes[take], joints);
             const std::string path = takes.size() > 1 ? fmt::format("{}_{}", stem, take + 1) : stem;
             if (wants("npy")) {
                 motion::write_joints(path + ".npy", joints);
@@ -290,7 +301,11 @@ int main(int argc, char** argv) {
     CLI::Option* edit =
         app.add_option(
                "--edit", options.edit,
-               "motion to make a part of anew: features or joints (.npy), or a BVH made here")
+               "motion to make a part of anew: features or joints (.npy), or a BVH made here, "
+               "also after Blender wrote it. The other rows of features keep their bits (without "
+               "--lock-feet). Joints and BVH are first made features, which takes them to the "
+               "model's skeleton, start and heading, to within centimetres, and costs the last "
+               "frame. What comes after the edit goes on from where the edit ends")
             ->check(CLI::ExistingFile);
     CLI::Option* frames = app.add_option("--frames", options.frames,
                                          "which frames of it, A:B without B; several are possible")
@@ -317,7 +332,10 @@ int main(int argc, char** argv) {
            "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "
            "from; png: a strip of poses)")
         ->capture_default_str();
-    app.add_flag("--lock-feet", options.lock_feet, "hold standing feet in place");
+    app.add_flag(
+        "--lock-feet", options.lock_feet,
+        "hold standing feet in place (in all that is written; the figure's lowest joint comes "
+        "to the floor)");
     add_common_options(app, options.common);
     app.footer(
         "Examples:\n"

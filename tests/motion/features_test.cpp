@@ -246,6 +246,28 @@ TEST_CASE("features do not depend on where the clip stands, its heading or its s
     CHECK(max_gap(motion_features(clip).rows, motion_features(moved).rows) < 2e-5);
 }
 
+TEST_CASE("resampling keeps the way and the time of a motion") {
+    JointSequence line;
+    line.frames = 31;
+    line.joints = 22;
+    line.fps = 30;
+    line.xyz.resize(31 * 22 * 3);
+    for (int64_t t = 0; t < 31; ++t) line.at(t, 5)[2] = 0.1f * static_cast<float>(t);
+    const JointSequence slow = resample(line, 20);
+    CHECK(slow.frames == 21);
+    CHECK(slow.fps == 20);
+    for (int64_t t = 0; t < 21; ++t)
+        CHECK(slow.at(t, 5)[2] == doctest::Approx(0.15 * static_cast<double>(t)));
+    const JointSequence fast = resample(line, 60);
+    CHECK(fast.frames == 61);
+    CHECK(fast.at(33, 5)[2] == doctest::Approx(1.65));
+    CHECK(resample(slice(line, 0, 1), 20).frames == 1);
+    line.fps = 1 / 0.0499999;
+    CHECK(resample(line, 20).xyz == line.xyz);
+    line.fps = 0;
+    CHECK_THROWS_AS(resample(line, 20), mc::Error);
+}
+
 TEST_CASE("KIT clips have 251 columns and come back too") {
     // A figure on the KIT tree in its own units, swaying; every joint moves.
     const Skeleton& s = kit_skeleton();

@@ -1,8 +1,10 @@
 #include "motion/foot_lock.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/error.h"
+#include "motion/features.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 
@@ -119,6 +121,39 @@ TEST_CASE("foot_lock: a recorded clip slides less and stays itself") {
                              << skate(lock_feet(clip, published_foot_lock()), clip));
     CHECK(skate(locked, clip) < 0.3 * skate(clip, clip));
     CHECK(mc::testing::joint_error(locked, clip).mean < 0.02);
+}
+
+TEST_CASE("foot_lock: a figure that comes down from above is not sunk into the floor") {
+    // From 0.6 m down to the floor, where it stands for the last fifth.
+    JointSequence clip = sliding(100);
+    for (int64_t t = 0; t < 80; ++t) {
+        for (int64_t j = 0; j < 22; ++j) clip.at(t, j)[1] += 0.6f - 0.0075f * static_cast<float>(t);
+    }
+    const auto lowest = [](const JointSequence& s) {
+        float low = 1e9f;
+        for (size_t i = 1; i < s.xyz.size(); i += 3) low = std::min(low, s.xyz[i]);
+        return low;
+    };
+    CHECK(lowest(lock_feet(clip, published_foot_lock())) < -0.05f);
+    const JointSequence locked = lock_feet(clip);
+    CHECK(lowest(locked) > -1e-5f);
+    CHECK(lowest(locked) < 0.02f);
+    CHECK(skate(slice(locked, 82, 100), slice(clip, 82, 100)) <
+          0.1 * skate(slice(clip, 82, 100), slice(clip, 82, 100)));
+}
+
+TEST_CASE("foot_lock: a toe nearer than its foot is long does not go through the ground") {
+    // Feet of changing length, held at the mean place of their toes.
+    JointSequence clip = sliding(40);
+    for (int64_t t = 0; t < 40; t += 2) {
+        for (auto [ankle, toe] : {std::pair{7, 10}, {8, 11}}) {
+            for (int k : {0, 2}) {
+                clip.at(t, toe)[k] += 0.1f * (clip.at(t, ankle)[k] - clip.at(t, toe)[k]);
+            }
+        }
+    }
+    const JointSequence locked = lock_feet(clip);
+    for (size_t i = 1; i < locked.xyz.size(); i += 3) CHECK(locked.xyz[i] > -1e-5f);
 }
 
 TEST_CASE("foot_lock: odd clips") {

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <string>
 
+#include "motion/bvh.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 
@@ -52,6 +53,45 @@ inline motion::RigMotion walking_rig(int64_t frames, double heading = 0, double 
             }
             if (name.ends_with("ForeArm")) q = axis_angle({0, 1, 0}, -side * (0.9 + 0.3 * swing));
             out.local.push_back(q);
+        }
+    }
+    return out;
+}
+
+// The file as Blender writes it after reading it with its own defaults: offsets, positions and axes
+// of rotation with Z up, positions of every joint, 24 frames a second.
+inline motion::Bvh as_blender_writes(motion::Bvh bvh) {
+    using namespace motion;
+    using enum BvhChannel;
+    const auto turned = [](Vec3 v) { return Vec3{v.x, -v.z, v.y}; };
+    Bvh out = bvh;
+    out.channels = 0;
+    out.values.clear();
+    out.frame_time = 1.0 / 24;
+    for (BvhJoint& joint : out.joints) {
+        joint.offset = turned(joint.offset);
+        joint.end_site = turned(joint.end_site);
+        std::vector<BvhChannel> channels = {kXposition, kYposition, kZposition};
+        for (BvhChannel c : joint.channels) {
+            if (c == kXrotation) channels.push_back(kXrotation);
+            if (c == kYrotation) channels.push_back(kZrotation);
+            if (c == kZrotation) channels.push_back(kYrotation);
+        }
+        joint.channels = channels;
+        joint.first_channel = out.channels;
+        out.channels += 6;
+    }
+    for (int64_t t = 0; t < bvh.frames; ++t) {
+        const double* row = bvh.values.data() + t * bvh.channels;
+        for (size_t j = 0; j < bvh.joints.size(); ++j) {
+            const BvhJoint& joint = bvh.joints[j];
+            const double* x = row + joint.first_channel;
+            const bool root = joint.parent < 0;
+            const Vec3 at = root ? turned({x[0], x[1], x[2]}) : out.joints[j].offset;
+            out.values.insert(out.values.end(), {at.x, at.y, at.z});
+            for (size_t c = root ? 3 : 0; c < joint.channels.size(); ++c) {
+                out.values.push_back(joint.channels[c] == kZrotation ? -x[c] : x[c]);
+            }
         }
     }
     return out;

@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -13,9 +15,12 @@
 
 #include "models/bundle.h"
 #include "motion/bvh.h"
+#include "motion/rig_bvh.h"
+#include "motion/features.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "tensor/formats/safetensors.h"
+#include "tests/motion/sample_motions.h"
 #include "tests/tools/pipeline.h"
 
 namespace fs = std::filesystem;
@@ -163,6 +168,16 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
                          "/edited_joints" + how);
     must("generate", "\"a person jumps\" --edit " + source + ".bvh --frames 18:40 --out " + p.dir +
                          "/edited_bvh" + how);
+    mc::motion::write_bvh(p.dir + "/blender.bvh",
+                          as_blender_writes(mc::motion::read_bvh(source + ".bvh")));
+    const Outcome blender =
+        run_program("generate", "\"a person jumps\" --frames 18:40 --edit " + p.dir +
+                                    "/blender.bvh --out " + p.dir + "/edited_blender" + how);
+    INFO(blender.text);
+    CHECK(blender.status == 0);
+    CHECK(blender.text.find("generate: warning: " + p.dir + "/blender.bvh: has +Z up") !=
+          std::string::npos);
+    CHECK(blender.text.find("80 frames at 24 a second became 66 at 20") != std::string::npos);
     const std::string edit =
         "x --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + source + "_features.npy ";
     refuses("generate", edit, 2, "--frames");
@@ -174,6 +189,23 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
             "x --frames 3:9 --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + p.dir +
                 "/vocab.txt.gz",
             1, "vocab.txt.gz");
+}
+
+TEST_CASE("programs: with locked feet joints and features are of one motion") {
+    Pipeline& p = pipeline();
+    must("generate",
+         "\"a person walks\" --length 3 --seed 3 --lock-feet --format features,npy --out " + p.dir +
+             "/locked --bundle " + p.bundle);
+    const std::string stem = p.dir + "/locked/a_person_walks";
+    const auto joints = mc::motion::read_joints(stem + ".npy");
+    const auto again =
+        mc::motion::joints_from_features(mc::motion::read_features(stem + "_features.npy"));
+    CHECK(joints.frames == 60);
+    REQUIRE(again.frames == 60);
+    double worst = 0;
+    for (size_t i = 0; i < joints.xyz.size(); ++i)
+        worst = std::max(worst, std::fabs(static_cast<double>(joints.xyz[i] - again.xyz[i])));
+    CHECK(worst < 1e-4);
 }
 
 TEST_CASE("programs: prompts from a file, with and without lengths") {

@@ -1,9 +1,13 @@
 #include "tools/common/motion_input.h"
 
+#include <fmt/format.h>
+
+#include "kernels/error.h"
 #include "motion/bvh.h"
+#include "motion/rig_bvh.h"
 #include "motion/features.h"
-#include "motion/ik.h"
 #include "motion/motion_file.h"
+#include "motion/skeleton.h"
 
 namespace mc::tools {
 namespace {
@@ -12,21 +16,39 @@ bool is_bvh(const std::filesystem::path& path) {
     return path.extension() == ".bvh" || path.extension() == ".BVH";
 }
 
+motion::JointSequence read_motion_bvh(const std::filesystem::path& path, Notes* notes) {
+    const motion::Bvh bvh = motion::read_bvh(path.string());
+    if (notes) notes->insert(notes->end(), bvh.warnings.begin(), bvh.warnings.end());
+    if (bvh.frames == 0) throw Error(path.string() + ": has no frames");
+    const motion::JointSequence joints = motion::bvh_joints(bvh, path.string(), notes);
+    const double fps = motion::skeleton_for_joints(joints.joints).fps;
+    motion::JointSequence out;
+    try {
+        out = motion::resample(joints, fps);
+    } catch (const Error& error) {
+        throw Error(fmt::format("{}: {}", path.string(), error.what()));
+    }
+    if (notes && out.frames != joints.frames)
+        notes->push_back(fmt::format("{}: {} frames at {:.4g} a second became {} at {:.4g}",
+                                     path.string(), joints.frames, joints.fps, out.frames, fps));
+    return out;
+}
+
 }  // namespace
 
-motion::JointSequence read_motion(const std::filesystem::path& path) {
-    if (is_bvh(path)) return motion::bvh_joints(motion::read_bvh(path.string()));
+motion::JointSequence read_motion(const std::filesystem::path& path, Notes* notes) {
+    if (is_bvh(path)) return read_motion_bvh(path, notes);
     const NpyArray array = read_npy(path);
     if (array.shape.size() != 2) return motion::joints_of_array(array);
     return motion::joints_from_features(motion::features_of_array(array));
 }
 
-motion::FeatureSequence read_motion_features(const std::filesystem::path& path) {
+motion::FeatureSequence read_motion_features(const std::filesystem::path& path, Notes* notes) {
     if (!is_bvh(path)) {
         const NpyArray array = read_npy(path);
         if (array.shape.size() == 2) return motion::features_of_array(array);
     }
-    return motion::motion_features(read_motion(path));
+    return motion::motion_features(read_motion(path, notes));
 }
 
 }  // namespace mc::tools

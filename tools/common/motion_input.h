@@ -1,15 +1,22 @@
 // Motions that a user names: joints or feature rows (.npy), or a BVH with this project's joint
-// names.
+// names, also after Blender or another program wrote it anew.
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "motion/joints.h"
 
 namespace mc::tools {
 
-motion::JointSequence read_motion(const std::filesystem::path& path);
+// What the reader mended or changed, a line each, for the user to know.
+using Notes = std::vector<std::string>;
+
+// A BVH is turned to Y up and resampled to its skeleton's rate (20 or 12.5 frames a second).
+motion::JointSequence read_motion(const std::filesystem::path& path, Notes* notes = nullptr);
 // Feature rows as they are in the file, or extracted from joints (one row less than frames).
-motion::FeatureSequence read_motion_features(const std::filesystem::path& path);
+motion::FeatureSequence read_motion_features(const std::filesystem::path& path,
+                                             Notes* notes = nullptr);
 
 }  // namespace mc::tools

@@ -1,0 +1,78 @@
+#include "tools/common/motion_input.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "kernels/error.h"
+#include "motion/features.h"
+#include "motion/rig_bvh.h"
+#include "tests/motion/sample_motions.h"
+#include "tests/run_program.h"
+#include "tests/test_paths.h"
+
+using namespace mc::motion;
+using mc::testing::as_blender_writes;
+using mc::testing::walking_rig;
+
+namespace {
+
+float highest(const JointSequence& joints) {
+    float high = 0;
+    for (size_t i = 1; i < joints.xyz.size(); i += 3) high = std::max(high, joints.xyz[i]);
+    return high;
+}
+
+}  // namespace
+
+TEST_CASE("motion input: a BVH that Blender wrote is the motion that it read") {
+    mc::testing::ScratchDir scratch;
+    const std::string path = (scratch.path / "walk.bvh").string();
+    const Bvh ours = rig_to_bvh(fit_rig(rig_joints(walking_rig(97))));
+    write_bvh(path, as_blender_writes(ours));
+    std::vector<std::string> notes;
+    const FeatureSequence features = mc::tools::read_motion_features(path, &notes);
+    REQUIRE(notes.size() == 2);
+    CHECK(notes[0] == path + ": has +Z up; turned to Y up");
+    CHECK(notes[1] == path + ": 97 frames at 24 a second became 81 at 20");
+    CHECK(features.frames == 80);
+    CHECK(features.fps == 20);
+    // Before, the figure lay along the floor and its head came out metres high.
+    CHECK(highest(joints_from_features(features)) < 1.8f);
+    const mc::testing::Outcome ran = mc::testing::run_program("evaluate", "--measure " + path);
+    INFO(ran.text);
+    CHECK(ran.status == 0);
+    CHECK(ran.text.find("evaluate: warning: " + path + ": has +Z up") != std::string::npos);
+}
+
+TEST_CASE("motion input: other rates become the model's, rounded frame times are the rate meant") {
+    mc::testing::ScratchDir scratch;
+    const std::string path = (scratch.path / "walk.bvh").string();
+    Bvh bvh = rig_to_bvh(fit_rig(rig_joints(walking_rig(61))));
+    for (auto [time, frames] : {std::pair{0.033333, 41}, {0.05, 61}, {0.0499999, 61}}) {
+        CAPTURE(time);
+        bvh.frame_time = time;
+        write_bvh(path, bvh);
+        std::vector<std::string> notes;
+        const JointSequence joints = mc::tools::read_motion(path, &notes);
+        CHECK(joints.frames == frames);
+        CHECK(joints.fps == 20);
+        CHECK(notes.size() == (frames == 61 ? 0 : 1));
+    }
+    bvh.frame_time = 1e5;
+    write_bvh(path, bvh);
+    CHECK_THROWS_WITH(mc::tools::read_motion(path), doctest::Contains("walk.bvh: [resample]"));
+}
+
+TEST_CASE("motion input: what the reader mended is passed on") {
+    mc::testing::ScratchDir scratch;
+    const std::string path = (scratch.path / "walk.bvh").string();
+    std::string text = format_bvh(rig_to_bvh(fit_rig(rig_joints(walking_rig(10)))));
+    std::ofstream(path) << text << "1 2 3\n";
+    std::vector<std::string> notes;
+    CHECK(mc::tools::read_motion(path, &notes).frames == 10);
+    REQUIRE(notes.size() == 1);
+    CHECK(notes[0].find("dropped an unfinished frame") != std::string::npos);
+    std::ofstream(path) << text.substr(0, text.find("Frames:")) + "Frames: 0\nFrame Time: 0.05\n";
+    CHECK_THROWS_WITH(mc::tools::read_motion(path), doctest::Contains("walk.bvh: has no frames"));
+}

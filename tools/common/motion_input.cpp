@@ -4,9 +4,9 @@
 
 #include "kernels/error.h"
 #include "motion/bvh.h"
-#include "motion/rig_bvh.h"
 #include "motion/features.h"
 #include "motion/motion_file.h"
+#include "motion/rig_bvh.h"
 #include "motion/skeleton.h"
 
 namespace mc::tools {

@@ -3,6 +3,10 @@
 // the temporary file. A process killed at any moment leaves the old file or the new one under PATH,
 // never a half; what it may leave is PATH.tmp, which the next writer overwrites.
 //
+// A symbolic link is followed: what it leads to is replaced, the link stays. What is there and is
+// no regular file, a device or a pipe (/dev/null, /dev/stdout), cannot be replaced as a whole and
+// is written directly.
+//
 //     AtomicFile file("out/mean.npy");
 //     file.write(data, size);
 //     file.commit();
@@ -19,7 +23,8 @@ namespace mc {
 
 class AtomicFile {
   public:
-    // Error if the temporary file cannot be made (no such folder, no permission).
+    // Error if the temporary file cannot be made (no such folder, no permission), or if `path` is a
+    // folder.
     explicit AtomicFile(std::filesystem::path path);
     ~AtomicFile();
     AtomicFile(const AtomicFile&) = delete;
@@ -31,13 +36,15 @@ class AtomicFile {
     uint64_t size() const { return size_; }  // bytes written so far
 
     // Flushes (fsync), renames, and flushes the folder, so that the new name survives a power cut.
-    // Nothing may be written afterwards. Without `flush` the file still appears whole or not at all to
-    // other programs, but may be lost if the machine stops: for thousands of small files that can be
-    // made again.
+    // Nothing may be written afterwards. Without `flush` the file still appears whole or not at all
+    // to other programs, but may be lost if the machine stops: for thousands of small files that
+    // can be made again.
     void commit(bool flush = true);
 
   private:
-    std::filesystem::path path_, temporary_;
+    std::filesystem::path path_;       // as the caller names it
+    std::filesystem::path target_;     // where its links lead
+    std::filesystem::path temporary_;  // empty: the target is written directly
     int descriptor_ = -1;
     uint64_t size_ = 0;
 };

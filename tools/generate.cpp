@@ -212,7 +212,7 @@ int run(Options& options) {
         const std::vector<double>& scores = generator.scores();
         fits.insert(fits.end(), scores.begin(), scores.end());
         for (const std::string& warning : generator.warnings())
-            fmt::print(stderr, "generate: warning: {}\n", warning);
+            notice("generate: warning: {}\n", warning);
         for (const auto& [stage, seconds] : generator.stage_seconds())
             add_seconds(stages, stage, seconds);
         std::string stem = (fs::path(options.out) / file_stem(requests[i].prompt)).string();

@@ -296,7 +296,7 @@ int inspect(const Options& options) {
                 print_text(file, listing, options);
         } catch (const Error& e) {  // the other files are shown all the same
             std::fflush(stdout);
-            fmt::print(stderr, "inspect: {}\n", e.what());
+            notice("inspect: {}\n", e.what());
             status = 1;
         }
     }

@@ -90,9 +90,8 @@ int run(const Options& options) {
     loop.resume = options.resume;
     loop.quiet = options.quiet;
     if (!options.quiet && ranks->first())
-        fmt::print(stderr,
-                   "moclip: {} parameters; the text tower is released after step {} of {}\n",
-                   stage.model().parameter_count(), first, steps);
+        notice("moclip: {} parameters; the text tower is released after step {} of {}\n",
+               stage.model().parameter_count(), first, steps);
     train::MoClipStage::Recall before;
     train::together(*ranks, [&] {
         if (ranks->first()) before = stage.retrieval("test");

@@ -12,6 +12,7 @@
 #include "kernels/error.h"
 #include "motion/dataset.h"
 #include "tensor/formats/atomic_file.h"
+#include "tools/common/cli.h"
 #include "tools/common/motion_input.h"
 #include "train/evaluation.h"
 #include "train/progress.h"
@@ -31,7 +32,7 @@ motion::Dataset read_split(const DataOptions& options, int64_t columns) {
     how.split = options.split;
     if (columns == kKitColumns) how.min_frames = 24;
     motion::Dataset data = motion::read_dataset(how);
-    for (const std::string& warning : data.warnings) fmt::print(stderr, "warning: {}\n", warning);
+    for (const std::string& warning : data.warnings) notice("warning: {}\n", warning);
     return data;
 }
 

@@ -91,8 +91,8 @@ int run_text(const TextOptions& options) {
     loop.resume = options.resume;
     loop.quiet = options.quiet;
     if (!options.quiet && ranks->first())
-        fmt::print(stderr, "text: {} parameters, {} sentences, {} held out for validation\n",
-                   stage.model().parameter_count(), teacher.size(), stage.held_out().size());
+        notice("text: {} parameters, {} sentences, {} held out for validation\n",
+               stage.model().parameter_count(), teacher.size(), stage.held_out().size());
     const train::LoopResult result = train::run_loop(stage, loop);
     if (!ranks->first()) return 0;
     if (!result.finished) {

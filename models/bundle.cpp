@@ -13,6 +13,7 @@
 #include "tensor/formats/atomic_file.h"
 #include "tensor/formats/json_limit.h"
 #include "tensor/formats/safetensors.h"
+#include "tensor/formats/temporary.h"
 
 namespace mc {
 namespace {
@@ -223,27 +224,6 @@ NamedTensors in_dtype(const nn::TensorMap& weights, DType dtype) {
     return out;
 }
 
-// Removes what was written of a bundle, unless it was kept.
-class Draft {
-  public:
-    explicit Draft(fs::path folder) : folder_(std::move(folder)) {
-        fs::remove_all(folder_);
-        fs::create_directories(folder_);
-    }
-    ~Draft() {
-        std::error_code ignored;
-        if (!kept_) fs::remove_all(folder_, ignored);
-    }
-    Draft(const Draft&) = delete;
-    Draft& operator=(const Draft&) = delete;
-    const fs::path& folder() const { return folder_; }
-    void keep() { kept_ = true; }
-
-  private:
-    fs::path folder_;
-    bool kept_ = false;
-};
-
 }  // namespace
 
 Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
@@ -265,11 +245,14 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     return bundle;
 }
 
-void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace) {
+void write_bundle(const fs::path& place, const BundleParts& parts, bool replace) {
+    const fs::path folder = place.has_filename() ? place : place.parent_path();  // no / at the end
     if (fs::exists(folder) && !replace)
         throw Error(folder.string() + ": is there already; add --replace, or name another folder");
-    Draft draft(folder.string() + ".tmp");
-    const fs::path& fresh = draft.folder();
+    Temporary draft(folder);
+    const fs::path& fresh = draft.path();
+    fs::remove_all(fresh);
+    fs::create_directories(fresh);
     const auto write = [&](const std::string& name, const nn::TensorMap& weights,
                            const StringMap& about) {
         write_safetensors(fresh / name, in_dtype(weights, parts.dtype), about);
@@ -319,11 +302,10 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
     }
     write_text_file(fresh / "bundle.json", info.dump(1) + "\n");
     const Bundle check = load_bundle(fresh);  // what is written can be read
-    const fs::path old = folder.string() + ".old";
-    fs::remove_all(old);
+    const fs::path old = fresh.string() + ".old";
+    draft.keep();  // whatever happens from here on, both are whole
     if (fs::exists(folder)) fs::rename(folder, old);
     fs::rename(fresh, folder);
-    draft.keep();
     fs::remove_all(old);
 }
 

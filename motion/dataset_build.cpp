@@ -1,7 +1,6 @@
 #include "motion/dataset_build.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -18,6 +17,7 @@
 #include "motion/skeleton.h"
 #include "motion/statistics.h"
 #include "tensor/formats/npy.h"
+#include "tensor/formats/temporary.h"
 
 namespace mc::motion {
 
@@ -200,9 +200,8 @@ std::vector<Entry> plan(const std::vector<Segment>& segments, const BuildOptions
 // The folder under construction; vanishes unless it is moved to its place.
 class OutputFolder {
   public:
-    OutputFolder(fs::path out, bool replace) : out_(std::move(out)), temporary_(out_) {
-        if (!out_.has_filename()) temporary_ = out_ = out_.parent_path();
-        temporary_ += fmt::format(".tmp{}", ::getpid());
+    OutputFolder(fs::path out, bool replace)
+        : out_(out.has_filename() ? std::move(out) : out.parent_path()), temporary_(out_) {
         if (fs::exists(out_) && !(fs::is_directory(out_) && fs::is_empty(out_))) {
             if (!replace)
                 throw Error(
@@ -215,30 +214,26 @@ class OutputFolder {
                                 "is not replaced",
                                 out_.string()));
         }
-        fs::remove_all(temporary_);
+        fs::remove_all(path());
         for (const char* sub : {"new_joint_vecs", "new_joints", "texts"})
-            fs::create_directories(temporary_ / sub);
-    }
-    ~OutputFolder() {
-        std::error_code ignored;
-        if (!done_) fs::remove_all(temporary_, ignored);
+            fs::create_directories(path() / sub);
     }
     OutputFolder(const OutputFolder&) = delete;
     OutputFolder& operator=(const OutputFolder&) = delete;
 
-    const fs::path& path() const { return temporary_; }
+    const fs::path& path() const { return temporary_.path(); }
     void move_into_place() {
-        fs::path old = temporary_;
+        fs::path old = path();
         old += ".old";
+        temporary_.keep();  // whatever happens from here on, both are whole
         if (fs::exists(out_)) fs::rename(out_, old);
-        fs::rename(temporary_, out_);
-        done_ = true;
+        fs::rename(path(), out_);
         fs::remove_all(old);
     }
 
   private:
-    fs::path out_, temporary_;
-    bool done_ = false;
+    fs::path out_;
+    Temporary temporary_;
 };
 
 json describe(const BuildOptions& o, const BuildReport& r, const std::vector<Segment>& segments,

@@ -98,17 +98,15 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), tar
         if (S_ISDIR(is.st_mode)) fail(path_, EISDIR);
         descriptor_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
     } else {
-        temporary_ = target_;
-        temporary_ += ".tmp";
-        descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        temporary_.emplace(target_);
+        descriptor_ =
+            ::open(temporary_->path().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     }
     if (descriptor_ < 0) fail(path_, errno);
 }
 
 AtomicFile::~AtomicFile() {
-    if (descriptor_ < 0) return;
-    ::close(descriptor_);
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+    if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 void AtomicFile::write(const void* data, size_t size) {
@@ -124,17 +122,15 @@ void AtomicFile::write(const void* data, size_t size) {
 }
 
 void AtomicFile::commit(bool flush) {
-    if (temporary_.empty()) {  // a device or a pipe has nothing to rename and no disk to flush to
+    if (!temporary_) {  // a device or a pipe has nothing to rename and no disk to flush to
         if (::close(std::exchange(descriptor_, -1)) != 0) fail(path_, errno);
         return;
     }
     if (flush && ::fsync(descriptor_) != 0) fail(path_, errno);
     const int closed = ::close(std::exchange(descriptor_, -1));
-    if (closed != 0 || std::rename(temporary_.c_str(), target_.c_str()) != 0) {
-        const int error = errno;
-        ::unlink(temporary_.c_str());
-        fail(path_, error);
-    }
+    if (closed != 0 || std::rename(temporary_->path().c_str(), target_.c_str()) != 0)
+        fail(path_, errno);
+    temporary_->keep();
     if (flush) flush_folder(target_);
 }
 

@@ -1,7 +1,7 @@
-// A file that appears whole or not at all: bytes go to PATH.tmp, which is flushed to the disk and
-// renamed onto PATH by commit(). Without commit() (an exception on the way) the destructor removes
-// the temporary file. A process killed at any moment leaves the old file or the new one under PATH,
-// never a half; what it may leave is PATH.tmp, which the next writer overwrites.
+// A file that appears whole or not at all: bytes go to PATH.tmpPID, which is flushed to the disk
+// and renamed onto PATH by commit(). Without commit() (an exception on the way) the destructor
+// removes the temporary file. A process killed at any moment leaves the old file or the new one
+// under PATH, never a half; what it may leave is PATH.tmpPID (temporary.h).
 //
 // A symbolic link is followed: what it leads to is replaced, the link stays. What is there and is
 // no regular file, a device or a pipe (/dev/null, /dev/stdout), cannot be replaced as a whole and
@@ -17,7 +17,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string_view>
+
+#include "tensor/formats/temporary.h"
 
 namespace mc {
 
@@ -42,9 +45,9 @@ class AtomicFile {
     void commit(bool flush = true);
 
   private:
-    std::filesystem::path path_;       // as the caller names it
-    std::filesystem::path target_;     // where its links lead
-    std::filesystem::path temporary_;  // empty: the target is written directly
+    std::filesystem::path path_;          // as the caller names it
+    std::filesystem::path target_;        // where its links lead
+    std::optional<Temporary> temporary_;  // none: the target is written directly
     int descriptor_ = -1;
     uint64_t size_ = 0;
 };

@@ -15,6 +15,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda.h"
 #include "kernels/error.h"
+#include "tensor/formats/temporary.h"
 
 namespace mc::tools {
 namespace {
@@ -74,6 +75,7 @@ int finish(const CLI::App& app) {
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
     fill_standard_streams();
+    remove_temporaries_on_signals();
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& e) {

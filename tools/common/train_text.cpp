@@ -12,6 +12,7 @@
 #include "models/clip/bpe_learner.h"
 #include "models/clip/text_tower_file.h"
 #include "tools/common/cli.h"
+#include "tools/common/paths.h"
 #include "train/data_parallel.h"
 #include "train/processes.h"
 #include "train/text_stage.h"
@@ -30,6 +31,7 @@ struct VocabOptions {
 };
 
 int run_vocab(const VocabOptions& options) {
+    make_parent(options.out, "--out");
     clip::BpeLearner learner;
     size_t count = 0;
     for (const std::string& file : options.sentences) {

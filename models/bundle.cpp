@@ -87,15 +87,49 @@ std::vector<double> numbers(const Json& json, const fs::path& path) {
     return values;
 }
 
-GenerationOptions options_of(const Json& json) {
+// The defaults in bundle.json; what is not there stays.
+class DefaultsReader {
+  public:
+    DefaultsReader(const Json& defaults, const fs::path& path) : defaults_(defaults), path_(path) {
+        if (!defaults.is_object())
+            throw Error(path.string() + ": \"defaults\" is no object; restore the file");
+    }
+    void read(const char* key, int64_t& value, int64_t most) const {
+        const auto found = defaults_.find(key);
+        if (found == defaults_.end()) return;
+        if (!found->is_number_integer() || *found < 1 || *found > most)
+            fail(key, *found, "a whole number from 1 to " + std::to_string(most));
+        value = found->get<int64_t>();
+    }
+    void read(const char* key, double& value, double most) const {
+        const auto found = defaults_.find(key);
+        if (found == defaults_.end()) return;
+        const double got = found->is_number() ? found->get<double>() : -1;
+        if (!(got >= 0 && got <= most))
+            fail(key, *found, "a number from 0 to " + Json(most).dump());
+        value = got;
+    }
+
+  private:
+    [[noreturn]] void fail(const char* key, const Json& got, const std::string& want) const {
+        throw Error(path_.string() + ": defaults: \"" + key + "\" is " + got.dump() + ", want " +
+                    want + "; restore the file");
+    }
+
+    const Json& defaults_;
+    const fs::path& path_;
+};
+
+GenerationOptions options_of(const Json& json, const fs::path& path) {
     GenerationOptions o;
-    o.steps = json.value("steps", o.steps);
-    o.guidance = json.value("guidance", o.guidance);
-    o.residual_guidance = json.value("residual_guidance", o.residual_guidance);
-    o.temperature = json.value("temperature", o.temperature);
-    o.top_k = json.value("top_k", o.top_k);
+    const DefaultsReader reader(json, path);
+    reader.read("steps", o.steps, kMostSteps);
+    reader.read("guidance", o.guidance, kMostGuidance);
+    reader.read("residual_guidance", o.residual_guidance, kMostGuidance);
+    reader.read("temperature", o.temperature, kMostTemperature);
+    reader.read("top_k", o.top_k, 1.0);
+    reader.read("candidates", o.candidates, kMostCandidates);
     o.order_agnostic = json.value("order_agnostic", o.order_agnostic);
-    o.candidates = json.value("candidates", o.candidates);
     return o;
 }
 
@@ -232,7 +266,8 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     bundle.info = read_info(path);
     try {
         bundle.generator = BundleReader(folder, bundle.info, choice).generator();
-        if (bundle.info.contains("defaults")) bundle.defaults = options_of(bundle.info["defaults"]);
+        if (bundle.info.contains("defaults"))
+            bundle.defaults = options_of(bundle.info["defaults"], path);
         if (!choice.weights.empty()) bundle.defaults.candidates = 1;
         if (bundle.defaults.candidates > 1 && !bundle.generator->can_choose())
             throw Error(path.string() +

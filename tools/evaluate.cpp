@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <limits>
 #include <string>
 
 #include "kernels/error.h"
@@ -86,7 +85,7 @@ int main(int argc, char** argv) {
             ->excludes(model.checkpoints);
     app.add_option("--seed", options.what.seed,
                    "of the random numbers [the bundle's; with --data 10107]")
-        ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
+        ->check(whole(0));
     auto* json = app.add_option("--json", options.what.json, "write the whole report here");
     for (CLI::Option* alone : {measured, list})
         for (CLI::Option* other : {model.bundle, model.checkpoints, motions, json})

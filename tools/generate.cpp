@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <limits>
 
 #include "models/clip/text_cleaning.h"
 #include "models/generation.h"
@@ -299,18 +298,18 @@ int main(int argc, char** argv) {
     edit->needs(frames)->excludes("--length");
     app.add_option("--seed", options.seed,
                    "of the random numbers: the same seed gives the same motion [10107]")
-        ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
+        ->check(whole(0));
     app.add_option("--count", options.count, "takes of each prompt")
-        ->check(CLI::Range(1, 1000))
+        ->check(whole(1, 1000))
         ->capture_default_str();
     app.add_option("--steps", options.steps, "refinement steps (BAMM has none)")
-        ->check(CLI::Range(1, 1000));
+        ->check(whole(1, mc::kMostSteps));
     app.add_option("--guidance", options.guidance, "how strictly the text is followed (1: off)")
-        ->check(CLI::Range(0.0, 100.0));
+        ->check(finite(0, mc::kMostGuidance));
     app.add_option("--temperature", options.temperature, "of sampling; lower is plainer")
-        ->check(CLI::Range(0.0, 100.0));
+        ->check(finite(0, mc::kMostTemperature));
     app.add_option("--top-k", options.top_k, "share of unlikely tokens never drawn, 0 to 1")
-        ->check(CLI::Range(0.0, 1.0));
+        ->check(finite(0, 1));
     app.add_option("--out", options.out, "folder for what is written")->capture_default_str();
     app.add_option(
            "--format", options.formats,

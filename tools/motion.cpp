@@ -141,14 +141,20 @@ int main(int argc, char** argv) {
                       "pools of wordings [MOCAP/phrasings.jsonl]");
     build->add_option("--out", options.out, "the new folder")->required();
     build->add_option("--min-frames", options.min_frames, "leave out segments with fewer rows")
+        ->check(whole(1))
         ->capture_default_str();
     build->add_option("--max-frames", options.max_frames, "cut longer segments into windows")
+        ->check(whole(1))
         ->capture_default_str();
     build->add_option("--val-share", options.shares.val, "part of each category that validates")
+        ->check(finite(0, 1))
         ->capture_default_str();
     build->add_option("--test-share", options.shares.test, "part of each category that tests")
+        ->check(finite(0, 1))
         ->capture_default_str();
-    build->add_option("--seed", options.seed, "of the split")->capture_default_str();
+    build->add_option("--seed", options.seed, "of the split")
+        ->check(whole(0))
+        ->capture_default_str();
     build->add_flag("--no-mirror", no_mirror, "leave out the mirrored twins");
     build->add_flag("--replace", options.replace, "replace a data set that is there already");
     build->add_flag("--log", as_json, "report as one line of JSON");

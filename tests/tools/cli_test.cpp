@@ -188,6 +188,24 @@ TEST_CASE("cli: no file takes the place of a closed standard stream") {
     CHECK(closed.err == "demo: cannot write to standard output: Bad file descriptor\n");
 }
 
+TEST_CASE("cli: numbers out of range, too long or not finite are refused in words") {
+    const CLI::Validator seed = whole(0), count = whole(1, 1000), share = finite(0, 1);
+    for (const char* right : {"0", "7", "9223372036854775807"}) CHECK(seed(right).empty());
+    for (const char* wrong :
+         {"-1", "9223372036854775808", "99999999999999999999", "1.5", "nan", "", "7x"}) {
+        CAPTURE(wrong);
+        CHECK_FALSE(seed(wrong).empty());
+    }
+    CHECK(count("1000").empty());
+    CHECK(count("1001") == "1001 is not a whole number from 1 to 1000");
+    for (const char* right : {"0", "1", "0.25", "1e-3"}) CHECK(share(right).empty());
+    for (const char* wrong : {"nan", "-nan", "inf", "1e999", "1.01", "-0.1", "", "0.5x"}) {
+        CAPTURE(wrong);
+        CHECK_FALSE(share(wrong).empty());
+    }
+    CHECK(share("nan") == "nan is not a number from 0 to 1");
+}
+
 TEST_CASE("cli: threads and device are applied") {
     const int before = num_threads();
     CHECK(demo_main({"demo", "--threads", "3"}, fine) == 0);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
@@ -264,6 +265,12 @@ TEST_CASE("programs: bad input is one clear line") {
     refuses("generate", "\"a person jumps\" --length nan" + good, 1, "1 to 9.8 seconds");
     refuses("generate", "\"a person jumps\" --format gif" + good, 1, "gif");
     refuses("generate", "\"a person jumps\" --seed -1" + good, 2, "--seed");
+    refuses("generate", "\"a person jumps\" --seed 99999999999999999999" + good, 2, "--seed");
+    refuses("generate", "\"a person jumps\" --guidance nan" + good, 2, "--guidance");
+    refuses("generate", "\"a person jumps\" --top-k nan" + good, 2, "--top-k");
+    refuses("generate", "\"a person jumps\" --temperature inf" + good, 2, "--temperature");
+    refuses("train", "bundle --steps -1", 2, "--steps");
+    refuses("train", "bundle --guidance nan", 2, "--guidance");
     refuses("generate", "\"$(printf 'a \\377 b')\"" + good, 1, "UTF-8");
     refuses("generate", "\"a person jumps\" --bundle " + p.dir + "/none", 1, "none/bundle.json");
     refuses("generate", "\"a person jumps\" --bundle " + p.bundle + " --out /proc/nowhere", 1,
@@ -313,6 +320,17 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         std::ofstream(broken / "bundle.json") << info;
     }
     refused("99");
+    for (const auto& [key, value] : std::map<std::string, nlohmann::json>{{"steps", -1},
+                                                                          {"guidance", 1e300},
+                                                                          {"top_k", "x"},
+                                                                          {"temperature", -0.5},
+                                                                          {"candidates", 1.5}}) {
+        fresh();
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        info["defaults"][key] = value;
+        std::ofstream(broken / "bundle.json") << info;
+        refused("bundle.json: defaults: \"" + key + "\" is " + value.dump() + ", want a ");
+    }
     fresh();
     {
         nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));

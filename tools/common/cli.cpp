@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -101,9 +102,39 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     }
 }
 
+CLI::Validator whole(int64_t least, int64_t most) {
+    const bool open = most == std::numeric_limits<int64_t>::max();
+    const std::string range =
+        open ? fmt::format("INT from {}", least) : fmt::format("INT in [{} - {}]", least, most);
+    const std::string want = open ? fmt::format("a whole number from {} below 2^63", least)
+                                  : fmt::format("a whole number from {} to {}", least, most);
+    return CLI::Validator(
+        [=](std::string& text) {
+            char* end = nullptr;
+            errno = 0;
+            const long long value = std::strtoll(text.c_str(), &end, 0);  // 0: as CLI11 reads it
+            const bool right =
+                !text.empty() && *end == '\0' && errno == 0 && value >= least && value <= most;
+            return right ? std::string() : fmt::format("{} is not {}", text, want);
+        },
+        range);
+}
+
+CLI::Validator finite(double least, double most) {
+    return CLI::Validator(
+        [=](std::string& text) {
+            char* end = nullptr;
+            const double value = std::strtod(text.c_str(), &end);
+            const bool right = !text.empty() && *end == '\0' && value >= least && value <= most;
+            return right ? std::string()
+                         : fmt::format("{} is not a number from {} to {}", text, least, most);
+        },
+        fmt::format("FLOAT in [{} - {}]", least, most));
+}
+
 void add_common_options(CLI::App& app, CommonOptions& options) {
     app.add_option("--threads", options.threads, "how many cores to use [all]")
-        ->check(CLI::Range(1, 1024));
+        ->check(whole(1, 1024));
     app.add_option("--device", options.device, "cpu or cuda")
         ->check(CLI::IsMember({"cpu", "cuda"}))
         ->capture_default_str();

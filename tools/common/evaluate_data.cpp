@@ -113,12 +113,12 @@ CLI::Option* add_data_options(CLI::App& app, DataOptions& options, CLI::Option* 
         ->capture_default_str()
         ->needs(data);
     app.add_option("--repeats", options.repeats, "repetitions, over which intervals are taken")
-        ->check(CLI::Range(int64_t{1}, int64_t{10000}))
+        ->check(whole(1, 10000))
         ->capture_default_str()
         ->needs(data);
     app.add_option("--takes", options.takes,
                    "motions a text for MultiModality, in the first 3 batches of 32 texts; 0: none")
-        ->check(CLI::Range(int64_t{0}, int64_t{1000}))
+        ->check(whole(0, 1000))
         ->capture_default_str()
         ->needs(data);
     app.add_option("--lengths", options.lengths,

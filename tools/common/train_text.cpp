@@ -128,10 +128,10 @@ void add_vocab(CLI::App& app, std::function<int()>& action) {
         ->required()
         ->check(CLI::ExistingFile);
     sub->add_option("--merges", options->merges, "how many merges to learn at most")
-        ->check(CLI::Range(1, 1000000))
+        ->check(whole(1, 1000000))
         ->capture_default_str();
     sub->add_option("--min-count", options->min_count, "a pair must occur so often to be merged")
-        ->check(CLI::PositiveNumber)
+        ->check(whole(1))
         ->capture_default_str();
     sub->add_option("--out", options->out, "merge file to write, gzip if it ends in .gz")
         ->required();
@@ -160,10 +160,10 @@ void add_text(CLI::App& app, std::function<int()>& action) {
     sub->add_option("--preset", options->preset, preset_help())->capture_default_str();
     sub->add_option("--config", options->config, "JSON file with settings over the preset's");
     sub->add_option("--set", options->settings, "single settings over both, KEY=VALUE");
-    sub->add_option("--steps", options->steps, "the same as --set steps=N");
-    sub->add_option("--batch", options->batch, "the same as --set batch=N");
-    sub->add_option("--lr", options->lr, "the same as --set lr=X");
-    sub->add_option("--seed", options->seed, "the same as --set seed=N");
+    sub->add_option("--steps", options->steps, "the same as --set steps=N")->check(whole(0));
+    sub->add_option("--batch", options->batch, "the same as --set batch=N")->check(whole(1));
+    sub->add_option("--lr", options->lr, "the same as --set lr=X")->check(finite(0, 1e6));
+    sub->add_option("--seed", options->seed, "the same as --set seed=N")->check(whole(0));
     sub->add_flag("--resume", options->resume, "go on from the run folder's last checkpoint");
     sub->add_flag("--quiet", options->quiet, "no progress on standard error");
     add_common_options(*sub, options->common);

@@ -280,7 +280,8 @@ void print_text(const fs::path& path, const Listing& listing, const Options& opt
         elements += row.elements;
         bytes += row.bytes;
     }
-    fmt::print("  {} tensors, {} elements, {} bytes\n", listing.rows.size(), elements, bytes);
+    fmt::print("  {} tensor{}, {} elements, {} bytes\n", listing.rows.size(),
+               listing.rows.size() == 1 ? "" : "s", elements, bytes);
 }
 
 int inspect(const Options& options) {

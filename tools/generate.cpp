@@ -123,6 +123,8 @@ std::vector<std::string> split(const std::string& list) {
     std::vector<std::string> parts;
     std::stringstream stream(list);
     for (std::string part; std::getline(stream, part, ',');) {
+        std::erase_if(part, [](unsigned char c) { return std::isspace(c); });
+        for (char& c : part) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
         if (std::find(known.begin(), known.end(), part) == known.end())
             throw Error(fmt::format(
                 "--format {}: \"{}\" is none of bvh, html, npy, glb, png, features", list, part));

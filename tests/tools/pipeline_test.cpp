@@ -275,6 +275,9 @@ TEST_CASE("programs: bad input is one clear line") {
     refuses("generate", "\"a person jumps\" --bundle " + p.dir + "/none", 1, "none/bundle.json");
     refuses("generate", "\"a person jumps\" --bundle " + p.bundle + " --out /proc/nowhere", 1,
             "--out");
+    must("generate",
+         "\"a person waves\" --format \"BVH, npy\" --out " + p.dir + "/spelt --bundle " + p.bundle);
+    CHECK(fs::exists(p.dir + "/spelt/a_person_waves.bvh"));
     must("generate", "\"\" --format npy" + good);  // the empty prompt is one like any other
     std::string words;
     for (int i = 0; i < 10000; ++i) words += "walk ";

@@ -274,7 +274,7 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
                         ": asks for several candidates, but has no \"motion\" to choose with; "
                         "restore the file");
     } catch (const Json::exception& e) {
-        throw Error(path.string() + ": a value has the wrong type (" + e.what() +
+        throw Error(path.string() + ": a value has the wrong type (" + json_problem(e) +
                     "); restore the file");
     }
     return bundle;

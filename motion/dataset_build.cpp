@@ -16,6 +16,7 @@
 #include "motion/motion_file.h"
 #include "motion/skeleton.h"
 #include "motion/statistics.h"
+#include "tensor/formats/json_limit.h"
 #include "tensor/formats/npy.h"
 #include "tensor/formats/temporary.h"
 
@@ -59,12 +60,17 @@ void for_each_json_line(const fs::path& path, Use use) {
     for (int64_t number = 1; std::getline(in, line); ++number) {
         if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
         const std::string place = fmt::format("{}:{}", path.string(), number);
+        const auto parsed = [&] {
+            try {
+                return json::parse(line, json_depth_limit());
+            } catch (const Error& e) {
+                throw Error(fmt::format("{}: {}", place, e.what()));
+            }
+        };
         try {
-            use(json::parse(line), place, number - 1);
+            use(parsed(), place, number - 1);
         } catch (const json::exception& e) {
-            std::string what = e.what();
-            if (const auto end = what.find('\n'); end != std::string::npos) what.resize(end);
-            throw Error(fmt::format("{}: not a usable JSON line: {}", place, what));
+            throw Error(fmt::format("{}: not a usable JSON line: {}", place, json_problem(e)));
         }
     }
     if (in.bad()) throw Error(fmt::format("{}: cannot read", path.string()));
@@ -77,6 +83,15 @@ bool plain_name(const std::string& name) {  // safe as a file name and in a tabl
            });
 }
 
+// The library would cut 1.5 to 1.
+int64_t frame_number(const json& line, const char* key, const std::string& place) {
+    const json& value = line.at(key);
+    if (!value.is_number_integer())
+        throw Error(fmt::format("{}: \"{}\" is {}, want a whole number of frames", place, key,
+                                value.dump(-1, ' ', false, json::error_handler_t::replace)));
+    return value.get<int64_t>();
+}
+
 std::vector<Segment> read_segments(const fs::path& captions, const fs::path& phrasings) {
     std::vector<Segment> segments;
     for_each_json_line(captions, [&](const json& line, const std::string& place, int64_t number) {
@@ -85,11 +100,15 @@ std::vector<Segment> read_segments(const fs::path& captions, const fs::path& phr
         s.clip = line.at("clip").get<std::string>();
         s.file = line.at("file").get<std::string>();
         s.category = line.at("category").get<std::string>();
-        s.from = line.at("from").get<int64_t>();
-        s.to = line.at("to").get<int64_t>();
+        s.from = frame_number(line, "from", place);
+        s.to = frame_number(line, "to", place);
         s.captions = line.at("captions").get<std::vector<std::string>>();
         if (const auto more = line.find("paraphrases"); more != line.end())
             for (const json& text : *more) s.captions.push_back(text.get<std::string>());
+        for (const std::string& caption : s.captions)
+            if (caption_line(caption)[0] == '#')
+                throw Error(
+                    fmt::format("{}: a caption has no words; write some or take it out", place));
         if (const auto bad = line.find("bad"); bad != line.end())
             s.bad = bad->is_string() ? !bad->get<std::string>().empty() : bad->get<bool>();
         for (const std::string* name : {&s.clip, &s.file, &s.category})

@@ -13,6 +13,7 @@
 #include "tensor/formats/atomic_file.h"
 #include "tensor/formats/json_limit.h"
 #include "tensor/formats/safetensors.h"
+#include "tensor/formats/temporary.h"
 
 namespace mc {
 namespace {
@@ -86,15 +87,49 @@ std::vector<double> numbers(const Json& json, const fs::path& path) {
     return values;
 }
 
-GenerationOptions options_of(const Json& json) {
+// The defaults in bundle.json; what is not there stays.
+class DefaultsReader {
+  public:
+    DefaultsReader(const Json& defaults, const fs::path& path) : defaults_(defaults), path_(path) {
+        if (!defaults.is_object())
+            throw Error(path.string() + ": \"defaults\" is no object; restore the file");
+    }
+    void read(const char* key, int64_t& value, int64_t most) const {
+        const auto found = defaults_.find(key);
+        if (found == defaults_.end()) return;
+        if (!found->is_number_integer() || *found < 1 || *found > most)
+            fail(key, *found, "a whole number from 1 to " + std::to_string(most));
+        value = found->get<int64_t>();
+    }
+    void read(const char* key, double& value, double most) const {
+        const auto found = defaults_.find(key);
+        if (found == defaults_.end()) return;
+        const double got = found->is_number() ? found->get<double>() : -1;
+        if (!(got >= 0 && got <= most))
+            fail(key, *found, "a number from 0 to " + Json(most).dump());
+        value = got;
+    }
+
+  private:
+    [[noreturn]] void fail(const char* key, const Json& got, const std::string& want) const {
+        throw Error(path_.string() + ": defaults: \"" + key + "\" is " + got.dump() + ", want " +
+                    want + "; restore the file");
+    }
+
+    const Json& defaults_;
+    const fs::path& path_;
+};
+
+GenerationOptions options_of(const Json& json, const fs::path& path) {
     GenerationOptions o;
-    o.steps = json.value("steps", o.steps);
-    o.guidance = json.value("guidance", o.guidance);
-    o.residual_guidance = json.value("residual_guidance", o.residual_guidance);
-    o.temperature = json.value("temperature", o.temperature);
-    o.top_k = json.value("top_k", o.top_k);
+    const DefaultsReader reader(json, path);
+    reader.read("steps", o.steps, kMostSteps);
+    reader.read("guidance", o.guidance, kMostGuidance);
+    reader.read("residual_guidance", o.residual_guidance, kMostGuidance);
+    reader.read("temperature", o.temperature, kMostTemperature);
+    reader.read("top_k", o.top_k, 1.0);
+    reader.read("candidates", o.candidates, kMostCandidates);
     o.order_agnostic = json.value("order_agnostic", o.order_agnostic);
-    o.candidates = json.value("candidates", o.candidates);
     return o;
 }
 
@@ -223,26 +258,17 @@ NamedTensors in_dtype(const nn::TensorMap& weights, DType dtype) {
     return out;
 }
 
-// Removes what was written of a bundle, unless it was kept.
-class Draft {
-  public:
-    explicit Draft(fs::path folder) : folder_(std::move(folder)) {
-        fs::remove_all(folder_);
-        fs::create_directories(folder_);
+// What is replaced is removed: a bundle, or nothing.
+void check_replaceable(const fs::path& folder) {
+    if (fs::is_directory(folder) && fs::is_empty(folder)) return;
+    try {
+        read_info(folder / "bundle.json");
+    } catch (const Error&) {
+        throw Error(folder.string() +
+                    ": is no model bundle, so it is not replaced; name another "
+                    "folder");
     }
-    ~Draft() {
-        std::error_code ignored;
-        if (!kept_) fs::remove_all(folder_, ignored);
-    }
-    Draft(const Draft&) = delete;
-    Draft& operator=(const Draft&) = delete;
-    const fs::path& folder() const { return folder_; }
-    void keep() { kept_ = true; }
-
-  private:
-    fs::path folder_;
-    bool kept_ = false;
-};
+}
 
 }  // namespace
 
@@ -252,24 +278,33 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     bundle.info = read_info(path);
     try {
         bundle.generator = BundleReader(folder, bundle.info, choice).generator();
-        if (bundle.info.contains("defaults")) bundle.defaults = options_of(bundle.info["defaults"]);
+        if (bundle.info.contains("defaults"))
+            bundle.defaults = options_of(bundle.info["defaults"], path);
         if (!choice.weights.empty()) bundle.defaults.candidates = 1;
         if (bundle.defaults.candidates > 1 && !bundle.generator->can_choose())
             throw Error(path.string() +
                         ": asks for several candidates, but has no \"motion\" to choose with; "
                         "restore the file");
     } catch (const Json::exception& e) {
-        throw Error(path.string() + ": a value has the wrong type (" + e.what() +
+        throw Error(path.string() + ": a value has the wrong type (" + json_problem(e) +
                     "); restore the file");
     }
     return bundle;
 }
 
-void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace) {
-    if (fs::exists(folder) && !replace)
-        throw Error(folder.string() + ": is there already; add --replace, or name another folder");
-    Draft draft(folder.string() + ".tmp");
-    const fs::path& fresh = draft.folder();
+void write_bundle(const fs::path& place, const BundleParts& parts, bool replace) {
+    fs::path folder = place.has_filename() ? place : place.parent_path();  // no / at the end
+    if (fs::exists(folder)) {
+        if (!replace)
+            throw Error(folder.string() +
+                        ": is there already; add --replace, or name another folder");
+        folder = fs::canonical(folder);
+        check_replaceable(folder);
+    }
+    Temporary draft(folder);
+    const fs::path& fresh = draft.path();
+    fs::remove_all(fresh);
+    fs::create_directories(fresh);
     const auto write = [&](const std::string& name, const nn::TensorMap& weights,
                            const StringMap& about) {
         write_safetensors(fresh / name, in_dtype(weights, parts.dtype), about);
@@ -319,11 +354,10 @@ void write_bundle(const fs::path& folder, const BundleParts& parts, bool replace
     }
     write_text_file(fresh / "bundle.json", info.dump(1) + "\n");
     const Bundle check = load_bundle(fresh);  // what is written can be read
-    const fs::path old = folder.string() + ".old";
-    fs::remove_all(old);
+    const fs::path old = fresh.string() + ".old";
+    draft.keep();  // whatever happens from here on, both are whole
     if (fs::exists(folder)) fs::rename(folder, old);
     fs::rename(fresh, folder);
-    draft.keep();
     fs::remove_all(old);
 }
 

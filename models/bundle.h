@@ -27,6 +27,10 @@
 
 namespace mc {
 
+// What may be asked of a generator, on the command line and as a bundle's default.
+inline constexpr int64_t kMostSteps = 1000, kMostCandidates = 100;
+inline constexpr double kMostGuidance = 100, kMostTemperature = 100;
+
 inline constexpr int kBundleVersion = 1;
 
 struct Bundle {

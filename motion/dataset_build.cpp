@@ -1,7 +1,6 @@
 #include "motion/dataset_build.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -17,7 +16,9 @@
 #include "motion/motion_file.h"
 #include "motion/skeleton.h"
 #include "motion/statistics.h"
+#include "tensor/formats/json_limit.h"
 #include "tensor/formats/npy.h"
+#include "tensor/formats/temporary.h"
 
 namespace mc::motion {
 
@@ -59,12 +60,17 @@ void for_each_json_line(const fs::path& path, Use use) {
     for (int64_t number = 1; std::getline(in, line); ++number) {
         if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
         const std::string place = fmt::format("{}:{}", path.string(), number);
+        const auto parsed = [&] {
+            try {
+                return json::parse(line, json_depth_limit());
+            } catch (const Error& e) {
+                throw Error(fmt::format("{}: {}", place, e.what()));
+            }
+        };
         try {
-            use(json::parse(line), place, number - 1);
+            use(parsed(), place, number - 1);
         } catch (const json::exception& e) {
-            std::string what = e.what();
-            if (const auto end = what.find('\n'); end != std::string::npos) what.resize(end);
-            throw Error(fmt::format("{}: not a usable JSON line: {}", place, what));
+            throw Error(fmt::format("{}: not a usable JSON line: {}", place, json_problem(e)));
         }
     }
     if (in.bad()) throw Error(fmt::format("{}: cannot read", path.string()));
@@ -77,6 +83,15 @@ bool plain_name(const std::string& name) {  // safe as a file name and in a tabl
            });
 }
 
+// The library would cut 1.5 to 1.
+int64_t frame_number(const json& line, const char* key, const std::string& place) {
+    const json& value = line.at(key);
+    if (!value.is_number_integer())
+        throw Error(fmt::format("{}: \"{}\" is {}, want a whole number of frames", place, key,
+                                value.dump(-1, ' ', false, json::error_handler_t::replace)));
+    return value.get<int64_t>();
+}
+
 std::vector<Segment> read_segments(const fs::path& captions, const fs::path& phrasings) {
     std::vector<Segment> segments;
     for_each_json_line(captions, [&](const json& line, const std::string& place, int64_t number) {
@@ -85,11 +100,15 @@ std::vector<Segment> read_segments(const fs::path& captions, const fs::path& phr
         s.clip = line.at("clip").get<std::string>();
         s.file = line.at("file").get<std::string>();
         s.category = line.at("category").get<std::string>();
-        s.from = line.at("from").get<int64_t>();
-        s.to = line.at("to").get<int64_t>();
+        s.from = frame_number(line, "from", place);
+        s.to = frame_number(line, "to", place);
         s.captions = line.at("captions").get<std::vector<std::string>>();
         if (const auto more = line.find("paraphrases"); more != line.end())
             for (const json& text : *more) s.captions.push_back(text.get<std::string>());
+        for (const std::string& caption : s.captions)
+            if (caption_line(caption)[0] == '#')
+                throw Error(
+                    fmt::format("{}: a caption has no words; write some or take it out", place));
         if (const auto bad = line.find("bad"); bad != line.end())
             s.bad = bad->is_string() ? !bad->get<std::string>().empty() : bad->get<bool>();
         for (const std::string* name : {&s.clip, &s.file, &s.category})
@@ -200,9 +219,8 @@ std::vector<Entry> plan(const std::vector<Segment>& segments, const BuildOptions
 // The folder under construction; vanishes unless it is moved to its place.
 class OutputFolder {
   public:
-    OutputFolder(fs::path out, bool replace) : out_(std::move(out)), temporary_(out_) {
-        if (!out_.has_filename()) temporary_ = out_ = out_.parent_path();
-        temporary_ += fmt::format(".tmp{}", ::getpid());
+    OutputFolder(fs::path out, bool replace)
+        : out_(out.has_filename() ? std::move(out) : out.parent_path()), temporary_(out_) {
         if (fs::exists(out_) && !(fs::is_directory(out_) && fs::is_empty(out_))) {
             if (!replace)
                 throw Error(
@@ -215,30 +233,26 @@ class OutputFolder {
                                 "is not replaced",
                                 out_.string()));
         }
-        fs::remove_all(temporary_);
+        fs::remove_all(path());
         for (const char* sub : {"new_joint_vecs", "new_joints", "texts"})
-            fs::create_directories(temporary_ / sub);
-    }
-    ~OutputFolder() {
-        std::error_code ignored;
-        if (!done_) fs::remove_all(temporary_, ignored);
+            fs::create_directories(path() / sub);
     }
     OutputFolder(const OutputFolder&) = delete;
     OutputFolder& operator=(const OutputFolder&) = delete;
 
-    const fs::path& path() const { return temporary_; }
+    const fs::path& path() const { return temporary_.path(); }
     void move_into_place() {
-        fs::path old = temporary_;
+        fs::path old = path();
         old += ".old";
+        temporary_.keep();  // whatever happens from here on, both are whole
         if (fs::exists(out_)) fs::rename(out_, old);
-        fs::rename(temporary_, out_);
-        done_ = true;
+        fs::rename(path(), out_);
         fs::remove_all(old);
     }
 
   private:
-    fs::path out_, temporary_;
-    bool done_ = false;
+    fs::path out_;
+    Temporary temporary_;
 };
 
 json describe(const BuildOptions& o, const BuildReport& r, const std::vector<Segment>& segments,

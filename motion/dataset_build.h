@@ -31,7 +31,7 @@
 // round, then jumps three times") the captions would be false of the parts, so the segment is left
 // out and counted.
 //
-// The folder appears whole or not at all: it is built as OUT.tmp and renamed.
+// The folder appears whole or not at all: it is built as OUT.tmpPID and renamed.
 #pragma once
 
 #include <cstdint>

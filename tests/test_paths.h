@@ -45,6 +45,13 @@ struct ScratchDir {
     }
 };
 
+// Whether an unfinished file or folder is left in it (tensor/formats/temporary.h).
+inline bool has_temporaries(const std::filesystem::path& folder) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+        if (entry.path().filename().string().find(".tmp") != std::string::npos) return true;
+    return false;
+}
+
 inline std::string file_bytes(const std::filesystem::path& path) {
     std::ifstream in(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};

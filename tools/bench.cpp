@@ -178,6 +178,18 @@ struct Options {
     int64_t steps = 3;
 };
 
+// What --filter leaves of them. Error if that is nothing, before a line of the table is printed.
+template <typename Problem>
+std::vector<Problem> chosen(std::vector<Problem> all, const std::string& filter) {
+    std::erase_if(all, [&](const Problem& problem) {
+        return problem.name.find(filter) == std::string::npos;
+    });
+    if (all.empty())
+        throw Error("--filter " + filter +
+                    ": no problem has that in its name; without --filter all are listed");
+    return all;
+}
+
 void print_machine(const Options& options, const Ceilings& ceilings, const char* csv_columns) {
     const double peak = ceilings.flops * 1e-9, copy = ceilings.bytes_per_second * 1e-9;
     if (options.csv)
@@ -196,6 +208,10 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
         if (device != DeviceType::cpu) throw Error("--openblas compares on --device cpu alone");
         peer.emplace(options.openblas, num_threads());
     }
+    std::vector<BenchProblem> problems;
+    add_product_problems(problems, device, peer ? &*peer : nullptr);
+    add_memory_problems(problems, bench_memory_rows(device));
+    problems = chosen(std::move(problems), options.filter);
     print_machine(options, ceilings, "name,median_us,min_us,gflops,gbs,share,of_openblas");
     if (csv)
         std::printf("\"%s%s\",,,%.1f,%.1f,,\n", ceilings.machine.c_str(),
@@ -203,11 +219,7 @@ void time_kernels(const Options& options, DeviceType device, const Ceilings& cei
     else
         std::printf("%-44s %10s %10s %9s %8s %6s%s\n", "problem", "median us", "min us", "GFLOP/s",
                     "GB/s", "share", peer ? ("  of OpenBLAS (" + peer->core() + ")").c_str() : "");
-    std::vector<BenchProblem> problems;
-    add_product_problems(problems, device, peer ? &*peer : nullptr);
-    add_memory_problems(problems, bench_memory_rows(device));
     for (const BenchProblem& problem : problems) {
-        if (problem.name.find(options.filter) == std::string::npos) continue;
         const BenchProblem::Ready ready = problem.in_f32(device);
         const Times times = times_of(ready, device, options.seconds, options.cpu_time);
         const double time = median(times.ours);
@@ -231,8 +243,7 @@ int check_kernels(const Options& options, DeviceType device) {
     add_product_problems(problems, device);
     add_memory_problems(problems, 1024);
     int64_t passed = 0, failed = 0;
-    for (const BenchProblem& problem : problems) {
-        if (problem.name.find(options.filter) == std::string::npos) continue;
+    for (const BenchProblem& problem : chosen(std::move(problems), options.filter)) {
         const double error = bench_error(problem, device);
         const bool right = error <= 1;
         std::printf(options.csv ? "\"%s\",%.4f,%s\n" : "%-44s %9.4f  %s\n", problem.name.c_str(),
@@ -248,6 +259,7 @@ int check_kernels(const Options& options, DeviceType device) {
 
 void time_end_to_end(const Options& options, DeviceType device, const Ceilings& ceilings) {
     const bool csv = options.csv;
+    const auto cases = chosen(end_to_end_cases(options.sizes, device), options.filter);
     print_machine(options, ceilings,
                   "name,median_ms,min_ms,max_ms,gflop,gflops,share,peak_mb,new_blocks");
     if (csv)
@@ -256,8 +268,7 @@ void time_end_to_end(const Options& options, DeviceType device, const Ceilings& 
     else
         std::printf("%-36s %10s %10s %10s %9s %8s %6s %8s %6s\n", "end to end", "median ms",
                     "min ms", "max ms", "GFLOP", "GFLOP/s", "share", "peak MB", "blocks");
-    for (const EndToEndCase& one : end_to_end_cases(options.sizes, device)) {
-        if (one.name.find(options.filter) == std::string::npos) continue;
+    for (const EndToEndCase& one : cases) {
         empty_cache(device);
         reset_peak(device);
         const EndToEndCase::Ready ready = one.make();
@@ -302,7 +313,9 @@ int main(int argc, char** argv) {
     app.add_flag("--cpu-time", options.cpu_time,
                  "count this process's CPU time, not the clock: for one thread on a busy machine");
     app.add_flag("--csv", options.csv, "comma-separated values");
-    app.add_option("--seconds", options.seconds, "time for each kernel")->capture_default_str();
+    app.add_option("--seconds", options.seconds, "time for each kernel")
+        ->check(tools::finite(0, 86400))
+        ->capture_default_str();
     app.add_option("--openblas", options.openblas,
                    "a libopenblas.so: the products' speed as a share of its, on as many threads "
                    "(without epilogue)");
@@ -317,10 +330,10 @@ int main(int argc, char** argv) {
     app.add_option("--batch", options.sizes.batch,
                    "rows of a training step instead of the preset's")
         ->needs(end_to_end)
-        ->check(CLI::PositiveNumber);
+        ->check(tools::whole(1, 1000000));
     app.add_option("--steps", options.steps, "timed runs, after two that warm up")
         ->needs(end_to_end)
-        ->check(CLI::PositiveNumber)
+        ->check(tools::whole(1, 1000000))
         ->capture_default_str();
     app.add_flag("--check", options.check,
                  "do not time: compare each kernel's f32 results with f64 ones of the CPU")

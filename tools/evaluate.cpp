@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <limits>
 #include <string>
 
 #include "kernels/error.h"
@@ -32,7 +31,7 @@ void list_facts() {
 void measure(const std::string& path) {
     Notes notes;
     const motion::JointSequence joints = read_motion(path, &notes);
-    for (const std::string& note : notes) fmt::print(stderr, "evaluate: warning: {}\n", note);
+    for (const std::string& note : notes) notice("evaluate: warning: {}\n", note);
     const motion::MotionFacts facts = motion::measure_facts(joints, path);
     for (const motion::FactInfo& f : motion::known_facts())
         fmt::print("{:<24} {:>9.3f} {}\n", f.name, facts.at(f.name), f.unit);
@@ -89,7 +88,7 @@ int main(int argc, char** argv) {
             ->excludes(model.checkpoints);
     app.add_option("--seed", options.what.seed,
                    "of the random numbers [the bundle's; with --data 10107]")
-        ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
+        ->check(whole(0));
     auto* json = app.add_option("--json", options.what.json, "write the whole report here");
     for (CLI::Option* alone : {measured, list})
         for (CLI::Option* other : {model.bundle, model.checkpoints, motions, json})

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <limits>
 
 #include "models/clip/text_cleaning.h"
 #include "models/generation.h"
@@ -107,7 +106,7 @@ MotionEdit edit_of(const Options& options) {
     MotionEdit edit;
     Notes notes;
     edit.source = read_motion_features(options.edit, &notes);
-    for (const std::string& note : notes) fmt::print(stderr, "generate: warning: {}\n", note);
+    for (const std::string& note : notes) notice("generate: warning: {}\n", note);
     for (const std::string& text : options.frames) {
         int64_t from = 0, to = 0;
         int read = 0;
@@ -127,6 +126,8 @@ std::vector<std::string> split(const std::string& list) {
     std::vector<std::string> parts;
     std::stringstream stream(list);
     for (std::string part; std::getline(stream, part, ',');) {
+        std::erase_if(part, [](unsigned char c) { return std::isspace(c); });
+        for (char& c : part) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
         if (std::find(known.begin(), known.end(), part) == known.end())
             throw Error(fmt::format(
                 "--format {}: \"{}\" is none of bvh, html, npy, glb, png, features", list, part));
@@ -223,7 +224,7 @@ int run(Options& options) {
         const std::vector<double>& scores = generator.scores();
         fits.insert(fits.end(), scores.begin(), scores.end());
         for (const std::string& warning : generator.warnings())
-            fmt::print(stderr, "generate: warning: {}\n", warning);
+            notice("generate: warning: {}\n", warning);
         for (const auto& [stage, seconds] : generator.stage_seconds())
             add_seconds(stages, stage, seconds);
         std::string stem = (fs::path(options.out) / file_stem(requests[i].prompt)).string();
@@ -314,18 +315,18 @@ int main(int argc, char** argv) {
     edit->needs(frames)->excludes("--length");
     app.add_option("--seed", options.seed,
                    "of the random numbers: the same seed gives the same motion [10107]")
-        ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
+        ->check(whole(0));
     app.add_option("--count", options.count, "takes of each prompt")
-        ->check(CLI::Range(1, 1000))
+        ->check(whole(1, 1000))
         ->capture_default_str();
     app.add_option("--steps", options.steps, "refinement steps (BAMM has none)")
-        ->check(CLI::Range(1, 1000));
+        ->check(whole(1, mc::kMostSteps));
     app.add_option("--guidance", options.guidance, "how strictly the text is followed (1: off)")
-        ->check(CLI::Range(0.0, 100.0));
+        ->check(finite(0, mc::kMostGuidance));
     app.add_option("--temperature", options.temperature, "of sampling; lower is plainer")
-        ->check(CLI::Range(0.0, 100.0));
+        ->check(finite(0, mc::kMostTemperature));
     app.add_option("--top-k", options.top_k, "share of unlikely tokens never drawn, 0 to 1")
-        ->check(CLI::Range(0.0, 1.0));
+        ->check(finite(0, 1));
     app.add_option("--out", options.out, "folder for what is written")->capture_default_str();
     app.add_option(
            "--format", options.formats,

@@ -294,7 +294,8 @@ void print_text(const fs::path& path, const Listing& listing, const Options& opt
         elements += row.elements;
         bytes += row.bytes;
     }
-    fmt::print("  {} tensors, {} elements, {} bytes\n", listing.rows.size(), elements, bytes);
+    fmt::print("  {} tensor{}, {} elements, {} bytes\n", listing.rows.size(),
+               listing.rows.size() == 1 ? "" : "s", elements, bytes);
 }
 
 int inspect(const Options& options) {
@@ -310,7 +311,7 @@ int inspect(const Options& options) {
                 print_text(file, listing, options);
         } catch (const Error& e) {  // the other files are shown all the same
             std::fflush(stdout);
-            fmt::print(stderr, "inspect: {}\n", e.what());
+            notice("inspect: {}\n", e.what());
             status = 1;
         }
     }

@@ -96,9 +96,8 @@ int run(const Options& options) {
     loop.resume = options.resume;
     loop.quiet = options.quiet;
     if (!options.quiet && ranks->first())
-        fmt::print(stderr,
-                   "moclip: {} parameters; the text tower is released after step {} of {}\n",
-                   stage.model().parameter_count(), first, steps);
+        notice("moclip: {} parameters; the text tower is released after step {} of {}\n",
+               stage.model().parameter_count(), first, steps);
     train::MoClipStage::Recall before;
     train::together(*ranks, [&] {
         if (ranks->first()) before = stage.retrieval("test");
@@ -146,10 +145,11 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--mode", options.mode,
                    "paper or reference: what the paper says, or what the published code does");
-    app.add_option("--lambda", options.lambda, "weight of the tether to the frozen teacher [0.4]");
+    app.add_option("--lambda", options.lambda, "weight of the tether to the frozen teacher [0.4]")
+        ->check(finite(0, 1e6));
     app.add_option("--naive", options.naive,
                    "contrastive loss alone, text tower released for the last N of 50 epochs")
-        ->check(CLI::Range(1, 50));
+        ->check(whole(1, 50));
     app.add_option("--start", options.start,
                    "run folder or checkpoint whose towers to begin from; --text stays the teacher");
     app.add_option("--lexicon", options.lexicon, "lexicon that captions are reworded with")

@@ -1,5 +1,4 @@
 // motion: data sets, features and joints. `motion --help` shows examples.
-// Exit status: 0 done, 1 failed (one line on the error output), 2 wrong usage.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -7,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -18,20 +16,21 @@
 #include "motion/motion_file.h"
 #include "motion/skeleton.h"
 #include "tensor/formats/npy.h"
+#include "tools/common/cli.h"
 
+namespace mc::tools {
 namespace {
 
 namespace fs = std::filesystem;
-using namespace mc::motion;
+using namespace motion;
 
 // A bar on a terminal, nothing elsewhere.
 void show_progress(int64_t done, int64_t total) {
     if (!::isatty(STDERR_FILENO)) return;
     constexpr int64_t kWidth = 40;
     const int64_t filled = done * kWidth / total;
-    fmt::print(stderr, "\r[{:<{}}] {}/{}", std::string(static_cast<size_t>(filled), '='), kWidth,
-               done, total);
-    if (done == total) fmt::print(stderr, "\n");
+    notice("\r[{:<{}}] {}/{}", std::string(static_cast<size_t>(filled), '='), kWidth, done, total);
+    if (done == total) notice("\n");
     std::fflush(stderr);
 }
 
@@ -63,24 +62,24 @@ void print_report(const BuildReport& r, const fs::path& out, bool as_json) {
         fmt::print("{:<16} {:>6} {:>5} {:>5}\n", category, count("train"), count("val"),
                    count("test"));
     }
-    for (const std::string& warning : r.warnings) fmt::print(stderr, "warning: {}\n", warning);
+    for (const std::string& warning : r.warnings) notice("warning: {}\n", warning);
     fmt::print("written to {}\n", out.string());
 }
 
 void print_info(const fs::path& path) {
     if (path.extension() == ".npz") {
-        const mc::NpzFile file(path);
+        const NpzFile file(path);
         const auto names = file.names();
         fmt::print("{}: {} arrays\n", path.string(), names.size());
         for (const std::string& name : names) {
-            const mc::NpyArray array = file.read(name);
+            const NpyArray array = file.read(name);
             std::string shape;
             for (int64_t d : array.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(d);
             fmt::print("  {:<40} ({}) {}\n", name, shape, array.descr);
         }
         return;
     }
-    const mc::NpyArray array = mc::read_npy(path);
+    const NpyArray array = read_npy(path);
     JointSequence joints;
     if (array.shape.size() == 2) {
         const FeatureSequence features = features_of_array(array);
@@ -111,8 +110,11 @@ void print_info(const fs::path& path) {
 }
 
 }  // namespace
+}  // namespace mc::tools
 
 int main(int argc, char** argv) {
+    using namespace mc::tools;
+    using namespace mc::motion;
     CLI::App app("Builds motion data sets, and turns joints into features and back.", "motion");
     app.require_subcommand(1);
     app.footer(
@@ -139,14 +141,20 @@ int main(int argc, char** argv) {
                       "pools of wordings [MOCAP/phrasings.jsonl]");
     build->add_option("--out", options.out, "the new folder")->required();
     build->add_option("--min-frames", options.min_frames, "leave out segments with fewer rows")
+        ->check(whole(1))
         ->capture_default_str();
     build->add_option("--max-frames", options.max_frames, "cut longer segments into windows")
+        ->check(whole(1))
         ->capture_default_str();
     build->add_option("--val-share", options.shares.val, "part of each category that validates")
+        ->check(finite(0, 1))
         ->capture_default_str();
     build->add_option("--test-share", options.shares.test, "part of each category that tests")
+        ->check(finite(0, 1))
         ->capture_default_str();
-    build->add_option("--seed", options.seed, "of the split")->capture_default_str();
+    build->add_option("--seed", options.seed, "of the split")
+        ->check(whole(0))
+        ->capture_default_str();
     build->add_flag("--no-mirror", no_mirror, "leave out the mirrored twins");
     build->add_flag("--replace", options.replace, "replace a data set that is there already");
     build->add_flag("--log", as_json, "report as one line of JSON");
@@ -172,12 +180,7 @@ int main(int argc, char** argv) {
     CLI::App* info = app.add_subcommand("info", "what is in an npy or npz file");
     info->add_option("file", in, "file to read")->required();
 
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : 2;
-    }
-    try {
+    return run_program(app, argc, argv, [&] {
         if (build->parsed()) {
             options.mirror = !no_mirror;
             print_report(build_dataset(options, show_progress), options.out, as_json);
@@ -194,9 +197,6 @@ int main(int argc, char** argv) {
         } else if (info->parsed()) {
             print_info(in);
         }
-    } catch (const std::exception& e) {
-        fmt::print(stderr, "motion: {}\n", e.what());
-        return 1;
-    }
-    return 0;
+        return 0;
+    });
 }

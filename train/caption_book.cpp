@@ -29,7 +29,8 @@ void for_each_line(const std::string& path, const std::function<void(const json&
         try {
             use(json::parse(line, json_depth_limit()));
         } catch (const json::exception& error) {
-            throw Error("[" + path + "] line " + std::to_string(number) + ": " + error.what());
+            throw Error("[" + path + "] line " + std::to_string(number) + ": " +
+                        json_problem(error));
         } catch (const Error& error) {
             throw Error("[" + path + "] line " + std::to_string(number) + ": " + error.what());
         }

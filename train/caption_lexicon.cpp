@@ -81,7 +81,8 @@ CaptionLexicon CaptionLexicon::from_file(const std::string& path) {
     try {
         return lexicon_of(json::parse(in, json_depth_limit()));
     } catch (const json::exception& error) {
-        throw Error("[" + path + "] " + error.what());
+        throw Error("[" + path + "] no lexicon: " + json_problem(error) +
+                    "; name a JSON file such as pretrained/text/lexicon.json");
     } catch (const Error& error) {
         throw Error("[" + path + "] " + error.what());
     }

@@ -110,7 +110,7 @@ std::string fact_table(const FactReport& report, bool failures) {
                    g.shuffled / prompts);
     }
     out += row("all", static_cast<int64_t>(report.cases.size()), report.score, report.shuffled);
-    out += fmt::format("{} seeds; {}\n", report.seeds,
+    out += fmt::format("{} {}; {}\n", report.seeds, report.seeds == 1 ? "seed" : "seeds",
                        report.shuffled > 0
                            ? fmt::format("{:.1f} times the shuffled score", report.ratio())
                            : std::string("no foreign motion passes"));

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "tensor/formats/temporary.h"
+
 namespace mc::train {
 namespace {
 
@@ -18,7 +20,10 @@ const char* notice_text = nullptr;
 size_t notice_size = 0;
 
 void handle(int number) {  // only what is allowed in a signal handler
-    if (received) ::_exit(128 + number);
+    if (received) {
+        remove_temporaries();
+        ::_exit(128 + number);
+    }
     const int saved = errno;
     received = number;
     if (notice_text && ::write(STDERR_FILENO, notice_text, notice_size) < 0) {

@@ -29,6 +29,12 @@ std::string cut(const std::string& text, size_t bytes) {
     return text.substr(0, bytes);
 }
 
+// Work goes on where nobody can read this: fmt::print would throw.
+void show(const std::string& text, std::FILE* out) {
+    std::fputs(text.c_str(), out);
+    std::fflush(out);
+}
+
 }  // namespace
 
 std::string clock_text(double seconds) {
@@ -92,8 +98,7 @@ void Progress::draw() {
                    : 1.0;
     const int percent = static_cast<int>(share * 100);
     if (!terminal_) {
-        fmt::print(options_.out, "{}  {} %  {}\n", label_, percent, text());
-        std::fflush(options_.out);
+        show(fmt::format("{}  {} %  {}\n", label_, percent, text()), options_.out);
         return;
     }
     constexpr int kCells = 24;
@@ -102,8 +107,8 @@ void Progress::draw() {
         fmt::format("{}  [{}{}] {} %  {}", label_, std::string(static_cast<size_t>(filled), '#'),
                     std::string(static_cast<size_t>(kCells - filled), '-'), percent, text());
     const int width = options_.width > 0 ? options_.width : terminal_width(options_.out);
-    fmt::print(options_.out, "\r{}\x1b[K", cut(line, static_cast<size_t>(std::max(1, width - 1))));
-    std::fflush(options_.out);
+    show(fmt::format("\r{}\x1b[K", cut(line, static_cast<size_t>(std::max(1, width - 1)))),
+         options_.out);
     line_open_ = true;
 }
 

@@ -6,7 +6,6 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +14,7 @@
 #include <system_error>
 
 #include "kernels/error.h"
+#include "tensor/formats/atomic_file.h"
 
 namespace mc::clip {
 namespace {
@@ -123,24 +123,7 @@ void write_maybe_gzip(const std::string& path, std::string_view text) {
     if (text.size() > kMostBytes) throw Error("[" + path + "] more than 256 MiB to write");
     const std::string packed = path.ends_with(".gz") ? pack(text, path) : std::string();
     const std::string_view bytes = path.ends_with(".gz") ? std::string_view(packed) : text;
-    const std::string beside = path + ".tmp";
-    {
-        std::ofstream out(beside, std::ios::binary | std::ios::trunc);
-        if (!out) throw Error("[" + beside + "] cannot be written: " + std::strerror(errno));
-        out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-        out.flush();
-        if (!out) {
-            out.close();
-            std::remove(beside.c_str());
-            throw Error("[" + beside + "] cannot be written: is the disk full?");
-        }
-    }
-    std::error_code failure;
-    std::filesystem::rename(beside, path, failure);
-    if (failure) {
-        std::remove(beside.c_str());
-        throw Error("[" + path + "] cannot be renamed into place: " + failure.message());
-    }
+    write_text_file(path, bytes);
 }
 
 }  // namespace mc::clip

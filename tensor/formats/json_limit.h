@@ -5,6 +5,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "kernels/error.h"
 
@@ -18,6 +19,16 @@ inline nlohmann::json::parser_callback_t json_depth_limit() {
         if (depth > kMaxJsonDepth) throw Error("JSON nested more than 100 deep");
         return true;
     };
+}
+
+// What is wrong, for a person: the library's own words begin with a code, and where the text is no
+// JSON they repeat its bytes, whatever those are.
+inline std::string json_problem(const nlohmann::json::exception& error) {
+    if (const auto* parse = dynamic_cast<const nlohmann::json::parse_error*>(&error))
+        return "not JSON at byte " + std::to_string(parse->byte);
+    const std::string text = error.what();  // "[json.exception.out_of_range.403] key 'x' not found"
+    const size_t code = text.find("] ");
+    return code == std::string::npos ? text : text.substr(code + 2);
 }
 
 }  // namespace mc

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cctype>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 
@@ -313,9 +314,13 @@ NpyArray parse_npy(std::span<const std::byte> bytes, const std::string& source) 
 }
 
 NpyArray read_npy(const std::filesystem::path& path) {
+    errno = 0;
     std::ifstream file(path, std::ios::binary | std::ios::ate);
-    if (!file || std::filesystem::is_directory(path))
-        throw Error(fmt::format("{}: cannot open", path.string()));
+    if (!file)
+        throw Error(fmt::format("{}: cannot open: {}; check the path", path.string(),
+                                std::strerror(errno ? errno : EIO)));
+    if (std::filesystem::is_directory(path))
+        throw Error(fmt::format("{}: cannot open: it is a folder; name a file", path.string()));
     std::vector<std::byte> bytes(static_cast<size_t>(file.tellg()));
     file.seekg(0);
     file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));

@@ -96,7 +96,7 @@ TEST_CASE("bvh: writing and reading again changes nothing") {
     CHECK(copy.values == bvh.values);
     CHECK(copy.frame_time == bvh.frame_time);
     CHECK(format_bvh(copy) == format_bvh(bvh));
-    CHECK(!std::filesystem::exists(path + ".tmp"));
+    CHECK_FALSE(mc::testing::has_temporaries(scratch.path));
 }
 
 TEST_CASE("bvh: sloppy files are read") {

@@ -218,7 +218,12 @@ TEST_CASE("build: broken inputs are named in one line and leave nothing behind")
     };
     check(kLine + "\n{not json\n", where + ":2: not a usable JSON line");
     check("[1, 2]\n", where + ":1: not a usable");
-    check(with("\"from\":0", "\"from\":\"x\""), ":1: not a usable");
+    check(with("\"from\":0", "\"from\":\"x\""), ":1: \"from\" is \"x\", want a whole number");
+    check(with("\"from\":0", "\"from\":1.5"), ":1: \"from\" is 1.5, want a whole number");
+    check(with("\"captions\"", "\"caption\""),
+          where + ":1: not a usable JSON line: key 'captions' not found");
+    check(std::string(1000, '[') + "\n", where + ":1: JSON nested more than 100 deep");
+    check("\x93NUMPY\x01\n", where + ":1: not a usable JSON line: not JSON at byte 1");
     check(with("\"from\":0", "\"from\":-3"), "no range");
     check(with("\"from\":0", "\"from\":40"), "no range");
     check(with("\"to\":40", "\"to\":4000"), "but clip 'made_00_01' has 50");
@@ -226,7 +231,8 @@ TEST_CASE("build: broken inputs are named in one line and leave nothing behind")
     check(with("made_00_01", "../../etc"), "no plain name");
     check(with("made.npz", "none.npz"), "none.npz: cannot read");
     check(with("[\"a\"]", "[]"), "no captions");
-    check(with("[\"a\"]", "[\" \"]"), "no captions");
+    check(with("[\"a\"]", "[\" \"]"), "a caption has no words");
+    check(with("[\"a\"]", "[\"a\", \"\"]"), "a caption has no words");
     check("", "no segments");
     check(with("\"to\":40", "\"to\":5"), "no segment is left");
     shop.captions(kLine + "\n");

@@ -104,4 +104,15 @@ TEST_CASE("bench: wrong usage is one line") {
     CHECK(none.status == 1);
     CHECK(none.text.find("/no/such/libopenblas.so") != std::string::npos);
     CHECK(none.text.find("libopenblas0") != std::string::npos);
+    for (const char* seconds : {"-1", "nan"})
+        CHECK(testing::run_program("bench", std::string("--filter none --seconds ") + seconds)
+                  .status == 2);
+    for (const char* what : {"", " --check", " --end-to-end --preset small"}) {
+        CAPTURE(what);
+        const testing::Outcome bogus =
+            testing::run_program("bench", std::string("--filter bogus") + what);
+        CHECK(bogus.status == 1);
+        CHECK(bogus.text.starts_with("bench: --filter bogus: "));
+        CHECK(bogus.text.find('\n') == bogus.text.size() - 1);
+    }
 }

@@ -46,17 +46,22 @@ int demo_main(std::vector<std::string> args, const std::function<int()>& body) {
     });
 }
 
-// Runs the program in a child, its output in files (`out_path` replaces standard output's).
+// Runs the program in a child, its output in files (`out_path` and `err_path` replace them),
+// without the standard stream `closed`.
 Outcome run(const std::vector<std::string>& args, const std::function<int()>& body,
-            std::filesystem::path out_path = {}) {
+            std::filesystem::path out_path = {}, std::filesystem::path err_path = {},
+            int closed = -1) {
     ScratchDir dir;
     if (out_path.empty()) out_path = dir.path / "out";
+    if (err_path.empty()) err_path = dir.path / "err";
     std::fflush(nullptr);
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
         ::dup2(::open(out_path.c_str(), O_WRONLY | O_CREAT, 0644), 1);
-        ::dup2(::open((dir.path / "err").c_str(), O_WRONLY | O_CREAT, 0644), 2);
+        ::dup2(::open(err_path.c_str(), O_WRONLY | O_CREAT, 0644), 2);
+        for (int other = 3; other < 64; ++other) ::close(other);
+        if (closed >= 0) ::close(closed);
         const int status = demo_main(args, body);
         std::fflush(nullptr);
         std::cout.flush();
@@ -132,6 +137,73 @@ TEST_CASE("cli: a full standard output is a failure") {
     const Outcome full = run({"demo"}, print, "/dev/full");
     CHECK(full.status == 1);
     CHECK(full.err == "demo: cannot write to standard output: No space left on device\n");
+    const auto print_much = [] {  // more than the stream holds: it fails on the way
+        for (int i = 0; i < 100000; ++i) fmt::print("{}\n", i);
+        return 0;
+    };
+    for (const Outcome& other :
+         {run({"demo"}, print_much, "/dev/full"), run({"demo", "--help"}, fine, "/dev/full")}) {
+        CHECK(other.status == 1);
+        CHECK(other.err == full.err);
+    }
+}
+
+TEST_CASE("cli: standard error that cannot be written changes nothing else") {
+    if (!std::filesystem::exists("/dev/full")) return;
+    ScratchDir dir;
+    const auto tell = [] {
+        notice("a warning\n");
+        std::puts("result");
+        return 0;
+    };
+    CHECK(run({"demo", "--what"}, fine, {}, "/dev/full").status == 2);
+    CHECK(run(
+              {"demo"}, []() -> int { throw Error("x"); }, {}, "/dev/full")
+              .status == 1);
+    const Outcome told = run({"demo"}, tell, {}, "/dev/full");
+    CHECK(told.status == 0);
+    CHECK(told.out == "result\n");
+}
+
+TEST_CASE("cli: no file takes the place of a closed standard stream") {
+    ScratchDir dir;
+    const auto open_a_file = [&](int closed) {
+        return [&, closed] {
+            const int file = ::open((dir.path / "file").c_str(), O_WRONLY | O_CREAT, 0644);
+            notice("a warning\n");
+            return file > STDERR_FILENO ? 0 : 3 + closed;
+        };
+    };
+    CHECK(run({"demo"}, open_a_file(0), {}, {}, 0).status == 0);
+    CHECK(run({"demo"}, open_a_file(2), {}, {}, 2).status == 0);
+    CHECK(text_of(dir.path / "file").empty());
+    const Outcome closed = run(
+        {"demo"},
+        [] {
+            std::puts("result");
+            return 0;
+        },
+        {}, {}, 1);
+    CHECK(closed.status == 1);
+    CHECK(closed.err == "demo: cannot write to standard output: Bad file descriptor\n");
+}
+
+TEST_CASE("cli: numbers out of range, too long or not finite are refused in words") {
+    const CLI::Validator seed = whole(0), count = whole(1, 1000), share = finite(0, 1);
+    for (const char* right : {"0", "7", "9223372036854775807"}) CHECK(seed(right).empty());
+    for (const char* wrong :
+         {"-1", "9223372036854775808", "99999999999999999999", "1.5", "nan", "", "7x"}) {
+        CAPTURE(wrong);
+        CHECK_FALSE(seed(wrong).empty());
+    }
+    CHECK(count("1000").empty());
+    CHECK(count("1001") == "1001 is not a whole number from 1 to 1000");
+    for (const char* right : {"0", "1", "0.25", "1e-3"}) CHECK(share(right).empty());
+    for (const char* wrong : {"nan", "-nan", "inf", "1e999", "1.01", "-0.1", "", "0.5x"}) {
+        CAPTURE(wrong);
+        CHECK_FALSE(share(wrong).empty());
+    }
+    CHECK(share("nan") == "nan is not a number from 0 to 1");
 }
 
 TEST_CASE("cli: threads and device are applied") {

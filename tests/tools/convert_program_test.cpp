@@ -146,7 +146,7 @@ TEST_CASE("convert bundle: public MoMask, BAMM and BAD generate the same from a 
                 narrow.vocabulary.string() + " --out " + dir + "x",
             1, "256 wide");
     CHECK_FALSE(fs::exists(dir + "x"));
-    CHECK_FALSE(fs::exists(dir + "x.tmp"));
+    CHECK_FALSE(mc::testing::has_temporaries(dir));
 }
 
 TEST_CASE("convert: wrong usage, wrong files, help") {

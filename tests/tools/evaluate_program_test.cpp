@@ -81,7 +81,7 @@ TEST_CASE("evaluate: scores a folder of motions, writes the report and the strip
     CHECK(report["cases"][1]["runs"][1]["facts"]["airborne"].get<double>() >= 1);
     for (const char* name : {"1_0.png", "1_1.png", "2_0.png", "2_1.png"})
         CHECK(fs::file_size(dir + "s/t/" + name) > 1000);
-    CHECK_FALSE(fs::exists(dir + "r.json.tmp"));
+    CHECK_FALSE(mc::testing::has_temporaries(dir));
 }
 
 TEST_CASE("evaluate: lists the facts and measures one motion") {

@@ -59,7 +59,7 @@ TEST_CASE("inspect: names, types, shapes, values and sizes of every format") {
     CHECK(has(safe, "a.safetensors: safetensors"));
     CHECK(has(safe, "licence = MIT"));
     CHECK(has(safe, "net.w  F32       (2, 3)"));
-    CHECK(has(safe, "1 tensors, 6 elements, 24 bytes"));
+    CHECK(has(safe, "1 tensor, 6 elements, 24 bytes"));
     CHECK(has(run(dir + "clips.npz"), "clip  <f4       (1, 3)"));
     const Outcome stats = run("--stats " + dir + "mean.npy");
     CHECK(has(stats, "-2           1        -0.5  1 not finite"));

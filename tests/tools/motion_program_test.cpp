@@ -40,7 +40,11 @@ TEST_CASE("motion: help has examples, wrong usage is status 2") {
     for (const char* arguments : {"", "fly", "features", "dataset", "dataset build --mocap x",
                                   "dataset build --mocap x --out y --min-frames many"}) {
         CAPTURE(arguments);
-        CHECK(run(arguments).status == 2);
+        const Outcome wrong = run(arguments);
+        CHECK(wrong.status == 2);
+        CHECK(wrong.text.starts_with("motion: "));
+        CHECK(wrong.text.ends_with(" --help\n"));
+        CHECK(wrong.text.find('\n') == wrong.text.size() - 1);
     }
 }
 
@@ -60,6 +64,10 @@ TEST_CASE("motion: features, joints and info of a file") {
     CHECK(info.status == 0);
     CHECK(info.text.find("features of 40 frames x 263 columns (humanml3d)") != std::string::npos);
     CHECK(info.text.find("2.00 s at 20") != std::string::npos);
+    if (fs::exists("/dev/full"))
+        CHECK(mc::testing::run_command("(" MOCLIP_BINARY_DIR "/bin/motion info " + dir +
+                                       "f.npy >/dev/full)")
+                  .status == 1);
 }
 
 TEST_CASE("motion: failures are one line that names the file, and status 1") {

@@ -9,16 +9,17 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
 
 #include "models/bundle.h"
 #include "motion/bvh.h"
-#include "motion/rig_bvh.h"
 #include "motion/features.h"
 #include "motion/ik.h"
 #include "motion/motion_file.h"
+#include "motion/rig_bvh.h"
 #include "tensor/formats/safetensors.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/tools/pipeline.h"
@@ -144,6 +145,14 @@ TEST_CASE("programs: a run goes on with what it began with, and a bundle is of o
                 p.dir + "/masked --out " + p.dir + "/none" + p.text,
             1, "/masked: was trained on the tokens of another tokenizer than ");
     CHECK_FALSE(fs::exists(p.dir + "/none"));
+    // Only a bundle is replaced.
+    fs::create_directory(p.dir + "/home");
+    std::ofstream(p.dir + "/home/thesis.txt") << "years";
+    refuses("train",
+            "bundle --replace --provenance x --data " + p.data + " --vq " + p.dir +
+                "/vq --masked " + p.dir + "/masked --out " + p.dir + "/home/" + p.text,
+            1, "/home: is no model bundle, so it is not replaced");
+    CHECK(bytes_of(p.dir + "/home/thesis.txt") == "years");
 }
 
 TEST_CASE("programs: an edit leaves every other row as it was") {
@@ -314,10 +323,19 @@ TEST_CASE("programs: bad input is one clear line") {
     refuses("generate", "\"a person jumps\" --length nan" + good, 1, "1 to 9.8 seconds");
     refuses("generate", "\"a person jumps\" --format gif" + good, 1, "gif");
     refuses("generate", "\"a person jumps\" --seed -1" + good, 2, "--seed");
+    refuses("generate", "\"a person jumps\" --seed 99999999999999999999" + good, 2, "--seed");
+    refuses("generate", "\"a person jumps\" --guidance nan" + good, 2, "--guidance");
+    refuses("generate", "\"a person jumps\" --top-k nan" + good, 2, "--top-k");
+    refuses("generate", "\"a person jumps\" --temperature inf" + good, 2, "--temperature");
+    refuses("train", "bundle --steps -1", 2, "--steps");
+    refuses("train", "bundle --guidance nan", 2, "--guidance");
     refuses("generate", "\"$(printf 'a \\377 b')\"" + good, 1, "UTF-8");
     refuses("generate", "\"a person jumps\" --bundle " + p.dir + "/none", 1, "none/bundle.json");
     refuses("generate", "\"a person jumps\" --bundle " + p.bundle + " --out /proc/nowhere", 1,
             "--out");
+    must("generate",
+         "\"a person waves\" --format \"BVH, npy\" --out " + p.dir + "/spelt --bundle " + p.bundle);
+    CHECK(fs::exists(p.dir + "/spelt/a_person_waves.bvh"));
     must("generate", "\"\" --format npy" + good);  // the empty prompt is one like any other
     std::string words;
     for (int i = 0; i < 10000; ++i) words += "walk ";
@@ -363,6 +381,17 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         std::ofstream(broken / "bundle.json") << info;
     }
     refused("99");
+    for (const auto& [key, value] : std::map<std::string, nlohmann::json>{{"steps", -1},
+                                                                          {"guidance", 1e300},
+                                                                          {"top_k", "x"},
+                                                                          {"temperature", -0.5},
+                                                                          {"candidates", 1.5}}) {
+        fresh();
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        info["defaults"][key] = value;
+        std::ofstream(broken / "bundle.json") << info;
+        refused("bundle.json: defaults: \"" + key + "\" is " + value.dump() + ", want a ");
+    }
     fresh();
     {
         nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));

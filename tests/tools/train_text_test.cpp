@@ -36,7 +36,7 @@ std::string run(const std::vector<std::string>& args) {
 
 TEST_CASE("train: vocab, then text, then an encoder that loads") {
     ScratchDir dir;
-    const std::string folder = dir.path.string(), vocab = folder + "/vocab.txt.gz",
+    const std::string folder = dir.path.string(), vocab = folder + "/runs/vocab.txt.gz",
                       out = folder + "/run";
     write_teacher(dir.path);
     CHECK(run({"vocab", "--sentences", folder + "/sentences.txt", "--merges", "20", "--out",

@@ -73,6 +73,16 @@ Sides sides_of(const std::string& text) {
 
 }  // namespace
 
+TEST_CASE("caption lexicon: a file that is no JSON is one line without its bytes") {
+    const mc::testing::ScratchDir scratch;
+    const std::string path = (scratch.path / "walk.npy").string();
+    mc::testing::write_file_bytes(path, "\x93NUMPY\x01\n\xff");
+    const std::string error = mc::testing::error_of([&] { CaptionLexicon::from_file(path); });
+    CHECK(error == "[" + path +
+                       "] no lexicon: not JSON at byte 1; name a JSON file such as "
+                       "pretrained/text/lexicon.json");
+}
+
 TEST_CASE("phrases are replaced by others of their list") {
     const auto walks = rewordings("a man walks slowly", "walk");
     CHECK(walks.contains("someone goes on foot at a slow pace"));

@@ -11,6 +11,7 @@
 #include "kernels/cuda.h"
 #include "tools/common/bench_openblas.h"
 #include "tools/common/bench_problem.h"
+#include "tools/common/cli.h"
 
 namespace mc {
 namespace {
@@ -166,7 +167,7 @@ struct Conv {
             return true;
         } catch (const Error& e) {
             set_cuda_convolver(Convolver::chosen);
-            fmt::print(stderr, "{}: {}\n", problem().name, e.what());
+            tools::notice("{}: {}\n", problem().name, e.what());
             return false;
         }
     }

@@ -1,17 +1,22 @@
 #include "tools/common/cli.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <iostream>
 #include <new>
+#include <system_error>
 
 #include "kernels/backend.h"
 #include "kernels/cuda.h"
 #include "kernels/error.h"
+#include "tensor/formats/temporary.h"
 
 namespace mc::tools {
 namespace {
@@ -33,7 +38,7 @@ std::string one_line(const std::string& text) {
 int fail(const CLI::App& app, const std::string& message, int status) {
     std::fflush(stdout);  // what was done comes before what failed
     if (message.empty()) return status;
-    fmt::print(stderr, "{}: {}\n", app.get_name(), one_line(message));
+    notice("{}: {}\n", app.get_name(), one_line(message));
     return status;
 }
 
@@ -48,33 +53,88 @@ std::string command_of(const CLI::App& app) {
     return command;
 }
 
+// Where a program is started without a standard stream, the first file that it opens would become
+// that stream. What is opened here instead cannot be read or written, as a closed one.
+void fill_standard_streams() {
+    for (int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::fcntl(stream, F_GETFD) < 0)
+            static_cast<void>(
+                ::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));  // the lowest
+}
+
+// What the program returns that is done, but for what standard output still holds.
+int finish(const CLI::App& app) {
+    errno = 0;
+    std::cout.flush();
+    if (std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout) return 0;
+    return fail(
+        app, fmt::format("cannot write to standard output: {}", std::strerror(errno ? errno : EIO)),
+        1);
+}
+
 }  // namespace
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+    fill_standard_streams();
+    remove_temporaries_on_signals();
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& e) {
-        return app.exit(e);
+        app.exit(e);
+        return finish(app);
     } catch (const CLI::ParseError& e) {
         return fail(app, fmt::format("{}; see {} --help", one_line(e.what()), command_of(app)), 2);
     }
     try {
         const int status = body();
-        std::cout.flush();
-        if (status == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) || !std::cout))
-            return fail(
-                app, fmt::format("cannot write to standard output: {}", std::strerror(errno)), 1);
-        return status;
+        return status == 0 ? finish(app) : status;
     } catch (const std::bad_alloc&) {
         return fail(app, "out of memory; use a smaller batch or model", 1);
+    } catch (const std::system_error& e) {  // fmt::print names no file
+        const int error = e.code().value();
+        return std::ferror(stdout)
+                   ? fail(app,
+                          fmt::format("cannot write to standard output: {}", std::strerror(error)),
+                          1)
+                   : fail(app, e.what(), 1);
     } catch (const std::exception& e) {
         return fail(app, e.what(), 1);
     }
 }
 
+CLI::Validator whole(int64_t least, int64_t most) {
+    const bool open = most == std::numeric_limits<int64_t>::max();
+    const std::string range =
+        open ? fmt::format("INT from {}", least) : fmt::format("INT in [{} - {}]", least, most);
+    const std::string want = open ? fmt::format("a whole number from {} below 2^63", least)
+                                  : fmt::format("a whole number from {} to {}", least, most);
+    return CLI::Validator(
+        [=](std::string& text) {
+            char* end = nullptr;
+            errno = 0;
+            const long long value = std::strtoll(text.c_str(), &end, 0);  // 0: as CLI11 reads it
+            const bool right =
+                !text.empty() && *end == '\0' && errno == 0 && value >= least && value <= most;
+            return right ? std::string() : fmt::format("{} is not {}", text, want);
+        },
+        range);
+}
+
+CLI::Validator finite(double least, double most) {
+    return CLI::Validator(
+        [=](std::string& text) {
+            char* end = nullptr;
+            const double value = std::strtod(text.c_str(), &end);
+            const bool right = !text.empty() && *end == '\0' && value >= least && value <= most;
+            return right ? std::string()
+                         : fmt::format("{} is not a number from {} to {}", text, least, most);
+        },
+        fmt::format("FLOAT in [{} - {}]", least, most));
+}
+
 void add_common_options(CLI::App& app, CommonOptions& options) {
     app.add_option("--threads", options.threads, "how many cores to use [all]")
-        ->check(CLI::Range(1, 1024));
+        ->check(whole(1, 1024));
     app.add_option("--device", options.device, "cpu or cuda")
         ->check(CLI::IsMember({"cpu", "cuda"}))
         ->capture_default_str();

@@ -15,9 +15,15 @@
 // program's name; --help goes to standard output.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <cstdio>
 #include <functional>
+#include <limits>
 #include <string>
+#include <utility>
 
 #include "kernels/dtype.h"
 
@@ -25,8 +31,20 @@ namespace mc::tools {
 
 // Parses, then returns what `body` returns. Parsing errors give 2 and point to --help (of the
 // subcommand, if one was named); an exception of the body gives 1, and so does a body that returns
-// 0 while its standard output could not be written (full disk).
+// 0, or --help, while its standard output could not be written (full disk).
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
+
+// Checks of an option's value: a whole number, or a finite one, from `least` to `most`. CLI::Range
+// lets NaN through, and takes a whole number of too many digits for the largest there is.
+CLI::Validator whole(int64_t least, int64_t most = std::numeric_limits<int64_t>::max());
+CLI::Validator finite(double least, double most);
+
+// Text on standard error. That nobody can read it (full disk, closed) is no reason to stop, as it
+// would be by fmt::print, which throws.
+template <typename... Args>
+void notice(fmt::format_string<Args...> format, Args&&... args) {
+    std::fputs(fmt::format(format, std::forward<Args>(args)...).c_str(), stderr);
+}
 
 struct CommonOptions {
     int threads = 0;  // 0: as many as this process may use

@@ -12,6 +12,7 @@
 #include "kernels/error.h"
 #include "motion/dataset.h"
 #include "tensor/formats/atomic_file.h"
+#include "tools/common/cli.h"
 #include "tools/common/motion_input.h"
 #include "train/evaluation.h"
 #include "train/progress.h"
@@ -31,7 +32,7 @@ motion::Dataset read_split(const DataOptions& options, int64_t columns) {
     how.split = options.split;
     if (columns == kKitColumns) how.min_frames = 24;
     motion::Dataset data = motion::read_dataset(how);
-    for (const std::string& warning : data.warnings) fmt::print(stderr, "warning: {}\n", warning);
+    for (const std::string& warning : data.warnings) notice("warning: {}\n", warning);
     return data;
 }
 
@@ -112,12 +113,12 @@ CLI::Option* add_data_options(CLI::App& app, DataOptions& options, CLI::Option* 
         ->capture_default_str()
         ->needs(data);
     app.add_option("--repeats", options.repeats, "repetitions, over which intervals are taken")
-        ->check(CLI::Range(int64_t{1}, int64_t{10000}))
+        ->check(whole(1, 10000))
         ->capture_default_str()
         ->needs(data);
     app.add_option("--takes", options.takes,
                    "motions a text for MultiModality, in the first 3 batches of 32 texts; 0: none")
-        ->check(CLI::Range(int64_t{0}, int64_t{1000}))
+        ->check(whole(0, 1000))
         ->capture_default_str()
         ->needs(data);
     app.add_option("--lengths", options.lengths,

@@ -10,6 +10,7 @@
 #include "motion/fact_checks.h"
 #include "motion/strip.h"
 #include "tensor/formats/atomic_file.h"
+#include "tools/common/cli.h"
 #include "tools/common/motion_input.h"
 #include "train/fact_score.h"
 #include "train/progress.h"
@@ -56,7 +57,7 @@ void make_folder(const fs::path& folder) {
 
 void add_facts_options(CLI::App& app, FactsOptions& options, CLI::Option* facts) {
     app.add_option("--seeds", options.seeds, "motions a prompt")
-        ->check(CLI::Range(int64_t{1}, int64_t{1000}))
+        ->check(whole(1, 1000))
         ->capture_default_str();
     app.add_option("--strips", options.strips, "draw every motion into this folder, LINE_SEED.png")
         ->needs(facts);

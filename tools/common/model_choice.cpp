@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "kernels/error.h"
+#include "tools/common/cli.h"
 #include "tools/common/paths.h"
 
 namespace mc::tools {
@@ -69,7 +70,7 @@ ModelOptions add_model_options(CLI::App& app, ModelChoice& choice) {
     app.add_option("--candidates", choice.candidates,
                    "motions to make, of which MoCLIP's motion tower keeps the one that fits the "
                    "words best [the bundle's]")
-        ->check(CLI::Range(int64_t{1}, kMostCandidates));
+        ->check(whole(1, kMostCandidates));
     app.add_option(
            "--precision", choice.precision,
            "of the products with weights: fp32; int16, on the CPU alone, a third less time where "

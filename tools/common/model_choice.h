@@ -17,7 +17,6 @@ struct ModelChoice {
     std::string precision = "fp32";       // or int16, bf16, fp16, of products with weights
     DeviceType device = DeviceType::cpu;  // that computes
 };
-inline constexpr int64_t kMostCandidates = 100;
 
 // The options --bundle, --text-encoder, --checkpoints, --masked-name, --residual-name, --vocab,
 // --generator, --candidates and --precision. What takes no model excludes the two that name one.

@@ -43,4 +43,15 @@ fs::path clip_vocabulary() {
     return found;
 }
 
+void make_parent(const fs::path& file, const std::string& option) {
+    std::error_code failed;
+    if (!file.has_filename() || fs::is_directory(file, failed))
+        throw Error(file.string() + ": is a folder; name a file with " + option);
+    if (!file.has_parent_path()) return;
+    fs::create_directories(file.parent_path(), failed);
+    if (failed)
+        throw Error(file.parent_path().string() + ": cannot be made: " + failed.message() +
+                    "; name another file with " + option);
+}
+
 }  // namespace mc::tools

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 namespace mc::tools {
 
@@ -13,5 +14,9 @@ std::filesystem::path default_bundle();
 // empty, or an error that says how to get it.
 std::filesystem::path find_clip_vocabulary();
 std::filesystem::path clip_vocabulary();
+
+// Makes the folder that a file is to be written to: before the work, not after it. Error, naming
+// the option, if that fails or the file is a folder.
+void make_parent(const std::filesystem::path& file, const std::string& option);
 
 }  // namespace mc::tools

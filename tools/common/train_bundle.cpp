@@ -12,6 +12,7 @@
 #include "tensor/formats/json_limit.h"
 #include "tensor/formats/safetensors.h"
 #include "tools/common/checkpoints.h"
+#include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
 #include "train/digest.h"
 #include "train/loop.h"
@@ -139,20 +140,25 @@ void add_bundle_command(CLI::App& app, std::function<int()>& action) {
     sub->add_option("--provenance", options->provenance, "what data they were trained on")
         ->required();
     sub->add_option("--steps", options->defaults.steps, "default refinement steps")
+        ->check(whole(1, kMostSteps))
         ->capture_default_str();
     sub->add_option("--guidance", options->defaults.guidance, "default guidance")
+        ->check(finite(0, kMostGuidance))
         ->capture_default_str();
     sub->add_option("--residual-guidance", options->defaults.residual_guidance,
                     "default guidance of the residual stage")
+        ->check(finite(0, kMostGuidance))
         ->capture_default_str();
     sub->add_option("--temperature", options->defaults.temperature, "default temperature")
+        ->check(finite(0, kMostTemperature))
         ->capture_default_str();
     sub->add_option("--top-k", options->defaults.top_k,
                     "default share of unlikely tokens never drawn")
+        ->check(finite(0, 1))
         ->capture_default_str();
     sub->add_option("--candidates", options->defaults.candidates,
                     "default number of motions to choose the best of (with --moclip)")
-        ->check(CLI::Range(int64_t{1}, kMostCandidates))
+        ->check(whole(1, kMostCandidates))
         ->capture_default_str();
     sub->add_flag("--order-agnostic", options->defaults.order_agnostic,
                   "BAD makes tokens in a random order (OAAS) by default, not the surest first");

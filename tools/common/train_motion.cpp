@@ -63,7 +63,7 @@ int run(train::Stage& stage, const Options& options, const Json& config, Communi
     loop.resume = options.resume;
     loop.quiet = options.quiet;
     if (!options.quiet && ranks.first())
-        fmt::print(stderr, "{}: {} parameters\n", stage.name(), stage.model().parameter_count());
+        notice("{}: {} parameters\n", stage.name(), stage.model().parameter_count());
     const train::LoopResult result = train::run_loop(stage, loop);
     return ranks.first() ? report(result, loop) : 0;
 }

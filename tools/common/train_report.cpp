@@ -2,12 +2,13 @@
 
 #include <fmt/format.h>
 
+#include "tools/common/cli.h"
+
 namespace mc::tools {
 
 void say_warnings(const train::Stage& stage) {
     if (!stage.ranks().first()) return;
-    for (const std::string& warning : stage.warnings())
-        fmt::print(stderr, "warning: {}\n", warning);
+    for (const std::string& warning : stage.warnings()) notice("warning: {}\n", warning);
 }
 
 int say_stopped(const train::LoopResult& result, int64_t steps) {

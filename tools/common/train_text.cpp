@@ -12,6 +12,7 @@
 #include "models/clip/bpe_learner.h"
 #include "models/clip/text_tower_file.h"
 #include "tools/common/cli.h"
+#include "tools/common/paths.h"
 #include "tools/common/train_report.h"
 #include "train/data_parallel.h"
 #include "train/processes.h"
@@ -31,6 +32,7 @@ struct VocabOptions {
 };
 
 int run_vocab(const VocabOptions& options) {
+    make_parent(options.out, "--out");
     clip::BpeLearner learner;
     size_t count = 0;
     for (const std::string& file : options.sentences) {
@@ -92,8 +94,8 @@ int run_text(const TextOptions& options) {
     loop.resume = options.resume;
     loop.quiet = options.quiet;
     if (!options.quiet && ranks->first())
-        fmt::print(stderr, "text: {} parameters, {} sentences, {} held out for validation\n",
-                   stage.model().parameter_count(), teacher.size(), stage.held_out().size());
+        notice("text: {} parameters, {} sentences, {} held out for validation\n",
+               stage.model().parameter_count(), teacher.size(), stage.held_out().size());
     const train::LoopResult result = train::run_loop(stage, loop);
     if (!ranks->first()) return 0;
     if (!result.finished) return say_stopped(result, loop.steps);
@@ -123,10 +125,10 @@ void add_vocab(CLI::App& app, std::function<int()>& action) {
         ->required()
         ->check(CLI::ExistingFile);
     sub->add_option("--merges", options->merges, "how many merges to learn at most")
-        ->check(CLI::Range(1, 1000000))
+        ->check(whole(1, 1000000))
         ->capture_default_str();
     sub->add_option("--min-count", options->min_count, "a pair must occur so often to be merged")
-        ->check(CLI::PositiveNumber)
+        ->check(whole(1))
         ->capture_default_str();
     sub->add_option("--out", options->out, "merge file to write, gzip if it ends in .gz")
         ->required();
@@ -155,10 +157,10 @@ void add_text(CLI::App& app, std::function<int()>& action) {
     sub->add_option("--preset", options->preset, preset_help())->capture_default_str();
     sub->add_option("--config", options->config, "JSON file with settings over the preset's");
     sub->add_option("--set", options->settings, "single settings over both, KEY=VALUE");
-    sub->add_option("--steps", options->steps, "the same as --set steps=N");
-    sub->add_option("--batch", options->batch, "the same as --set batch=N");
-    sub->add_option("--lr", options->lr, "the same as --set lr=X");
-    sub->add_option("--seed", options->seed, "the same as --set seed=N");
+    sub->add_option("--steps", options->steps, "the same as --set steps=N")->check(whole(0));
+    sub->add_option("--batch", options->batch, "the same as --set batch=N")->check(whole(1));
+    sub->add_option("--lr", options->lr, "the same as --set lr=X")->check(finite(0, 1e6));
+    sub->add_option("--seed", options->seed, "the same as --set seed=N")->check(whole(0));
     sub->add_flag("--resume", options->resume, "go on from the run folder's last checkpoint");
     sub->add_flag("--quiet", options->quiet, "no progress on standard error");
     add_common_options(*sub, options->common);

@@ -123,7 +123,7 @@ TEST_CASE("a learned vocabulary is read back and encodes") {
     for (const char* name : {"v.txt", "v.txt.gz"}) {
         const std::string path = (scratch.path / name).string();
         mc::clip::write_merges(path, merges);
-        CHECK(!std::filesystem::exists(path + ".tmp"));
+        CHECK_FALSE(mc::testing::has_temporaries(scratch.path));
         const Tokenizer tokenizer = Tokenizer::from_file(path);
         CHECK(tokenizer.vocab_size() == static_cast<std::int32_t>(514 + merges.size()));
         CHECK(tokenizer.encode("person").size() == 1);

@@ -145,7 +145,7 @@ TEST_CASE("npy and npz: what is written is read back, bit for bit") {
     CHECK(read_npy(scratch.path / "d.npy").as_f64() == d);
     CHECK(read_npy(scratch.path / "n.npy").as_i64() == n);
     CHECK(std::filesystem::file_size(scratch.path / "n.npy") % 64 == 16);
-    CHECK_FALSE(std::filesystem::exists(scratch.path / "f.npy.tmp"));
+    CHECK_FALSE(mc::testing::has_temporaries(scratch.path));
 
     NpzWriter writer(scratch.path / "a.npz");
     writer.add("clip", {2, 3, 4}, f.data());

@@ -444,7 +444,7 @@ class Fit {
     }
 
     static constexpr int kShapeRounds = 4;
-    static constexpr double kBend = 0.3;  // what the middle joint of a limb counts beside its end
+    static constexpr double kBend = 0.1;  // what the middle joint of a limb counts beside its end
     static constexpr double kSure =
         0.7;  // part of a bend that the clip's must have to show its side
     static constexpr size_t kAround = 5;  // frames before and after that help where it does not

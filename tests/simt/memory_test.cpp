@@ -32,6 +32,8 @@ void sum_columns(const Tensor& x, const Tensor& y) {
 TEST_CASE("memory: a kernel's scratch comes from the tensors' cache when the device is full") {
     const Tensor x = on_gpu({kRows, kCols}), y = on_gpu({kCols});
     on_gpu({1 << 20});  // freed: the cache has it
+    y.cpu();
+    CHECK(cudaMemPoolTrimTo(nullptr, 0) == cudaSuccess);  // and the pool nothing
     const FullDevice full;
     const uint64_t cached = allocator_stats(DeviceType::cuda).cached;
     CHECK(cached >= 4 << 20);

@@ -358,39 +358,6 @@ cudaError_t cudaGetLastError() {
     const Lock lock(runtime().mutex);
     return runtime().error;
 }
-const char* cudaGetErrorName(cudaError_t error) {
-    switch (error) {
-        case cudaSuccess:
-            return "cudaSuccess";
-        case cudaErrorInvalidValue:
-            return "cudaErrorInvalidValue";
-        case cudaErrorMemoryAllocation:
-            return "cudaErrorMemoryAllocation";
-        case cudaErrorInvalidConfiguration:
-            return "cudaErrorInvalidConfiguration";
-        case cudaErrorNoDevice:
-            return "cudaErrorNoDevice";
-        case cudaErrorIllegalState:
-            return "cudaErrorIllegalState";
-        case cudaErrorNotReady:
-            return "cudaErrorNotReady";
-        case cudaErrorIllegalAddress:
-            return "cudaErrorIllegalAddress";
-        case cudaErrorLaunchFailure:
-            return "cudaErrorLaunchFailure";
-        case cudaErrorNotSupported:
-            return "cudaErrorNotSupported";
-        case cudaErrorStreamCaptureUnsupported:
-            return "cudaErrorStreamCaptureUnsupported";
-        case cudaErrorStreamCaptureInvalidated:
-            return "cudaErrorStreamCaptureInvalidated";
-        case cudaErrorStreamCaptureImplicit:
-            return "cudaErrorStreamCaptureImplicit";
-        case cudaErrorStreamCaptureWrongThread:
-            return "cudaErrorStreamCaptureWrongThread";
-    }
-    return "cudaErrorUnknown";
-}
 const char* cudaGetErrorString(cudaError_t error) {
     if (error == cudaErrorLaunchFailure) return runtime().report.c_str();
     return cudaGetErrorName(error);

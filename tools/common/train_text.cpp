@@ -86,7 +86,8 @@ int run_text(const TextOptions& options) {
             made->student().text.load(clip::read_text_tower(options.start).state,
                                       {{}, options.start});
         // A run is resumed with the data that it began with.
-        config["data"] = {{"sentences", teacher.size()}, {"vocabulary", tokenizer->vocab_size()}};
+        config["made_with"] = {{"sentences", teacher.size()},
+                               {"vocabulary", tokenizer->vocab_size()}};
     });
     train::TextStage& stage = *made;
     stage.set_ranks(*ranks);

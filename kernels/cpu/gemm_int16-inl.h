@@ -77,8 +77,8 @@ HWY_INLINE float squares_of(const float* HWY_RESTRICT x, int64_t depth, float ov
     hn::Vec<BlockTag> squares[kSums];
     for (auto& s : squares) s = hn::Zero(d);
     const auto factor = hn::Set(d, over);
-    for_vectors(x, depth, [&](int64_t s, auto x) HWY_ATTR {
-        const auto v = hn::Mul(x, factor);
+    for_vectors(x, depth, [&](int64_t s, auto part) HWY_ATTR {
+        const auto v = hn::Mul(part, factor);
         squares[s] = hn::Add(squares[s], hn::Mul(v, v));
     });
 #pragma GCC unroll 4

@@ -146,13 +146,13 @@ TEST_CASE("programs: a run goes on with what it began with, and a bundle is of o
             1, "/masked: was trained on the tokens of another tokenizer than ");
     CHECK_FALSE(fs::exists(p.dir + "/none"));
     // Only a bundle is replaced.
-    fs::create_directory(p.dir + "/home");
-    std::ofstream(p.dir + "/home/thesis.txt") << "years";
+    fs::create_directory(p.dir + "/taken");
+    std::ofstream(p.dir + "/taken/thesis.txt") << "years";
     refuses("train",
             "bundle --replace --provenance x --data " + p.data + " --vq " + p.dir +
-                "/vq --masked " + p.dir + "/masked --out " + p.dir + "/home/" + p.text,
-            1, "/home: is no model bundle, so it is not replaced");
-    CHECK(bytes_of(p.dir + "/home/thesis.txt") == "years");
+                "/vq --masked " + p.dir + "/masked --out " + p.dir + "/taken/" + p.text,
+            1, "/taken: is no model bundle, so it is not replaced");
+    CHECK(bytes_of(p.dir + "/taken/thesis.txt") == "years");
 }
 
 TEST_CASE("programs: an edit leaves every other row as it was") {

@@ -56,7 +56,7 @@ struct AttentionNode : Node {
     AttentionOptions options;
     RandomStream stream;
     const char* name() const override { return "attention"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Operands in{q_value.get("attention"), k_value.get("attention"),
                           v_value.get("attention")};
         Operands d;

@@ -54,6 +54,14 @@ inline Tensor empty_like(const Tensor& t) {
     return Tensor::empty(t.shape(), t.dtype(), t.device());
 }
 
+// Where a function of t (contiguous) goes: over t itself, where the caller holds the last handle of
+// its memory, or to a new tensor. Saves memory, and the traffic of lines that are only written.
+inline Tensor over_or_empty_like(const Tensor& t) {
+    if (!t.is_sole()) return empty_like(t);
+    t.bump_version();
+    return t;
+}
+
 // Pointers of an optional parameter, and of its gradient buffer if it has a slot.
 template <class T>
 const T* data_or_null(const Tensor& t) {

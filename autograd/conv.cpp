@@ -12,17 +12,18 @@ struct ConvNode : Node {
     Saved y_value;  // with relu alone: where it was positive
     ConvShape shape;
     const char* name() const override { return "conv1d"; }
-    void backward(const Tensor& grad_in) override {
+    void backward(Tensor grad) override {
         const Tensor input = x_value.get("conv1d"), weight = w_value.get("conv1d"),
                      y = y_value.get("conv1d");
-        Tensor grad = grad_in, dx;
+        Tensor dx;
         if (x) dx = empty_like(input);
         dispatch_float(grad.dtype(), "conv1d", [&](auto zero) {
             using T = decltype(zero);
             if (y.defined()) {
-                grad = empty_like(grad_in);
-                table<T>(y).unary_backward(context(y), UnaryOp::relu, T{0}, grad.ptr<T>(),
-                                           grad_in.ptr<T>(), y.ptr<T>(), y.numel());
+                const Tensor out = over_or_empty_like(grad);
+                table<T>(y).unary_backward(context(y), UnaryOp::relu, T{0}, out.ptr<T>(),
+                                           grad.ptr<T>(), y.ptr<T>(), y.numel());
+                grad = out;
             }
             table<T>(grad).conv1d_backward(context(grad), dx.defined() ? dx.ptr<T>() : nullptr,
                                            grad_or_null<T>(w), grad_or_null<T>(b), grad.ptr<T>(),
@@ -35,7 +36,7 @@ struct ConvNode : Node {
 struct UpsampleNode : Node {
     Slot x;
     const char* name() const override { return "upsample2"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         Tensor dx = Tensor::empty(x->shape, grad.dtype(), grad.device());
         dispatch_float(grad.dtype(), "upsample2", [&](auto zero) {
             using T = decltype(zero);

@@ -5,10 +5,16 @@ using namespace detail;
 
 namespace {
 
-Tensor binary_values(BinaryOp op, const char* name, const Tensor& a, const Tensor& b) {
+// Over a or b where the caller gave it away.
+Tensor binary_values(BinaryOp op, const char* name, Tensor a, Tensor b) {
     check_alike(name, a, b);
     const Shape shape = broadcast_shapes(a.shape(), b.shape(), name);
-    Tensor out = Tensor::empty(shape, a.dtype(), a.device());
+    const auto takes_it = [&](const Tensor& t) {
+        return t.is_sole() && t.shape() == shape && t.is_contiguous();
+    };
+    Tensor out = takes_it(a)   ? over_or_empty_like(a)
+                 : takes_it(b) ? over_or_empty_like(b)
+                               : Tensor::empty(shape, a.dtype(), a.device());
     dispatch_float(a.dtype(), name, [&](auto zero) {
         using T = decltype(zero);
         table<T>(a).binary(context(a), op, out.ptr<T>(), a.ptr<T>(), b.ptr<T>(),
@@ -17,12 +23,12 @@ Tensor binary_values(BinaryOp op, const char* name, const Tensor& a, const Tenso
     return out;
 }
 
-Tensor affine_values(const Tensor& x, double alpha, double beta) {
-    const Tensor source = x.contiguous();
-    Tensor out = empty_like(source);
+Tensor affine_values(Tensor x, double alpha, double beta) {
+    x = x.contiguous();
+    Tensor out = over_or_empty_like(x);
     dispatch_float(x.dtype(), "affine", [&](auto zero) {
         using T = decltype(zero);
-        table<T>(x).affine(context(x), out.ptr<T>(), source.ptr<T>(), static_cast<T>(alpha),
+        table<T>(x).affine(context(x), out.ptr<T>(), x.ptr<T>(), static_cast<T>(alpha),
                            static_cast<T>(beta), x.numel());
     });
     return out;
@@ -32,11 +38,11 @@ struct AddNode : Node {
     Slot a, b;
     double sign;  // of b: +1 add, -1 sub
     const char* name() const override { return sign > 0 ? "add" : "sub"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         if (a) accumulate(a, reduce_to(grad, a->shape));
         if (b) {
-            const Tensor g = reduce_to(grad, b->shape);
-            accumulate(b, sign > 0 ? g : affine_values(g, -1, 0));
+            Tensor g = reduce_to(grad, b->shape);
+            accumulate(b, sign > 0 ? g : affine_values(std::move(g), -1, 0));
         }
     }
 };
@@ -45,12 +51,13 @@ struct MulNode : Node {
     Slot a, b;
     Saved a_value, b_value;
     const char* name() const override { return "mul"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         if (a)
             accumulate(a, reduce_to(binary_values(BinaryOp::mul, "mul", grad, b_value.get("mul")),
                                     a->shape));
         if (b)
-            accumulate(b, reduce_to(binary_values(BinaryOp::mul, "mul", grad, a_value.get("mul")),
+            accumulate(b, reduce_to(binary_values(BinaryOp::mul, "mul", std::move(grad),
+                                                  a_value.get("mul")),
                                     b->shape));
     }
 };
@@ -59,11 +66,12 @@ struct DivNode : Node {
     Slot a, b;
     Saved b_value, y_value;
     const char* name() const override { return "div"; }
-    void backward(const Tensor& grad) override {
-        const Tensor ga = binary_values(BinaryOp::div, "div", grad, b_value.get("div"));  // d a
+    void backward(Tensor grad) override {
+        Tensor ga = binary_values(BinaryOp::div, "div", std::move(grad), b_value.get("div"));
         if (a) accumulate(a, reduce_to(ga, a->shape));
         if (b) {
-            const Tensor gb = binary_values(BinaryOp::mul, "div", ga, y_value.get("div"));
+            const Tensor gb =
+                binary_values(BinaryOp::mul, "div", std::move(ga), y_value.get("div"));
             accumulate(b, affine_values(reduce_to(gb, b->shape), -1, 0));
         }
     }
@@ -75,9 +83,9 @@ struct UnaryNode : Node {
     Slot x;
     Saved x_value;
     const char* name() const override { return "unary"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor value = x_value.get("unary");
-        Tensor out = empty_like(grad);
+        Tensor out = over_or_empty_like(grad);
         dispatch_float(grad.dtype(), "unary", [&](auto zero) {
             using T = decltype(zero);
             table<T>(grad).unary_backward(context(grad), op, static_cast<T>(param), out.ptr<T>(),
@@ -91,7 +99,7 @@ struct AffineNode : Node {
     double alpha;
     Slot x;
     const char* name() const override { return "affine"; }
-    void backward(const Tensor& grad) override { accumulate(x, affine_values(grad, alpha, 0)); }
+    void backward(Tensor grad) override { accumulate(x, affine_values(std::move(grad), alpha, 0)); }
 };
 
 Tensor select_values(const Tensor& cond, const Tensor& a, const Tensor& b) {
@@ -108,7 +116,7 @@ struct SelectNode : Node {
     Saved cond;  // bool
     Slot a, b;
     const char* name() const override { return "select"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor none = Tensor::zeros(grad.shape(), grad.dtype(), grad.device());
         const Tensor mask = cond.get("select");
         if (a) accumulate(a, select_values(mask, grad, none));
@@ -116,8 +124,9 @@ struct SelectNode : Node {
     }
 };
 
-Tensor dropout_values(const Tensor& x, double p, RandomStream stream) {
-    Tensor out = empty_like(x);
+Tensor dropout_values(Tensor x, double p, RandomStream stream) {
+    x = x.contiguous();
+    Tensor out = over_or_empty_like(x);
     dispatch_float(x.dtype(), "dropout", [&](auto zero) {
         using T = decltype(zero);
         table<T>(x).dropout(context(x), out.ptr<T>(), x.ptr<T>(), p, stream, x.numel());
@@ -130,12 +139,14 @@ struct DropoutNode : Node {
     double p;
     RandomStream stream;  // instead of the mask
     const char* name() const override { return "dropout"; }
-    void backward(const Tensor& grad) override { accumulate(x, dropout_values(grad, p, stream)); }
+    void backward(Tensor grad) override {
+        accumulate(x, dropout_values(std::move(grad), p, stream));
+    }
 };
 
-Var add_or_sub(const Var& a, const Var& b, bool subtract) {
+Var add_or_sub(Var a, Var b, bool subtract) {
     Tensor out = binary_values(subtract ? BinaryOp::sub : BinaryOp::add, subtract ? "sub" : "add",
-                               a.value(), b.value());
+                               a.take_value(), b.take_value());
     if (!recording(a, b)) return out;
     auto node = std::make_unique<AddNode>();
     node->a = a.slot();
@@ -146,11 +157,11 @@ Var add_or_sub(const Var& a, const Var& b, bool subtract) {
 
 }  // namespace
 
-Var add(const Var& a, const Var& b) {
-    return add_or_sub(a, b, false);
+Var add(Var a, Var b) {
+    return add_or_sub(std::move(a), std::move(b), false);
 }
-Var sub(const Var& a, const Var& b) {
-    return add_or_sub(a, b, true);
+Var sub(Var a, Var b) {
+    return add_or_sub(std::move(a), std::move(b), true);
 }
 
 Var mul(const Var& a, const Var& b) {
@@ -175,15 +186,16 @@ Var div(const Var& a, const Var& b) {
     return Tape::current()->record(std::move(node), out);
 }
 
-Var unary(UnaryOp op, const Var& x, double param) {
-    const Tensor source = x.value().contiguous();
-    Tensor out = empty_like(source);
+Var unary(UnaryOp op, Var x, double param) {
+    const bool record = recording(x);
+    const Tensor source = x.take_value().contiguous();
+    Tensor out = record ? empty_like(source) : over_or_empty_like(source);
     dispatch_float(source.dtype(), "unary", [&](auto zero) {
         using T = decltype(zero);
         table<T>(source).unary(context(source), op, static_cast<T>(param), out.ptr<T>(),
                                source.ptr<T>(), source.numel());
     });
-    if (!recording(x)) return out;
+    if (!record) return out;
     auto node = std::make_unique<UnaryNode>();
     node->op = op;
     node->param = param;
@@ -192,8 +204,8 @@ Var unary(UnaryOp op, const Var& x, double param) {
     return Tape::current()->record(std::move(node), out);
 }
 
-Var affine(const Var& x, double alpha, double beta) {
-    Tensor out = affine_values(x.value(), alpha, beta);
+Var affine(Var x, double alpha, double beta) {
+    Tensor out = affine_values(x.take_value(), alpha, beta);
     if (!recording(x)) return out;
     auto node = std::make_unique<AffineNode>();
     node->alpha = alpha;
@@ -216,12 +228,12 @@ Var select(const Tensor& cond, const Var& a, const Var& b) {
     return Tape::current()->record(std::move(node), out);
 }
 
-Var dropout(const Var& x, double p, Generator& generator) {
+Var dropout(Var x, double p, Generator& generator) {
     if (p < 0 || p >= 1)
         throw Error("[dropout] probability " + std::to_string(p) + ", want [0, 1)");
     if (p == 0) return x;
     const RandomStream stream = generator.stream();
-    Tensor out = dropout_values(x.value().contiguous(), p, stream);
+    Tensor out = dropout_values(x.take_value(), p, stream);
     if (!recording(x)) return out;
     auto node = std::make_unique<DropoutNode>();
     node->x = x.slot();
@@ -230,11 +242,11 @@ Var dropout(const Var& x, double p, Generator& generator) {
     return Tape::current()->record(std::move(node), out);
 }
 
-Var operator+(const Var& a, const Var& b) {
-    return add(a, b);
+Var operator+(Var a, Var b) {
+    return add(std::move(a), std::move(b));
 }
-Var operator-(const Var& a, const Var& b) {
-    return sub(a, b);
+Var operator-(Var a, Var b) {
+    return sub(std::move(a), std::move(b));
 }
 Var operator*(const Var& a, const Var& b) {
     return mul(a, b);

@@ -9,7 +9,7 @@ struct EmbeddingNode : Node {
     Slot rows;
     Saved ids;
     const char* name() const override { return "embedding"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         Tensor sum = grad_buffer(rows);
         const Tensor id = ids.get("embedding");
         dispatch_float(grad.dtype(), "embedding", [&](auto zero) {
@@ -35,7 +35,7 @@ struct StraightThroughNode : Node {
     Slot x;
     double gain;
     const char* name() const override { return "straight_through"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         accumulate(x, gain == 1 ? grad : affine(Var(grad), gain, 0).value());
     }
 };

@@ -13,7 +13,7 @@ struct AllGatherNode : Node {
     Share share{};
     Communicator* ranks;
     const char* name() const override { return "all_gather"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor sum = grad.clone();  // the gradient may be shared with another node
         ranks->all_reduce(sum);
         accumulate(x, sum.slice(0, share.begin, share.end).contiguous());

@@ -10,7 +10,7 @@ struct GruCellNode : Node {
     Saved state_value, h_value;
     Tensor gates, on;
     const char* name() const override { return "gru_cell"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor from_state = state_value.get("gru_cell"), old = h_value.get("gru_cell");
         const Tensor dinput = empty_like(gates), dstate = empty_like(gates), dh = empty_like(grad);
         dispatch_float(grad.dtype(), "gru_cell", [&](auto zero) {

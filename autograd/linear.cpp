@@ -80,7 +80,7 @@ struct MatmulNode : Node {
     Saved a_value, b_value;
     bool ta, tb;
     const char* name() const override { return "matmul"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         if (a) push_left(a, ta, grad, b_value.get("matmul"), tb);
         if (b) {
             const Tensor& av = a_value.get("matmul");
@@ -98,11 +98,11 @@ struct LinearNode : Node {
     std::optional<UnaryOp> activation;
     double param;
     const char* name() const override { return "linear"; }
-    void backward(const Tensor& grad_in) override {
-        Tensor grad = grad_in.reshape({rows_of(grad_in), grad_in.size(-1)});
+    void backward(Tensor grad) override {
+        grad = grad.reshape({rows_of(grad), grad.size(-1)});
         if (activation) {
             const Tensor pre = before.get("linear");
-            Tensor out = empty_like(grad);
+            Tensor out = over_or_empty_like(grad);
             dispatch_float(grad.dtype(), "linear", [&](auto zero) {
                 using T = decltype(zero);
                 table<T>(grad).unary_backward(context(grad), *activation, static_cast<T>(param),

@@ -11,11 +11,11 @@ struct LayerNormNode : Node {
     Saved weight_value;
     Tensor mean, rstd;  // (R)
     const char* name() const override { return "layer_norm"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor source = x_value.get("layer_norm");
         const Tensor w = weight_value.get("layer_norm");
         Tensor dx;
-        if (x || residual) dx = empty_like(grad);
+        if (x || residual) dx = over_or_empty_like(grad);
         dispatch_float(grad.dtype(), "layer_norm", [&](auto zero) {
             using T = decltype(zero);
             typename NormKernels<T>::LayerNormBackwardArgs args;
@@ -36,7 +36,7 @@ struct LayerNormNode : Node {
     }
 };
 
-Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias, double eps) {
+Var normed(Var x, const Var& residual, const Var& weight, const Var& bias, double eps) {
     dim_of("layer_norm", x.value(), -1);
     if (residual.defined()) {
         check_alike("layer_norm", x.value(), residual.value());
@@ -53,15 +53,15 @@ Var normed(const Var& x, const Var& residual, const Var& weight, const Var& bias
     }
     const Tensor scale = contiguous_or_none(weight.value()),
                  shift = contiguous_or_none(bias.value());
-    const Tensor source = x.value().contiguous();
+    const Tensor source = x.take_value().contiguous();
     const Tensor other = residual.defined() ? residual.value().contiguous() : Tensor();
     const int64_t rows = rows_of(source), cols = source.size(-1);
-    Tensor out = empty_like(source), mean, rstd, total;
     const bool record = recording(x, residual, weight, bias);
+    Tensor out = record ? empty_like(source) : over_or_empty_like(source), mean, rstd, total;
     if (record) {
         mean = Tensor::empty({rows}, source.dtype(), source.device());
         rstd = Tensor::empty({rows}, source.dtype(), source.device());
-        if (other.defined()) total = empty_like(source);
+        if (other.defined()) total = over_or_empty_like(source);
     }
     dispatch_float(source.dtype(), "layer_norm", [&](auto zero) {
         using T = decltype(zero);
@@ -98,7 +98,7 @@ struct L2NormalizeNode : Node {
     Tensor norm;  // (R)
     double eps;
     const char* name() const override { return "l2_normalize"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         Tensor dx = empty_like(grad);
         dispatch_float(grad.dtype(), "l2_normalize", [&](auto zero) {
             using T = decltype(zero);
@@ -117,10 +117,10 @@ struct ChannelNormNode : Node {
     int64_t groups = 0;     // 0: batch norm
     bool training = false;  // of batch norm
     const char* name() const override { return groups > 0 ? "group_norm" : "batch_norm"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor source = x_value.get(name()), w = weight_value.get(name());
         Tensor dx;
-        if (x) dx = empty_like(grad);
+        if (x) dx = over_or_empty_like(grad);
         dispatch_float(grad.dtype(), name(), [&](auto zero) {
             using T = decltype(zero);
             typename NormKernels<T>::ChannelNormBackwardArgs args;
@@ -245,12 +245,12 @@ Var batch_norm(const Var& x, const RunningStatistics& running, const Var& weight
     return y;
 }
 
-Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps) {
-    return normed(x, Var(), weight, bias, eps);
+Var layer_norm(Var x, const Var& weight, const Var& bias, double eps) {
+    return normed(std::move(x), Var(), weight, bias, eps);
 }
-Var layer_norm_residual(const Var& x, const Var& residual, const Var& weight, const Var& bias,
+Var layer_norm_residual(Var x, const Var& residual, const Var& weight, const Var& bias,
                         double eps) {
-    return normed(x, residual, weight, bias, eps);
+    return normed(std::move(x), residual, weight, bias, eps);
 }
 
 Var l2_normalize(const Var& x, double eps) {

@@ -3,6 +3,9 @@
 // goes in. Forward and backward of an operation stand side by side in the file of its family
 // (elementwise.cpp, shape.cpp, ...).
 //
+// An operation that takes a Var by value writes its result over it where the caller gives away the
+// last handle of that memory (a temporary, std::move) and backward does not need it.
+//
 // All values of an operation are on one device, where its result is. Ids, labels and masks
 // (`Tensor` here, not `Var`) may also be on the CPU, where the program makes and the operation
 // checks them: they are copied.
@@ -11,6 +14,7 @@
 #include <cmath>
 #include <initializer_list>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "autograd/tape.h"
@@ -19,54 +23,54 @@
 namespace mc {
 
 // elementwise.cpp: broadcasting as in NumPy
-Var add(const Var& a, const Var& b);
-Var sub(const Var& a, const Var& b);
+Var add(Var a, Var b);
+Var sub(Var a, Var b);
 Var mul(const Var& a, const Var& b);
 Var div(const Var& a, const Var& b);
-Var unary(UnaryOp op, const Var& x, double param = 0);
-Var affine(const Var& x, double alpha, double beta);  // alpha x + beta
-inline Var neg(const Var& x) {
-    return affine(x, -1, 0);
+Var unary(UnaryOp op, Var x, double param = 0);
+Var affine(Var x, double alpha, double beta);  // alpha x + beta
+inline Var neg(Var x) {
+    return affine(std::move(x), -1, 0);
 }
-inline Var scale(const Var& x, double alpha) {
-    return affine(x, alpha, 0);
+inline Var scale(Var x, double alpha) {
+    return affine(std::move(x), alpha, 0);
 }
-inline Var exp(const Var& x) {
-    return unary(UnaryOp::exp, x);
+inline Var exp(Var x) {
+    return unary(UnaryOp::exp, std::move(x));
 }
-inline Var log(const Var& x) {
-    return unary(UnaryOp::log, x);
+inline Var log(Var x) {
+    return unary(UnaryOp::log, std::move(x));
 }
-inline Var sqrt(const Var& x) {
-    return unary(UnaryOp::sqrt, x);
+inline Var sqrt(Var x) {
+    return unary(UnaryOp::sqrt, std::move(x));
 }
-inline Var square(const Var& x) {
-    return unary(UnaryOp::square, x);
+inline Var square(Var x) {
+    return unary(UnaryOp::square, std::move(x));
 }
-inline Var tanh(const Var& x) {
-    return unary(UnaryOp::tanh, x);
+inline Var tanh(Var x) {
+    return unary(UnaryOp::tanh, std::move(x));
 }
-inline Var sigmoid(const Var& x) {
-    return unary(UnaryOp::sigmoid, x);
+inline Var sigmoid(Var x) {
+    return unary(UnaryOp::sigmoid, std::move(x));
 }
-inline Var relu(const Var& x) {
-    return unary(UnaryOp::relu, x);
+inline Var relu(Var x) {
+    return unary(UnaryOp::relu, std::move(x));
 }
-inline Var leaky_relu(const Var& x, double slope) {
-    return unary(UnaryOp::leaky_relu, x, slope);
+inline Var leaky_relu(Var x, double slope) {
+    return unary(UnaryOp::leaky_relu, std::move(x), slope);
 }
-inline Var gelu(const Var& x) {
-    return unary(UnaryOp::gelu, x);
+inline Var gelu(Var x) {
+    return unary(UnaryOp::gelu, std::move(x));
 }  // exact, erf
-inline Var quick_gelu(const Var& x) {
-    return unary(UnaryOp::quick_gelu, x);
+inline Var quick_gelu(Var x) {
+    return unary(UnaryOp::quick_gelu, std::move(x));
 }
 // cond (bool, same shape) ? a : b; chooses in backward too, so 0 x NaN never arises.
 Var select(const Tensor& cond, const Var& a, const Var& b);
 // Zero with probability p, else x / (1 - p). p == 0: x itself. Draws one stream.
-Var dropout(const Var& x, double p, Generator& generator);
-Var operator+(const Var& a, const Var& b);
-Var operator-(const Var& a, const Var& b);
+Var dropout(Var x, double p, Generator& generator);
+Var operator+(Var a, Var b);
+Var operator-(Var a, Var b);
 Var operator*(const Var& a, const Var& b);
 
 // shape.cpp: views where strides allow
@@ -95,10 +99,9 @@ Var linear(const Var& x, const Var& w, const Var& b, std::optional<UnaryOp> acti
 
 // norm.cpp
 // Over the last dimension; weight, bias (C) or undefined.
-Var layer_norm(const Var& x, const Var& weight, const Var& bias, double eps);
+Var layer_norm(Var x, const Var& weight, const Var& bias, double eps);
 // LayerNorm(x + residual) in one kernel (post-norm blocks).
-Var layer_norm_residual(const Var& x, const Var& residual, const Var& weight, const Var& bias,
-                        double eps);
+Var layer_norm_residual(Var x, const Var& residual, const Var& weight, const Var& bias, double eps);
 Var l2_normalize(const Var& x, double eps = 1e-12);  // rows of the last dimension
 // x (N, C) or (N, C, T); weight, bias (C) or undefined. Over each of `groups` groups of channels of
 // a sample.

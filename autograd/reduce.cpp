@@ -10,7 +10,7 @@ struct SumNode : Node {
     double factor;  // 1 for a sum, 1/n for a mean
     Shape kept;     // the output's shape with reduced dimensions as 1
     const char* name() const override { return factor == 1 ? "sum" : "mean"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor g = factor == 1 ? grad : affine(Var(grad), factor, 0).value();
         accumulate(x, g.reshape(kept).expand(x->shape).contiguous());
     }
@@ -41,7 +41,7 @@ struct CumsumNode : Node {
     Slot x;
     int dim;
     const char* name() const override { return "cumsum"; }
-    void backward(const Tensor& grad) override { accumulate(x, running_sum(grad, dim, true)); }
+    void backward(Tensor grad) override { accumulate(x, running_sum(grad, dim, true)); }
 };
 
 Var reduced(const Var& x, int64_t outer, int64_t n, int64_t inner, double factor, const Shape& kept,

@@ -10,7 +10,7 @@ namespace {
 struct ReshapeNode : Node {
     Slot x;
     const char* name() const override { return "reshape"; }
-    void backward(const Tensor& grad) override { accumulate(x, grad.reshape(x->shape)); }
+    void backward(Tensor grad) override { accumulate(x, grad.reshape(x->shape)); }
 };
 
 struct PermuteNode : Node {
@@ -18,7 +18,7 @@ struct PermuteNode : Node {
     int dims;
     int order[kMaxDims];  // output dimension i came from input dimension order[i]
     const char* name() const override { return "permute"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         Tensor g = grad;
         // Undo by swaps: bring each input dimension home.
         int at[kMaxDims];
@@ -38,7 +38,7 @@ struct SliceNode : Node {
     int dim;
     int64_t begin, end;
     const char* name() const override { return "slice"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         Tensor whole = grad_buffer(x);
         Tensor part = whole.slice(dim, begin, end);
         StridedLoop loop;  // part += grad, through a copy of the old part
@@ -57,7 +57,7 @@ struct SliceNode : Node {
 struct ExpandNode : Node {
     Slot x;
     const char* name() const override { return "expand"; }
-    void backward(const Tensor& grad) override { accumulate(x, reduce_to(grad, x->shape)); }
+    void backward(Tensor grad) override { accumulate(x, reduce_to(grad, x->shape)); }
 };
 
 struct ConcatNode : Node {
@@ -65,7 +65,7 @@ struct ConcatNode : Node {
     std::vector<int64_t> sizes;
     int dim;
     const char* name() const override { return "concat"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         int64_t at = 0;
         for (size_t i = 0; i < parts.size(); ++i) {
             if (parts[i]) accumulate(parts[i], grad.slice(dim, at, at + sizes[i]).contiguous());

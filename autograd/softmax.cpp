@@ -10,8 +10,8 @@ struct SoftmaxNode : Node {
     Saved y;
     bool log;
     const char* name() const override { return log ? "log_softmax" : "softmax"; }
-    void backward(const Tensor& grad) override {
-        Tensor dx = empty_like(grad);
+    void backward(Tensor grad) override {
+        Tensor dx = over_or_empty_like(grad);
         const Tensor value = y.get(name());
         dispatch_float(grad.dtype(), name(), [&](auto zero) {
             using T = decltype(zero);
@@ -54,7 +54,7 @@ struct CrossEntropyNode : Node {
     int64_t ignore, counted;
     double smoothing;
     const char* name() const override { return "cross_entropy"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor value = logits.get("cross_entropy");
         Tensor dx = empty_like(value);
         dispatch_float(value.dtype(), "cross_entropy", [&](auto zero) {
@@ -81,7 +81,7 @@ struct SmoothL1Node : Node {
     Saved a_value, b_value;
     double beta;
     const char* name() const override { return "smooth_l1"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         const Tensor av = a_value.get("smooth_l1"), bv = b_value.get("smooth_l1");
         Tensor da = empty_like(av);
         dispatch_float(av.dtype(), "smooth_l1", [&](auto zero) {

@@ -63,9 +63,9 @@ void Tape::backward(const Var& output, Tensor grad) {
         nodes_.pop_back();
         node->output->spent = true;
         if (!node->output->grad.defined()) continue;
-        const Tensor arrived = std::move(node->output->grad);
+        Tensor arrived = node->output->grad.contiguous();
         node->output->grad = Tensor();
-        node->backward(arrived.contiguous());
+        node->backward(std::move(arrived));
     }
 }
 
@@ -90,6 +90,7 @@ void accumulate(const std::shared_ptr<GradSlot>& slot, Tensor grad) {
         slot->grad = std::move(grad);
         return;
     }
+    if (!slot->grad.is_sole()) std::swap(slot->grad, grad);  // perhaps that one can take the sum
     const Tensor add = grad.contiguous();
     Tensor sum = grad_buffer(slot);
     dispatch_float(sum.dtype(), "accumulate", [&](auto zero) {
@@ -105,7 +106,7 @@ Tensor grad_buffer(const std::shared_ptr<GradSlot>& slot) {
     Tensor& grad = slot->grad;
     if (!grad.defined())
         grad = Tensor::zeros(slot->shape, slot->dtype, slot->device);
-    else if (grad.storage().use_count() > 1 || !grad.is_contiguous())
+    else if (!grad.is_sole() || !grad.is_contiguous())
         grad = grad.clone();
     return grad;
 }

@@ -60,6 +60,7 @@ class Var {
 
     bool defined() const { return value_.defined(); }
     const Tensor& value() const { return value_; }
+    Tensor take_value() { return std::move(value_); }  // the slot stays
     const Shape& shape() const { return value_.shape(); }
     int64_t size(int dim) const { return value_.size(dim); }
     int dims() const { return value_.dims(); }
@@ -110,8 +111,9 @@ class Node {
   public:
     virtual ~Node() = default;
     virtual const char* name() const = 0;
-    // `grad` is the output's gradient, contiguous, of its shape.
-    virtual void backward(const Tensor& grad) = 0;
+    // `grad` is the output's gradient, contiguous, of its shape. Where nobody else holds its memory
+    // the node may write over it.
+    virtual void backward(Tensor grad) = 0;
 
     std::shared_ptr<GradSlot> output;
 

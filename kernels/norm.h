@@ -11,7 +11,7 @@ struct NormKernels {
     // Layer norm: y = (x - mean) * rstd * weight + bias, rstd = 1/sqrt(var + eps), two-pass
     // variance (biased). residual may be null; else x is replaced by x + residual first and that
     // sum is stored in `sum` (rows, cols), which is what backward takes as x. mean, rstd: (rows),
-    // may be null at inference. weight/bias may be null (1/0).
+    // may be null at inference. weight/bias may be null (1/0). y or sum may be x.
     struct LayerNormArgs {
         T* y;               // (rows, cols)
         T* mean;            // (rows) or null

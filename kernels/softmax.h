@@ -13,7 +13,7 @@ struct SoftmaxKernels {
     Kernel<T*, const T*, const T*, int64_t, int64_t> softmax_backward{
         "softmax_backward"};  // (dx, dy, y, rows, cols)
     Kernel<T*, const T*, int64_t, int64_t> log_softmax{"log_softmax"};
-    // dx = dy - exp(y) * sum(dy).
+    // dx = dy - exp(y) * sum(dy); dx may equal dy.
     Kernel<T*, const T*, const T*, int64_t, int64_t> log_softmax_backward{
         "log_softmax_backward"};  // (dx, dy, y, ..)
     // Per row: loss[r] = logsumexp(x) - x[label] with label smoothing s: (1-s) that + s *

@@ -112,10 +112,10 @@ Var MultiheadAttention::operator()(const Var& x, AttentionOptions options, const
                               rows.attended(third(2, x)), options));
 }
 
-Var dropout(const Var& x, double p, const Pass& pass) {
+Var dropout(Var x, double p, const Pass& pass) {
     if (!pass.training || p == 0) return x;
     if (!pass.generator) throw Error("[dropout] a training pass without a generator");
-    return mc::dropout(x, p, *pass.generator);
+    return mc::dropout(std::move(x), p, *pass.generator);
 }
 
 Var feed_forward(const Linear& in, UnaryOp activation, const Linear& out, const Var& x, double p,

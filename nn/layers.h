@@ -22,10 +22,10 @@ struct LayerNorm : Module {
     Var weight, bias;  // (width)
     double eps;
     explicit LayerNorm(int64_t width, double eps = 1e-5);
-    Var operator()(const Var& x) const { return layer_norm(x, weight, bias, eps); }
+    Var operator()(Var x) const { return layer_norm(std::move(x), weight, bias, eps); }
     // LayerNorm(x + residual)
-    Var operator()(const Var& x, const Var& residual) const {
-        return layer_norm_residual(x, residual, weight, bias, eps);
+    Var operator()(Var x, const Var& residual) const {
+        return layer_norm_residual(std::move(x), residual, weight, bias, eps);
     }
 };
 
@@ -102,7 +102,7 @@ struct MultiheadAttention : Module {
                    const RowMaps& rows = {}) const;
 };
 
-Var dropout(const Var& x, double p, const Pass& pass);  // the identity outside training
+Var dropout(Var x, double p, const Pass& pass);  // the identity outside training
 
 // out(dropout(act(in(x)))), the two layers of a transformer's block.
 Var feed_forward(const Linear& in, UnaryOp activation, const Linear& out, const Var& x,

@@ -41,8 +41,8 @@ PostNormBlock::PostNormBlock(int64_t width, int64_t heads, int64_t hidden, doubl
 Var PostNormBlock::operator()(const Var& x, const AttentionOptions& options, const Pass& pass,
                               const RowMaps& rows) const {
     const Var y = norm1(dropout(self_attn(x, options, pass, rows), dropout_p, pass), rows.own(x));
-    const Var z = feed_forward(linear1, UnaryOp::gelu, linear2, y, dropout_p, pass);
-    return norm2(dropout(z, dropout_p, pass), y);
+    Var z = feed_forward(linear1, UnaryOp::gelu, linear2, y, dropout_p, pass);
+    return norm2(dropout(std::move(z), dropout_p, pass), y);
 }
 
 }  // namespace mc::nn

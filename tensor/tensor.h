@@ -80,6 +80,9 @@ class Tensor {
     DType dtype() const { return dtype_; }
     DeviceType device() const { return storage_->device; }
     const std::shared_ptr<Storage>& storage() const { return storage_; }
+    // True if no other handle, view or file shares this memory: who holds such a tensor may write
+    // to it without anybody's noticing.
+    bool is_sole() const { return storage_.use_count() == 1 && !storage_->owner; }
     uint32_t version() const { return storage_->version; }
     void bump_version() const { ++storage_->version; }
 

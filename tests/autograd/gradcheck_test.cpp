@@ -13,7 +13,7 @@ struct WrongSquareNode : Node {
     Tensor value;
     double factor, offset;
     const char* name() const override { return "wrong_square"; }
-    void backward(const Tensor& grad) override {
+    void backward(Tensor grad) override {
         Tensor dx = Tensor::empty(grad.shape(), grad.dtype());
         for (int64_t i = 0; i < grad.numel(); ++i)
             dx.data<double>()[i] = 2 * value.data<double>()[i] * factor * grad.data<double>()[i] +

@@ -72,6 +72,19 @@ TEST_CASE_TEMPLATE("layer_norm is the textbook's at every width and alignment", 
                                        nullptr, nullptr, rows, cols, 1e-5});
             CHECK_NEAR(y.data(), reference_layer_norm(as_double(x), {}, {}, rows, cols, 1e-5).y,
                        within(bound));
+            // Over x: the sum, the result, and the result that held the sum.
+            const std::vector<T> alone = y.copy(), input = x.copy(), total = sum.copy();
+            const auto over_x = [&](T* to, T* sums, const T* other) {
+                std::copy(input.begin(), input.end(), x.data());
+                table.layer_norm(context, {to, nullptr, nullptr, sums, x.data(), other, nullptr,
+                                           nullptr, rows, cols, 1e-5});
+            };
+            over_x(x.data(), nullptr, nullptr);
+            CHECK(x.copy() == alone);
+            over_x(y.data(), x.data(), residual.data());
+            CHECK(x.copy() == total);
+            over_x(x.data(), nullptr, residual.data());
+            CHECK(x.copy() == y.copy());
         }
     });
 }
@@ -137,8 +150,18 @@ TEST_CASE_TEMPLATE("layer_norm_backward is the derivative of layer_norm", T, flo
                 CHECK_NEAR(dx.data(), differences(xd, scalar), within(bound));
                 CHECK_NEAR(dw.data(), want_dw, within(bound));
                 CHECK_NEAR(db.data(), want_db, within(bound));
-                // dx over dy, parts left out.
-                const std::vector<T> separate = dx.copy();
+                // dx over dy, with all and with parts left out.
+                const std::vector<T> separate = dx.copy(), given = dy.copy(), dw_once = dw.copy(),
+                                     db_once = db.copy();
+                dw.fill(T(0.5));
+                db.fill(T(-0.25));
+                table.layer_norm_backward(
+                    context, {dy.data(), dw.data(), db.data(), dy.data(), x.data(), mean.data(),
+                              rstd.data(), weighted ? w.data() : nullptr, rows, cols});
+                CHECK(dy.copy() == separate);
+                CHECK(dw.copy() == dw_once);
+                CHECK(db.copy() == db_once);
+                std::copy(given.begin(), given.end(), dy.data());
                 table.layer_norm_backward(
                     context, {dy.data(), nullptr, nullptr, dy.data(), x.data(), mean.data(),
                               rstd.data(), weighted ? w.data() : nullptr, rows, cols});
@@ -473,8 +496,16 @@ TEST_CASE_TEMPLATE("group_norm_backward and batch_norm_backward are the derivati
                     CHECK_NEAR(dx.data(), differences(xd, scalar), within(bound));
                     CHECK_NEAR(dw.data(), want_dw, within(bound));
                     CHECK_NEAR(db.data(), want_db, within(bound));
-                    // Parts left out; dx over dy.
-                    const std::vector<T> separate = dx.copy();
+                    // dx over dy; parts left out.
+                    const std::vector<T> separate = dx.copy(), given = dy.copy(),
+                                         dw_once = dw.copy(), db_once = db.copy();
+                    dw.fill(T(0.5));
+                    db.fill(T(-0.25));
+                    backward(dy.data(), dw.data(), db.data());
+                    CHECK(dy.copy() == separate);
+                    CHECK(dw.copy() == dw_once);
+                    CHECK(db.copy() == db_once);
+                    std::copy(given.begin(), given.end(), dy.data());
                     backward(nullptr, dw.data(), nullptr);
                     backward(dy.data(), nullptr, nullptr);
                     CHECK(dy.copy() == separate);

@@ -235,6 +235,7 @@ Var dropout(Var x, double p, Generator& generator) {
     const RandomStream stream = generator.stream();
     Tensor out = dropout_values(x.take_value(), p, stream);
     if (!recording(x)) return out;
+    if (Tape::current()->takes_dropout(x.slot(), p, stream)) return Var(out, x.slot());
     auto node = std::make_unique<DropoutNode>();
     node->x = x.slot();
     node->p = p;

@@ -97,23 +97,38 @@ struct LinearNode : Node {
     Saved before;   // (R, N) input of the activation, if there is one
     std::optional<UnaryOp> activation;
     double param;
+    double dropout = 0;  // after it
+    RandomStream random;
     const char* name() const override { return "linear"; }
+    bool takes_dropout(double p, const RandomStream& stream) override {
+        if (dropout > 0) return false;
+        dropout = p;
+        random = stream;
+        return true;
+    }
     void backward(Tensor grad) override {
         grad = grad.reshape({rows_of(grad), grad.size(-1)});
-        if (activation) {
-            const Tensor pre = before.get("linear");
-            Tensor out = over_or_empty_like(grad);
+        const Tensor z = before.get("linear");
+        const bool changes = z.defined() || dropout > 0;
+        const Tensor dz = changes ? over_or_empty_like(grad) : grad;
+        if (changes || b)
             dispatch_float(grad.dtype(), "linear", [&](auto zero) {
                 using T = decltype(zero);
-                table<T>(grad).unary_backward(context(grad), *activation, static_cast<T>(param),
-                                              out.ptr<T>(), grad.ptr<T>(), pre.ptr<T>(),
-                                              grad.numel());
+                typename ElementwiseKernels<T>::EpilogueBackwardArgs args;
+                args.dz = changes ? dz.ptr<T>() : nullptr;
+                args.dbias = grad_or_null<T>(b);
+                args.dy = grad.ptr<T>();
+                args.z = data_or_null<T>(z);
+                args.op = activation.value_or(UnaryOp::neg);
+                args.param = static_cast<T>(param);
+                args.p = dropout;
+                args.random = random;
+                args.rows = grad.size(0);
+                args.cols = grad.size(1);
+                table<T>(grad).epilogue_backward(context(grad), args);
             });
-            grad = out;
-        }
-        if (x) add_product(x, grad, false, w_value.get("linear"));
-        if (w) add_product(w, grad, true, x_value.get("linear"));
-        if (b) accumulate(b, reduce_to(grad, b->shape));
+        if (x) add_product(x, dz, false, w_value.get("linear"));
+        if (w) add_product(w, dz, true, x_value.get("linear"));
     }
 
   private:

@@ -31,6 +31,13 @@ Var Tape::record(std::unique_ptr<Node> node, Tensor value) {
     return out;
 }
 
+bool Tape::takes_dropout(const std::shared_ptr<GradSlot>& slot, double p,
+                         const RandomStream& stream) {
+    // Two holders: the node and the caller.
+    return !nodes_.empty() && nodes_.back()->output == slot && slot.use_count() == 2 &&
+           nodes_.back()->takes_dropout(p, stream);
+}
+
 void Tape::backward(const Var& loss) {
     if (loss.numel() != 1)
         throw Error("[backward] the loss has shape " + loss.shape().str() + ", want one element");

@@ -114,6 +114,11 @@ class Node {
     // `grad` is the output's gradient, contiguous, of its shape. Where nobody else holds its memory
     // the node may write over it.
     virtual void backward(Tensor grad) = 0;
+    // The output goes through this dropout before anybody sees it: true if backward does both.
+    virtual bool takes_dropout(double p, const RandomStream& stream) {
+        (void)p, (void)stream;
+        return false;
+    }
 
     std::shared_ptr<GradSlot> output;
 
@@ -162,6 +167,9 @@ class Tape {
     static Tape* current();
 
     Var record(std::unique_ptr<Node> node, Tensor value);
+    // The dropout of a value that was recorded last and that nobody else has: true if the value's
+    // own node takes it in, and needs no node of its own.
+    bool takes_dropout(const std::shared_ptr<GradSlot>& slot, double p, const RandomStream& stream);
     // d loss / d every leaf, added to what the leaves hold. The loss has one element. The tape is
     // empty afterwards.
     void backward(const Var& loss);

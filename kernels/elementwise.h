@@ -51,6 +51,21 @@ struct ElementwiseKernels {
     // dst[r, c] (rows, cols contiguous) = src[r, c] + bias[c], then activation `op` if `activate`.
     // dst may equal src.
     Kernel<T*, const T*, const T*, bool, UnaryOp, int64_t, int64_t> bias_act{"bias_act"};
+    // The derivative of what follows a product, y = dropout(op(z)), z the product and its bias:
+    // dz = dropout(dy) * op'(z), and the bias's, the sums of dz's columns, which are ADDED to
+    // dbias.
+    struct EpilogueBackwardArgs {
+        T* dz;        // (rows, cols), may be dy; null: dz is dy
+        T* dbias;     // (cols), +=, or null
+        const T* dy;  // (rows, cols)
+        const T* z;   // (rows, cols), or null: no activation
+        UnaryOp op;
+        T param;
+        double p;             // of dropout, [0, 1); 0: none
+        RandomStream random;  // draw r * cols + c
+        int64_t rows, cols;
+    };
+    Kernel<const EpilogueBackwardArgs&> epilogue_backward{"epilogue_backward"};
 };
 
 }  // namespace mc

@@ -12,12 +12,14 @@
 #include "kernels/cpu/simd_targets.h"
 #include "kernels/cpu/strided.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/workspace.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cpp"
 #include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/partials-inl.h"
 #include "kernels/cpu/philox-inl.h"
 #include "kernels/cpu/vector-inl.h"
 
@@ -119,20 +121,24 @@ void unary(Context& context, UnaryOp op, T param, T* dst, const T* src, int64_t 
     });
 }
 
+// g * f'(v).
+template <UnaryOp op, class D, class V>
+HWY_INLINE V times_gradient(D d, V g, V v, V param) {
+    if constexpr (op == UnaryOp::relu) {  // chooses: an infinite gradient is no NaN there
+        (void)param;
+        return hn::IfThenElseZero(hn::Gt(v, hn::Zero(d)), g);
+    } else {
+        return hn::Mul(g, vunary_grad<op>(d, v, param));
+    }
+}
+
 template <UnaryOp op, class T>
 void unary_backward_range(T param, T* dst, const T* grad, const T* x, int64_t n) {
     const Tag<T> d;
     const auto param_v = hn::Set(d, param);
     map_vectors(
         dst, n,
-        [d, param_v](auto g, auto v) HWY_ATTR {
-            if constexpr (op == UnaryOp::relu) {  // chooses: an infinite gradient is no NaN there
-                (void)d, (void)param_v;
-                return hn::IfThenElseZero(hn::Gt(v, hn::Zero(d)), g);
-            } else {
-                return hn::Mul(g, vunary_grad<op>(d, v, param_v));
-            }
-        },
+        [d, param_v](auto g, auto v) HWY_ATTR { return times_gradient<op>(d, g, v, param_v); },
         grad, x);
 }
 
@@ -276,6 +282,93 @@ void bias_act(Context& context, T* dst, const T* src, const T* bias, bool activa
     with_unary_op(op, [&](auto constant) { run(bias_act_rows<decltype(constant)::value, T>); });
 }
 
+// ---- Its derivative, and dropout's --------------------------------------------------------------
+
+template <class T>
+using EpilogueBackwardArgs = typename ElementwiseKernels<T>::EpilogueBackwardArgs;
+
+// Rows [begin, end): dz = f(dropout(dy), z), and sums (cols, null: skipped) += its columns.
+template <bool drops, class T, class F>
+void epilogue_backward_rows(const EpilogueBackwardArgs<T>& a, int64_t begin, int64_t end, T* sums,
+                            const F& f) {
+    const Tag<T> d;
+    constexpr int64_t N = lanes_of<T>();
+    // A piece of a row at a time; what comes after it is fetched while its numbers are drawn.
+    constexpr int64_t kPiece = 256, kLine = 64 / sizeof(T);
+    const int32_t limit = drop_limit(a.p);
+    const auto scale = hn::Set(d, static_cast<T>(1 / (1 - a.p)));
+    PhiloxWords words;
+    for (int64_t at = begin * a.cols; at < end * a.cols;) {
+        const int64_t col = at % a.cols, n = std::min(kPiece, a.cols - col);
+        const uint32_t* word = words.word + at % 4;
+        const int64_t ahead = at + (drops ? n : kFetchAhead<T>);
+        for (int64_t j = ahead; j < ahead + n; j += kLine) {
+            hwy::Prefetch(a.dy + j);
+            if (a.z) hwy::Prefetch(a.z + j);
+        }
+        if constexpr (drops)
+            philox_words(words, a.random, static_cast<uint64_t>(at / 4), ceil_div(at % 4 + n, 4));
+        const auto value = [&](auto g, auto z, int64_t j) HWY_ATTR {
+            if constexpr (drops)
+                g = hn::IfThenZeroElse(dropped(d, word + j, limit), hn::Mul(g, scale));
+            return f(g, z);
+        };
+        const T *dy = a.dy + at, *z = (a.z ? a.z : a.dy) + at;
+        T *dz = a.dz ? a.dz + at : nullptr, *sum = sums ? sums + col : nullptr;
+        int64_t j = 0;
+        for (; j + N <= n; j += N) {
+            const auto v = value(hn::LoadU(d, dy + j), hn::LoadU(d, z + j), j);
+            if (dz) hn::StoreU(v, d, dz + j);
+            if (sum) hn::StoreU(hn::Add(hn::LoadU(d, sum + j), v), d, sum + j);
+        }
+        if (j < n) {
+            const size_t rest = static_cast<size_t>(n - j);
+            const auto v = value(load_n(d, dy + j, rest), load_n(d, z + j, rest), j);
+            if (dz) store_n(v, d, dz + j, rest);
+            if (sum) store_n(hn::Add(load_n(d, sum + j, rest), v), d, sum + j, rest);
+        }
+        at += n;
+    }
+}
+
+template <class T>
+void epilogue_backward(Context& context, const EpilogueBackwardArgs<T>& a) {
+    if (a.rows <= 0 || a.cols <= 0) return;
+    constexpr int64_t kMostPartials = 64;
+    const int64_t grain =
+        std::max({rows_per_chunk(a.cols), int64_t{16}, ceil_div(a.rows, kMostPartials)});
+    const int64_t partials = ceil_div(a.rows, grain);
+    Loan<T> partial(*context.workspace, a.dbias ? partials * a.cols : 0);  // (partials, cols)
+    const auto run = [&](auto drops, const auto& f) {
+        context.pool->for_ranges(a.rows, grain, [&](int64_t begin, int64_t end) {
+            T* sums = a.dbias ? partial.data() + begin / grain * a.cols : nullptr;
+            if (sums) std::fill_n(sums, a.cols, T{0});
+            epilogue_backward_rows<drops()>(a, begin, end, sums, f);
+        });
+    };
+    const auto with_dropout_or_not = [&](const auto& f) {
+        if (a.p > 0)
+            run(std::true_type(), f);
+        else
+            run(std::false_type(), f);
+    };
+    if (a.z)
+        with_unary_op(a.op, [&](auto op) {
+            with_dropout_or_not([param = a.param](auto g, auto z) HWY_ATTR {
+                const Tag<T> d;
+                return times_gradient<decltype(op)::value>(d, g, z, hn::Set(d, param));
+            });
+        });
+    else
+        with_dropout_or_not([](auto g, auto) { return g; });
+    if (a.dbias)
+        context.pool->for_ranges(a.cols, std::max<int64_t>(64, kChunkElements / partials),
+                                 [&](int64_t begin, int64_t end) {
+                                     add_partials(a.dbias, partial.data(), partials, a.cols, begin,
+                                                  end);
+                                 });
+}
+
 template <class T>
 void fill_table(ElementwiseKernels<T>& table) {
     table.binary = binary<T>;
@@ -287,6 +380,7 @@ void fill_table(ElementwiseKernels<T>& table) {
     table.select = select<T>;
     table.dropout = dropout<T>;
     table.bias_act = bias_act<T>;
+    table.epilogue_backward = epilogue_backward<T>;
 }
 
 void fill(Backend& b) {

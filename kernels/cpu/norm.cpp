@@ -19,6 +19,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/norm.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/partials-inl.h"
 #include "kernels/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -168,22 +169,6 @@ void layer_norm_backward_rows(const LayerNormBackwardArgs<T>& a, int64_t begin, 
             layer_norm_backward_row<T, true>(a, row, dweight, dbias);
         else
             layer_norm_backward_row<T, false>(a, row, dweight, dbias);
-    }
-}
-
-// dst[c] += the sum over p of partial[p * stride + c], in the order of p, c in [begin, end).
-template <class T>
-void add_partials(T* dst, const T* partial, int64_t partials, int64_t stride, int64_t begin,
-                  int64_t end) {
-    constexpr int64_t kBlock = 256;
-    double sum[kBlock];
-    for (int64_t c = begin; c < end; c += kBlock) {
-        const int64_t n = std::min(end - c, kBlock);
-        std::fill_n(sum, n, 0.0);
-        for (int64_t p = 0; p < partials; ++p)
-            for (int64_t i = 0; i < n; ++i)
-                sum[i] += static_cast<double>(partial[p * stride + c + i]);
-        for (int64_t i = 0; i < n; ++i) dst[c + i] += static_cast<T>(sum[i]);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/map.h"
 #include "kernels/cuda/math.h"
+#include "kernels/cuda/partials.h"
 #include "kernels/cuda/philox.h"
 #include "kernels/cuda/strided.h"
 
@@ -113,6 +114,51 @@ __global__ void bias_act_kernel(T* dst, const T* src, const T* bias, bool activa
     }
 }
 
+template <class T>
+using EpilogueBackwardArgs = typename ElementwiseKernels<T>::EpilogueBackwardArgs;
+
+// n neighbouring columns a thread: a Philox block of them, where all rows begin with one, or one.
+// A block has 32 n columns and one part of the rows; its threads take every eighth row. partial
+// (parts, cols) = the sums of the columns, or null.
+template <int n, class T>
+__global__ void epilogue_backward_kernel(EpilogueBackwardArgs<T> a, uint32_t limit, T scale,
+                                         T* partial, int64_t rows_per_part) {
+    __shared__ T sums[kColumnThreads][32 * n];
+    const int64_t col = (static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x) * n;
+    const int64_t part = blockIdx.y, begin = part * rows_per_part;
+    const int64_t end = begin + rows_per_part < a.rows ? begin + rows_per_part : a.rows;
+    T total[n] = {};
+    if (col < a.cols) {
+        for (int64_t row = begin + threadIdx.y; row < end; row += kColumnThreads) {
+            const int64_t first = row * a.cols + col, pack = first / n;
+            Pack<T, n> v = load_pack<n>(a.dy, pack);
+            if (limit > 0) {
+                uint32_t word[n];
+                draws_from(word, a.random, static_cast<uint64_t>(first));
+#pragma unroll
+                for (int i = 0; i < n; ++i)
+                    v.value[i] = dropped(word[i], limit) ? T{0} : v.value[i] * scale;
+            }
+            if (a.z)
+                v = map_pack<T, n>(UnaryGradient<T>{a.op, a.param}, v, load_pack<n>(a.z, pack));
+            if (a.dz) reinterpret_cast<Pack<T, n>*>(a.dz)[pack] = v;
+#pragma unroll
+            for (int i = 0; i < n; ++i) total[i] += v.value[i];
+        }
+    }
+    if (!partial) return;  // all threads alike
+#pragma unroll
+    for (int i = 0; i < n; ++i) sums[threadIdx.y][threadIdx.x * n + i] = total[i];
+    __syncthreads();
+    if (threadIdx.y != 0 || col >= a.cols) return;
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+        T sum = total[i];
+        for (int y = 1; y < kColumnThreads; ++y) sum += sums[y][threadIdx.x * n + i];
+        partial[part * a.cols + col + i] = sum;
+    }
+}
+
 // ---- Launchers ---------------------------------------------------------------------------------
 
 template <class T>
@@ -183,6 +229,29 @@ void bias_act(Context& context, T* dst, const T* src, const T* bias, bool activa
 }
 
 template <class T>
+void epilogue_backward(Context& context, const EpilogueBackwardArgs<T>& a) {
+    if (a.rows <= 0 || a.cols <= 0) return;
+    const char* op = "epilogue_backward";
+    const RowParts parts(a.rows);
+    const DeviceLoan<T> partial(op, context, a.dbias ? parts.count * a.cols : 0);
+    const auto run = [&](auto wide) {
+        constexpr int n = decltype(wide)::value;
+        const dim3 grid(grid_size(op, ceil_div(a.cols, 32 * n)),
+                        static_cast<unsigned>(parts.count));
+        launch(op, context, {grid, dim3(32, kColumnThreads)}, epilogue_backward_kernel<n, T>, a,
+               a.p > 0 ? drop_limit(a.p) : 0u, static_cast<T>(1 / (1 - a.p)), partial.data(),
+               parts.rows);
+    };
+    if (a.cols % 4 == 0 && pack_aligned(a.dy, 4) && pack_aligned(a.z, 4) && pack_aligned(a.dz, 4))
+        run(std::integral_constant<int, 4>());
+    else
+        run(std::integral_constant<int, 1>());
+    if (a.dbias)
+        add_partials(op, context, a.dbias, static_cast<T*>(nullptr), partial.data(), parts.count,
+                     a.cols, a.cols);
+}
+
+template <class T>
 void fill_table(ElementwiseKernels<T>& table) {
     table.binary = binary<T>;
     table.unary = unary<T>;
@@ -193,6 +262,7 @@ void fill_table(ElementwiseKernels<T>& table) {
     table.select = select<T>;
     table.dropout = dropout<T>;
     table.bias_act = bias_act<T>;
+    table.epilogue_backward = epilogue_backward<T>;
 }
 
 }  // namespace

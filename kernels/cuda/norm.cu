@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/math.h"
+#include "kernels/cuda/partials.h"
 #include "kernels/cuda/team.h"
 
 namespace mc::cuda {
@@ -75,8 +76,6 @@ __global__ void layer_norm_backward_kernel(LayerNormBackwardArgs<T> a) {
     }
 }
 
-constexpr int kColumnThreads = 8;  // that share a column's rows
-
 // partial (parts, 2, cols): what the rows of each part give weight and bias. A block has 32 columns
 // and one part; its threads take every eighth row.
 template <class T>
@@ -105,21 +104,6 @@ __global__ void parameter_partials_kernel(T* partial, LayerNormBackwardArgs<T> a
     }
     partial[2 * part * a.cols + col] = weight;
     partial[(2 * part + 1) * a.cols + col] = bias;
-}
-
-// dweight, dbias (cols) += the partials in order.
-template <class T>
-__global__ void add_partials_kernel(T* dweight, T* dbias, const T* partial, int64_t parts,
-                                    int64_t cols) {
-    const int64_t col = global_thread();
-    if (col >= cols) return;
-    double weight = 0, bias = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-        weight += static_cast<double>(partial[2 * part * cols + col]);
-        bias += static_cast<double>(partial[(2 * part + 1) * cols + col]);
-    }
-    if (dweight) dweight[col] += static_cast<T>(weight);
-    if (dbias) dbias[col] += static_cast<T>(bias);
 }
 
 template <class T, class Team>
@@ -367,16 +351,13 @@ void layer_norm_backward(Context& context, const LayerNormBackwardArgs<T>& a) {
     if (a.rows <= 0 || a.cols <= 0) return;
     const char* op = "layer_norm_backward";
     if (a.dweight || a.dbias) {  // before dx, which may overwrite dy
-        // At least 64 rows a part, and at most 256 parts.
-        int64_t rows_per_part = ceil_div(a.rows, 256);
-        if (rows_per_part < 64) rows_per_part = 64;
-        const int64_t parts = ceil_div(a.rows, rows_per_part);
-        const DeviceLoan<T> partial(op, context, parts * 2 * a.cols);
-        const dim3 grid(grid_size(op, ceil_div(a.cols, 32)), static_cast<unsigned>(parts));
+        const RowParts parts(a.rows);
+        const DeviceLoan<T> partial(op, context, parts.count * 2 * a.cols);
+        const dim3 grid(grid_size(op, ceil_div(a.cols, 32)), static_cast<unsigned>(parts.count));
         launch(op, context, {grid, dim3(32, kColumnThreads)}, parameter_partials_kernel<T>,
-               partial.data(), a, rows_per_part);
-        launch(op, context, {grid_size(op, ceil_div(a.cols, 128)), 128}, add_partials_kernel<T>,
-               a.dweight, a.dbias, partial.data(), parts, a.cols);
+               partial.data(), a, parts.rows);
+        add_partials(op, context, a.dweight, a.dbias, partial.data(), parts.count, 2 * a.cols,
+                     a.cols);
     }
     if (!a.dx) return;
     with_team(a.cols, [&](auto team) {

@@ -36,6 +36,19 @@ __device__ inline uint32_t draw_of(RandomStream random, uint64_t i) {
     return i % 4 < 2 ? low : high;
 }
 
+// word[i] = draw first + i, of one draw or of the four of a block.
+template <int n>
+__device__ inline void draws_from(uint32_t (&word)[n], RandomStream random, uint64_t first) {
+    static_assert(n == 1 || n == 4);
+    if constexpr (n == 1) {
+        word[0] = draw_of(random, first);
+    } else {
+        const Draws draws = draws_of(random, first / 4);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) word[i] = draws.word[i];
+    }
+}
+
 // Dropout's decision: u < p for u = (bits >> 8) 2^-24 is (bits >> 8) < ceil(p 2^24).
 inline uint32_t drop_limit(double p) {
     const double scaled = p * 16777216.0;

@@ -83,6 +83,47 @@ TEST_CASE("matmul: expanded operands, and a value times itself") {
     }));
 }
 
+// A dropout that follows a product becomes a part of its node: the same bits as one of its own.
+TEST_CASE("linear: with the dropout that follows it") {
+    const Tensor x = random({5, 6}, 1), w = random({7, 6}, 2), b = random({7}, 3),
+                 dy = random({5, 7}, 4);
+    for (const std::optional<UnaryOp> activation :
+         {std::optional<UnaryOp>(), std::optional(UnaryOp::gelu)})
+        for (const int dropouts : {1, 2}) {
+            const auto layer = [&](const std::vector<Var>& v, bool kept) {
+                Generator draws(3);
+                Var y = linear(v[0], v[1], v[2], activation);
+                const Var other = kept ? y : Var();  // somebody else has the value
+                for (int i = 0; i < dropouts; ++i) y = dropout(std::move(y), 0.3, draws);
+                return y;
+            };
+            const auto gradients = [&](bool kept, size_t nodes) {
+                const std::vector<Var> leaves{Var(x, requires_grad), Var(w, requires_grad),
+                                              Var(b, requires_grad)};
+                Tape tape;
+                Tape::Recording recording(tape);
+                const Var y = layer(leaves, kept);
+                CHECK(tape.size() == nodes);
+                tape.backward(y, dy);
+                std::vector<std::vector<double>> values{values_of(y.value())};
+                for (const Var& leaf : leaves) values.push_back(values_of(leaf.grad()));
+                return values;
+            };
+            const auto fused = gradients(false, static_cast<size_t>(dropouts));
+            const auto apart = gradients(true, static_cast<size_t>(dropouts) + 1);
+            CHECK(fused == apart);
+            CHECK_NOTHROW(gradcheck("linear and dropout", {x, w, b},
+                                    [&](const std::vector<Var>& v) { return layer(v, false); }));
+            // Without a bias, and where the weight alone is trained.
+            CHECK_NOTHROW(gradcheck("no bias", {x, w}, [&](const std::vector<Var>& v) {
+                return layer({v[0], v[1], Var()}, false);
+            }));
+            CHECK_NOTHROW(gradcheck("weight", {w}, [&](const std::vector<Var>& v) {
+                return layer({Var(x), v[0], Var(b)}, false);
+            }));
+        }
+}
+
 TEST_CASE("matmul: errors name operation and shapes") {
     auto var = [](const Shape& shape) { return Var(random(shape, 1)); };
     CHECK_ERROR(matmul(var({2, 3}), var({4, 2})), "[matmul]", "(2, 3)", "(4, 2)");

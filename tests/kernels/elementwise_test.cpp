@@ -288,6 +288,83 @@ TEST_CASE_TEMPLATE("dropout drops where the stream's draw is below p", T, float,
     });
 }
 
+TEST_CASE_TEMPLATE(
+    "epilogue_backward is dropout's and the activation's derivative, and sums columns", T, float,
+    double) {
+    const RandomStream stream{7, 11};
+    const std::pair<int64_t, int64_t> sizes[] = {{1, 1},   {3, 2},    {2, 5},    {17, 8}, {70, 33},
+                                                 {5, 257}, {130, 64}, {3, 1030}, {9, 260}};
+    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
+        for (const auto& [rows, cols] : sizes)
+            for (const bool activated : {true, false})
+                for (const double p : {0.0, 0.3})
+                    for (const int64_t shift : {0, 1}) {
+                        const int64_t n = rows * cols;
+                        const UnaryOp op = cols % 2 ? UnaryOp::gelu : UnaryOp::leaky_relu;
+                        const T param = T(0.2);
+                        GuardedBuffer<T> dy(n, shift), z(n, shift), dz(n, shift), want(n),
+                            dbias(cols, 1);
+                        fill_random(dy, 1);
+                        fill_random(z, 2, -3, 3);
+                        dbias.fill(T(0.5));
+                        table.dropout(context, want.data(), dy.data(), p, stream, n);
+                        if (activated)
+                            table.unary_backward(context, op, param, want.data(), want.data(),
+                                                 z.data(), n);
+                        std::vector<double> sums(static_cast<size_t>(cols), 0.5);
+                        for (int64_t i = 0; i < n; ++i)
+                            sums[static_cast<size_t>(i % cols)] += static_cast<double>(want[i]);
+                        const double bound = 4 * epsilon<T>() * static_cast<double>(rows);
+                        const auto run = [&](T* to, T* bias) {
+                            table.epilogue_backward(
+                                context, {to, bias, dy.data(), activated ? z.data() : nullptr, op,
+                                          param, p, stream, rows, cols});
+                        };
+                        run(dz.data(), dbias.data());
+                        CHECK(dz.copy() == want.copy());
+                        CHECK_NEAR(dbias.data(), sums, within(bound));
+                        const std::vector<T> once = dbias.copy();
+                        dbias.fill(T(0.5));
+                        run(nullptr, dbias.data());
+                        CHECK(dbias.copy() == once);
+                        run(dy.data(), nullptr);
+                        CHECK(dy.copy() == want.copy());
+                    }
+        table.epilogue_backward(
+            context, {nullptr, nullptr, nullptr, nullptr, UnaryOp::gelu, T(0), 0.1, stream, 0, 5});
+    });
+}
+
+TEST_CASE("epilogue_backward does not depend on the number of threads") {
+    constexpr int64_t kRows = 1000, kCols = 100;
+    std::vector<float> dy(kRows * kCols), z(kRows * kCols);
+    fill_random(dy.data(), kRows * kCols, 1);
+    fill_random(z.data(), kRows * kCols, 2, -3, 3);
+    Backend b;
+    elementwise_kernels(b);
+    std::vector<float> first_dz, first_sums;
+    for (const int threads : {1, 2, 3, 7}) {
+        TestContext context(threads);
+        std::vector<float> dz(dy.size()), sums(kCols, 0.0f);
+        b.f32.epilogue_backward(context, {dz.data(),
+                                          sums.data(),
+                                          dy.data(),
+                                          z.data(),
+                                          UnaryOp::gelu,
+                                          0,
+                                          0.1,
+                                          {3, 4},
+                                          kRows,
+                                          kCols});
+        if (threads == 1) {
+            first_dz = dz;
+            first_sums = sums;
+        }
+        CHECK(dz == first_dz);
+        CHECK(sums == first_sums);
+    }
+}
+
 TEST_CASE("dropout keeps the mean and drops the share it should") {
     Backend b;
     elementwise_kernels(b);

@@ -99,6 +99,23 @@ void elementwise(ElementwiseKernels<T>& table) {
         cuda_table<T>().bias_act(context(), s(dst), s(src), s(bias), activate, op, rows, cols);
         s.download();
     };
+    table.epilogue_backward = [](Context&,
+                                 const typename ElementwiseKernels<T>::EpilogueBackwardArgs& args) {
+        Staging s;
+        auto a = args;
+        const int64_t n = a.rows * a.cols;
+        s.write(a.dz, n);
+        s.write(a.dbias, a.cols);
+        s.read(a.dy, n);
+        s.read(a.z, n);
+        s.upload();
+        a.dz = s(a.dz);
+        a.dbias = s(a.dbias);
+        a.dy = s(a.dy);
+        a.z = s(a.z);
+        cuda_table<T>().epilogue_backward(context(), a);
+        s.download();
+    };
 }
 
 template <class T>

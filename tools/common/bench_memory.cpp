@@ -130,6 +130,15 @@ void add_memory_problems(std::vector<BenchProblem>& list, int64_t rows) {
             k.dropout(c, y, x, 0.1, {1, 2}, n);
         };
     });
+    // A feed-forward layer's, with its bias's gradient.
+    add("epilogue_backward gelu, dropout", 3, static_cast<double>(rows),
+        [=](auto& a, auto& k, DeviceType) {
+            return [=, &k, dy = a.random(), z = a.random(), dz = a.output(),
+                    dbias = a.output(kCols)](Context& c) {
+                k.epilogue_backward(c,
+                                    {dz, dbias, dy, z, UnaryOp::gelu, 0, 0.1, {1, 2}, rows, kCols});
+            };
+        });
     add("layer_norm", 2, kCols, [=](auto& a, auto& k, DeviceType) {
         return [=, &k, x = a.random(), weight = a.random(kCols), bias = a.random(kCols),
                 y = a.output(), mean = a.output(rows), rstd = a.output(rows)](Context& c) {

@@ -36,7 +36,7 @@ struct PermuteNode : Node {
 struct SliceNode : Node {
     Slot x;
     int dim;
-    int64_t begin, end;
+    int64_t begin, end;  // from either end, as the tensor's own slice takes them
     const char* name() const override { return "slice"; }
     void backward(Tensor grad) override {
         Tensor whole = grad_buffer(x);
@@ -127,8 +127,8 @@ Var slice(const Var& x, int dim, int64_t begin, int64_t end) {
     auto node = std::make_unique<SliceNode>();
     node->x = x.slot();
     node->dim = dim;
-    node->begin = begin < 0 ? begin + x.size(dim) : begin;
-    node->end = end < 0 ? end + x.size(dim) : end;
+    node->begin = begin;
+    node->end = end;
     return Tape::current()->record(std::move(node), out);
 }
 

@@ -41,10 +41,13 @@ Var softmax_of(const Var& x, bool log) {
     return Tape::current()->record(std::move(node), out);
 }
 
-// The gradient () of a mean as each element's part of it; of a mean of nothing, zeros.
+// The gradient () of a mean as each element's part of it. Of a mean of nothing no element has a use
+// for it.
 Tensor each_of(const Tensor& grad, int64_t counted, const Shape& shape) {
-    const double part = counted ? 1.0 / static_cast<double>(counted) : 0.0;
-    return affine(Var(grad), part, 0).value().expand(shape).contiguous();
+    return affine(Var(grad), 1.0 / static_cast<double>(counted), 0)
+        .value()
+        .expand(shape)
+        .contiguous();
 }
 
 struct CrossEntropyNode : Node {

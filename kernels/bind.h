@@ -10,7 +10,7 @@ template <class T>
 void bind_table(KernelTable<T>& table, DeviceType device) {
     const auto bind = [&](auto&... kernel) { (kernel.bind(DTypeOf<T>::value, device), ...); };
     bind(table.binary, table.unary, table.unary_backward, table.affine, table.axpy, table.fill,
-         table.select, table.dropout, table.bias_act, table.epilogue_backward);
+         table.select, table.dropout, table.epilogue_backward);
     bind(table.sum, table.max, table.sum_of_squares, table.find_non_finite, table.top_k,
          table.cumsum);
     bind(table.matmul, table.pack_b_f32, table.pack_b_bf16, table.pack_b_f16, table.pack_b_int16);

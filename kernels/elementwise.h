@@ -48,9 +48,6 @@ struct ElementwiseKernels {
     // Dropout with keep scale: dst[i] = u_i < p ? 0 : src[i] / (1 - p), u_i = draw i of the stream.
     // The same call on the gradient is the backward. dst may equal src. p in [0, 1).
     Kernel<T*, const T*, double, RandomStream, int64_t> dropout{"dropout"};
-    // dst[r, c] (rows, cols contiguous) = src[r, c] + bias[c], then activation `op` if `activate`.
-    // dst may equal src.
-    Kernel<T*, const T*, const T*, bool, UnaryOp, int64_t, int64_t> bias_act{"bias_act"};
     // The derivative of what follows a product, y = dropout(op(z)), z the product and its bias:
     // dz = dropout(dy) * op'(z), and the bias's, the sums of dz's columns, which are ADDED to
     // dbias.

@@ -17,8 +17,8 @@ struct SoftmaxKernels {
     Kernel<T*, const T*, const T*, int64_t, int64_t> log_softmax_backward{
         "log_softmax_backward"};  // (dx, dy, y, ..)
     // Per row: loss[r] = logsumexp(x) - x[label] with label smoothing s: (1-s) that + s *
-    // mean_c(lse - x_c); 0 where label == ignore. lse (rows) is saved. Labels outside [0, cols)
-    // other than ignore are checked by the caller.
+    // mean_c(lse - x_c). lse (rows) is saved. Both are 0 where label == ignore. Labels outside [0,
+    // cols) other than ignore are checked by the caller.
     struct CrossEntropyArgs {
         T* loss;               // (rows)
         T* lse;                // (rows)

@@ -59,9 +59,9 @@ class Stage {
 };
 
 struct LoopOptions {
-    std::filesystem::path out;  // run folder
-    bool resume = false;        // go on from latest.safetensors
-    nlohmann::json config;      // stored in every checkpoint
+    std::filesystem::path out;                         // run folder
+    bool resume = false;                               // go on from latest.safetensors
+    nlohmann::json config = nlohmann::json::object();  // stored in every checkpoint
     uint64_t seed = 3407;
     int64_t steps = 1000;
     int64_t validate_every = 500;

@@ -249,40 +249,7 @@ void dropout(Context& context, T* dst, const T* src, double p, RandomStream rand
     });
 }
 
-// ---- Bias and activation -----------------------------------------------------------------------
-
-template <class T>
-void bias_rows(T* dst, const T* src, const T* bias, int64_t rows, int64_t cols) {
-    for (int64_t r = 0; r < rows; ++r)
-        map_vectors(
-            dst + r * cols, cols, [](auto v, auto b) HWY_ATTR { return hn::Add(v, b); },
-            src + r * cols, bias);
-}
-
-template <UnaryOp op, class T>
-void bias_act_rows(T* dst, const T* src, const T* bias, int64_t rows, int64_t cols) {
-    const Tag<T> d;
-    const auto slope = hn::Set(d, static_cast<T>(0.01));  // leaky_relu has no argument here
-    for (int64_t r = 0; r < rows; ++r)
-        map_vectors(
-            dst + r * cols, cols,
-            [d, slope](auto v, auto b) HWY_ATTR { return vunary<op>(d, hn::Add(v, b), slope); },
-            src + r * cols, bias);
-}
-
-template <class T>
-void bias_act(Context& context, T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
-              int64_t rows, int64_t cols) {
-    const auto run = [&](auto rows_function) {
-        context.pool->for_ranges(rows, rows_per_chunk(cols), [&](int64_t begin, int64_t end) {
-            rows_function(dst + begin * cols, src + begin * cols, bias, end - begin, cols);
-        });
-    };
-    if (!activate) return run(bias_rows<T>);
-    with_unary_op(op, [&](auto constant) { run(bias_act_rows<decltype(constant)::value, T>); });
-}
-
-// ---- Its derivative, and dropout's --------------------------------------------------------------
+// ---- The derivative of a product's epilogue -----------------------------------------------------
 
 template <class T>
 using EpilogueBackwardArgs = typename ElementwiseKernels<T>::EpilogueBackwardArgs;
@@ -379,7 +346,6 @@ void fill_table(ElementwiseKernels<T>& table) {
     table.fill = fill_with<T>;
     table.select = select<T>;
     table.dropout = dropout<T>;
-    table.bias_act = bias_act<T>;
     table.epilogue_backward = epilogue_backward<T>;
 }
 

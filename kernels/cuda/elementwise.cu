@@ -99,21 +99,6 @@ __global__ void dropout_kernel(T* dst, const T* src, uint32_t limit, T scale, Ra
     }
 }
 
-// A warp along the columns; blocks walk the rows, so a thread's bias stays in its register.
-template <class T>
-__global__ void bias_act_kernel(T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
-                                int64_t rows, int64_t cols) {
-    const int64_t col = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (col >= cols) return;
-    const T b = bias[col];
-    const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.y;
-    for (int64_t row = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < rows;
-         row += step) {
-        const T v = src[row * cols + col] + b;
-        dst[row * cols + col] = activate ? unary_value(op, v, T(0.01)) : v;
-    }
-}
-
 template <class T>
 using EpilogueBackwardArgs = typename ElementwiseKernels<T>::EpilogueBackwardArgs;
 
@@ -215,20 +200,6 @@ void dropout(Context& context, T* dst, const T* src, double p, RandomStream rand
 }
 
 template <class T>
-void bias_act(Context& context, T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
-              int64_t rows, int64_t cols) {
-    if (rows <= 0 || cols <= 0) return;
-    const dim3 block(32, 8);
-    const int64_t across = ceil_div(cols, block.x);
-    const int64_t down = ceil_div(kMaxWalkingBlocks, across);
-    const int64_t needed = ceil_div(rows, block.y);
-    const dim3 grid(grid_size("bias_act", across),
-                    static_cast<unsigned>(needed < down ? needed : down));
-    launch("bias_act", context, {grid, block}, bias_act_kernel<T>, dst, src, bias, activate, op,
-           rows, cols);
-}
-
-template <class T>
 void epilogue_backward(Context& context, const EpilogueBackwardArgs<T>& a) {
     if (a.rows <= 0 || a.cols <= 0) return;
     const char* op = "epilogue_backward";
@@ -261,7 +232,6 @@ void fill_table(ElementwiseKernels<T>& table) {
     table.fill = fill_with<T>;
     table.select = select<T>;
     table.dropout = dropout<T>;
-    table.bias_act = bias_act<T>;
     table.epilogue_backward = epilogue_backward<T>;
 }
 

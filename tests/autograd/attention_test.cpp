@@ -123,6 +123,9 @@ TEST_CASE("attention: key padding, masks of two and three dimensions, and all at
     deep.heads = 2;
     deep.mask = random_bools({2, 5, 5}, 2, 0.4);
     check_attention("mask (B, Lq, Lk)", 2, 5, 5, 4, deep);
+    AttentionOptions wide = deep;
+    wide.mask = random_bools({3, 4, 7}, 3, 0.4);
+    check_attention("mask (B, Lq, Lk), more keys", 3, 4, 7, 4, wide);
     deep.key_padding = padded.key_padding;
     deep.causal = true;
     check_attention("all", 2, 5, 5, 4, deep);

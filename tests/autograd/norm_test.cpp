@@ -162,7 +162,10 @@ TEST_CASE("batch norm: what training leaves in the running statistics") {
     batch_norm(Var(x), running, Var(), Var(), {.training = false});
     CHECK(running.var.version() == version);
     check_near(running.mean, mean, 0, "evaluation");
+    const uint32_t mean_version = running.mean.version(), count_version = running.batches.version();
     batch_norm(Var(x), running, Var(), Var(), {.training = true, .momentum = 0.25});
+    CHECK(running.mean.version() != mean_version);
+    CHECK(running.batches.version() != count_version);
     CHECK(running.var.version() != version);
     CHECK(running.batches.item<int64_t>() == 1);
     for (int64_t c = 0; c < 2; ++c) {

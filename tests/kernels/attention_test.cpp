@@ -345,6 +345,22 @@ TEST_CASE("attention: nothing to do, nothing to see, NaN") {
     a.key_padding = nullptr;
     table<float>().attention(context, a);
     for (int64_t i = 0; i < 8; ++i) CHECK(std::isnan(out[i]));
+    // Scores of -inf alone, without a mask: nothing is seen either, forward and backward.
+    for (GuardedBuffer<float>* x : {&q, &k}) x->fill(x == &q ? 1e30f : -1e30f);
+    table<float>().attention(context, a);
+    for (int64_t i = 0; i < 8; ++i) CHECK(out[i] == 0);
+    for (int64_t i = 0; i < 2; ++i) CHECK(lse[i] == -INFINITY);
+    GuardedBuffer<float> dout(2 * 4), dq(2 * 4), dk(3 * 4), dv(3 * 4);
+    testing::fill_random(dout, 5);
+    AttentionBackwardArgs<float> back;
+    back.forward = a;
+    back.dq = dq.data();
+    back.dk = dk.data();
+    back.dv = dv.data();
+    back.dout = dout.data();
+    table<float>().attention_backward(context, back);
+    for (const GuardedBuffer<float>* d : {&dq, &dk, &dv})
+        for (int64_t i = 0; i < d->size(); ++i) CHECK((*d)[i] == 0);
     a.lse = nullptr;
     a.batch = 0;
     table<float>().attention(context, a);

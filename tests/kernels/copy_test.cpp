@@ -227,12 +227,32 @@ TEST_CASE("integers become halves with one rounding") {
     CHECK(bf16[11] == 0xDF00);
 }
 
+TEST_CASE("NaN becomes NaN of its sign, whichever of its bits are set") {
+    std::vector<uint32_t> bits;
+    for (uint32_t payload : {0x1u, 0x2000u, 0x10000u, 0x200000u, 0x400000u, 0x7FFFFFu})
+        for (uint32_t sign : {0u, 0x80000000u}) bits.push_back(sign | 0x7F800000u | payload);
+    std::vector<float> x(bits.size());
+    std::memcpy(x.data(), bits.data(), bits.size() * sizeof(float));
+    for (const HalfFormat& h : kHalves) {
+        const auto half = cast_all<uint16_t>(h.dtype, DType::f32, x);
+        for (size_t i = 0; i < half.size(); ++i) {
+            CHECK(std::isnan(h.value(half[i])));
+            CHECK((half[i] >= 0x8000) == (bits[i] >= 0x80000000u));
+        }
+    }
+    for (double wide : cast_all<double>(DType::f64, DType::f32, x)) CHECK(std::isnan(wide));
+}
+
 TEST_CASE("float to integer truncates, within the limits") {
-    const std::vector<double> x = {1.9, -1.9, 0.5, 1e30, -1e30, kInf, -kInf, kNan, 2147483647.5};
+    const std::vector<double> x = {1.9,   -1.9, 0.5,          1e30,   -1e30,  kInf,
+                                   -kInf, kNan, 2147483647.5, 0x1p31, -0x1p31};
     const int32_t max = std::numeric_limits<int32_t>::max(),
                   min = std::numeric_limits<int32_t>::min();
     CHECK(cast_all<int32_t>(DType::i32, DType::f64, x) ==
-          std::vector<int32_t>{1, -1, 0, max, min, max, min, 0, max});
+          std::vector<int32_t>{1, -1, 0, max, min, max, min, 0, max, max, min});
+    CHECK(cast_all<int64_t>(DType::i64, DType::f64, std::vector<double>{0x1p63, -0x1p63}) ==
+          std::vector<int64_t>{std::numeric_limits<int64_t>::max(),
+                               std::numeric_limits<int64_t>::min()});
     const auto wide = cast_all<int64_t>(DType::i64, DType::f64, x);
     CHECK(wide[3] == std::numeric_limits<int64_t>::max());
     CHECK(wide[4] == std::numeric_limits<int64_t>::min());

@@ -383,28 +383,6 @@ TEST_CASE("dropout keeps the mean and drops the share it should") {
     CHECK(std::fabs(sum / n - 1) < 4 * deviation / 0.8);
 }
 
-TEST_CASE_TEMPLATE("bias_act adds a row, then applies the op", T, float, double) {
-    for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
-        for (int64_t cols : {0, 1, 7, 8, 9, 33, 700}) {
-            const int64_t rows = 30;
-            GuardedBuffer<T> src(rows * cols, 1), dst(rows * cols), bias(cols, 1);
-            fill_random(src, 1);
-            fill_random(bias, 2);
-            for (bool activate : {false, true}) {
-                std::vector<double> want;
-                for (int64_t i = 0; i < rows * cols; ++i) {
-                    const double v =
-                        static_cast<double>(src[i]) + static_cast<double>(bias[i % cols]);
-                    want.push_back(activate ? reference(UnaryOp::gelu, v, 0) : v);
-                }
-                table.bias_act(context, dst.data(), src.data(), bias.data(), activate,
-                               UnaryOp::gelu, rows, cols);
-                CHECK_NEAR(dst.data(), want, within(8 * epsilon<T>()));
-            }
-        }
-    });
-}
-
 TEST_CASE("elementwise kernels do not depend on the number of threads") {
     Backend b;
     elementwise_kernels(b);

@@ -239,6 +239,9 @@ TEST_CASE_TEMPLATE("matmul: batches", T, float, double) {
         Case merged{.m = 20, .n = 30, .k = 40, .batch = batch, .share_b = true};
         merged.bias = merged.before = merged.activate = true;
         both_thread_counts<T>(merged);
+        Case apart{.m = 5, .n = 19, .k = 33, .batch = batch, .pad = 1};
+        apart.bias = apart.before = apart.activate = true;
+        both_thread_counts<T>(apart);
     }
     both_thread_counts<T>({.m = 130, .n = 140, .k = 300, .batch = 3});
 }

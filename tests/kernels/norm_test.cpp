@@ -102,6 +102,28 @@ TEST_CASE("layer_norm keeps its digits under a large offset") {
     });
 }
 
+TEST_CASE("layer_norm_backward: what a row's last vector lacks has no part in it") {
+    // Far from 0, where 0 as an element of the row would be infinitely many deviations away.
+    for_each_table<float>(norm_kernels, [](KernelTable<float>& table, Context& context) {
+        for (int64_t cols : {1, 3, 17, 35}) {
+            GuardedBuffer<float> x(cols), dy(cols), y(cols), mean(1), rstd(1), dx(cols);
+            x.fill(0x1p120f);
+            fill_random(dy, 1);
+            table.layer_norm(context, {y.data(), mean.data(), rstd.data(), nullptr, x.data(),
+                                       nullptr, nullptr, nullptr, 1, cols, 1e-5});
+            table.layer_norm_backward(context, {dx.data(), nullptr, nullptr, dy.data(), x.data(),
+                                                mean.data(), rstd.data(), nullptr, 1, cols});
+            double mean_dy = 0;
+            for (int64_t c = 0; c < cols; ++c)
+                mean_dy += static_cast<double>(dy[c]) / static_cast<double>(cols);
+            std::vector<double> want;
+            for (int64_t c = 0; c < cols; ++c)
+                want.push_back((static_cast<double>(dy[c]) - mean_dy) / std::sqrt(1e-5));
+            CHECK_NEAR(dx.data(), want, within(1e-3));  // of 300 or so: a few roundings
+        }
+    });
+}
+
 TEST_CASE("layer_norm keeps a NaN in its row") {
     for_each_table<float>(norm_kernels, [](KernelTable<float>& table, Context& context) {
         GuardedBuffer<float> x(3 * 20), y(3 * 20);

@@ -120,6 +120,26 @@ TEST_CASE("a categorical draw is the inverse distribution function of what stays
     });
 }
 
+TEST_CASE("a class of probability 0 is not drawn, whatever u") {
+    for_each_device([](SamplingKernels& kernels, Context& context) {
+        for (int64_t classes : {3, 64, 1500})
+            for (float nothing : {static_cast<float>(-kInf), -200.0f}) {  // exp() of both is 0
+                Problem p(4, classes, classes, 1, false);
+                p.logits.fill(nothing);
+                const int64_t only[] = {0, 1, classes / 2, classes - 1};
+                for (int64_t r = 0; r < 4; ++r) p.logits[r * classes + only[r]] = 3;
+                for (float u : {0.0f, 0.5f, 1 - 0x1p-24f}) {
+                    p.u.fill(u);
+                    kernels.draw_categorical(context, p.args);
+                    for (int64_t r = 0; r < 4; ++r) {
+                        CHECK(p.id[r] == only[r]);
+                        CHECK(p.probability[r] == 1);
+                    }
+                }
+            }
+    });
+}
+
 TEST_CASE("a Gumbel draw is the greatest of what stays and its noise") {
     for_each_device([](SamplingKernels& kernels, Context& context) {
         for (const auto& [classes, k] : kShapes)

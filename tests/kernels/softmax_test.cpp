@@ -57,14 +57,14 @@ TEST_CASE_TEMPLATE("softmax and log_softmax at every width and alignment", T, fl
 
 TEST_CASE_TEMPLATE("softmax of masked, infinite and NaN rows", T, float, double) {
     for_each_table<T>(softmax_kernels, [&](KernelTable<T>& table, Context& context) {
-        for (int64_t cols : {1, 7, 8, 20}) {
+        for (int64_t cols : {1, 7, 8, 20, 64, 100}) {
             GuardedBuffer<T> x(3 * cols), y(3 * cols);
             for (int64_t c = 0; c < cols; ++c) {
                 x[c] = -std::numeric_limits<T>::infinity();
                 x[cols + c] = -std::numeric_limits<T>::infinity();
                 x[2 * cols + c] = c == 0 ? T(3) : -std::numeric_limits<T>::infinity();
             }
-            x[2 * cols - 1] = std::numeric_limits<T>::quiet_NaN();
+            x[cols + (cols - 1) / 2] = std::numeric_limits<T>::quiet_NaN();
             table.softmax(context, y.data(), x.data(), 3, cols);
             for (int64_t c = 0; c < cols; ++c) {
                 CHECK(y[c] == 0);
@@ -77,6 +77,28 @@ TEST_CASE_TEMPLATE("softmax of masked, infinite and NaN rows", T, float, double)
                 CHECK(std::isnan(y[cols + c]));
                 CHECK(y[2 * cols + c] == (c == 0 ? 0 : -std::numeric_limits<T>::infinity()));
             }
+        }
+    });
+}
+
+TEST_CASE_TEMPLATE("softmax and cross_entropy: the greatest may stand anywhere", T, float, double) {
+    for_each_table<T>(softmax_kernels, [&](KernelTable<T>& table, Context& context) {
+        // As far above the others as exp() reaches in no type.
+        for (int64_t cols : {3, 33, 70}) {
+            GuardedBuffer<T> x(cols * cols, 1), y(cols * cols, 1), loss(cols), lse(cols);
+            GuardedBuffer<int64_t> label(cols);
+            for (int64_t r = 0; r < cols; ++r) {
+                for (int64_t c = 0; c < cols; ++c) x[r * cols + c] = c == r ? T(1000) : T(-1000);
+                label[r] = r;
+            }
+            table.softmax(context, y.data(), x.data(), cols, cols);
+            for (int64_t i = 0; i < y.size(); ++i) CHECK(y[i] == (i / cols == i % cols ? 1 : 0));
+            table.log_softmax(context, y.data(), x.data(), cols, cols);
+            for (int64_t i = 0; i < y.size(); ++i)
+                CHECK(y[i] == (i / cols == i % cols ? 0 : -2000));
+            table.cross_entropy(
+                context, {loss.data(), lse.data(), x.data(), label.data(), cols, cols, -1, 0});
+            for (int64_t r = 0; r < cols; ++r) CHECK((loss[r] == 0 && lse[r] == 1000));
         }
     });
 }
@@ -147,6 +169,7 @@ TEST_CASE_TEMPLATE("cross_entropy, its smoothing, ignored rows and derivative", 
                 table.cross_entropy(context, {loss.data(), lse.data(), x.data(), label.data(), rows,
                                               cols, ignore, smoothing});
                 CHECK_NEAR(loss.data(), losses(), within(30 * epsilon<T>()));
+                CHECK(lse[2] == 0);
                 table.cross_entropy_backward(
                     context, {dx.data(), scale.data(), x.data(), lse.data(), label.data(), rows,
                               cols, ignore, smoothing});

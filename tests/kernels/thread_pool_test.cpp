@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -67,6 +68,54 @@ TEST_CASE("thread pool: an exception arrives after the others finished; the pool
         ran = 0;
         pool.for_chunks(5, [&](int64_t) { ++ran; });
         CHECK(ran == 5);
+    }
+}
+
+// Waits until `flag` is set, but not for good: whoever should set it may not come.
+bool waited_for(const std::atomic<bool>& flag, std::chrono::seconds most) {
+    const auto end = std::chrono::steady_clock::now() + most;
+    while (!flag && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    return flag;
+}
+
+TEST_CASE("thread pool: of two exceptions the lower chunk's arrives, whichever was first") {
+    ThreadPool pool(2);
+    std::atomic<bool> thrown{false};
+    std::string what;
+    try {
+        pool.for_chunks(2, [&](int64_t c) {
+            if (c == 0) waited_for(thrown, std::chrono::seconds(5));
+            thrown = true;
+            throw std::runtime_error("chunk " + std::to_string(c));
+        });
+    } catch (const std::runtime_error& e) {
+        what = e.what();
+    }
+    CHECK(what == "chunk 0");
+}
+
+TEST_CASE("thread pool: the others take part in every run of a caller") {
+    ThreadPool pool(2);
+    for (int round = 0; round < 3; ++round) {
+        std::atomic<bool> begun{false};
+        bool together = false;
+        pool.for_chunks(2, [&](int64_t c) {
+            if (c == 0)
+                together = waited_for(begun, std::chrono::seconds(60));
+            else
+                begun = true;
+        });
+        REQUIRE(together);
+    }
+}
+
+TEST_CASE("thread pool: many more threads than processors") {
+    ThreadPool pool(200);
+    CHECK(pool.size() == 200);
+    for (int64_t chunks : {1, 2, 199, 1000}) {
+        std::atomic<int64_t> sum{0};
+        pool.for_chunks(chunks, [&](int64_t c) { sum += c + 1; });
+        CHECK(sum == chunks * (chunks + 1) / 2);
     }
 }
 

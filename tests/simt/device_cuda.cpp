@@ -89,16 +89,6 @@ void elementwise(ElementwiseKernels<T>& table) {
         cuda_table<T>().dropout(context(), s(dst), s(src), p, random, n);
         s.download();
     };
-    table.bias_act = [](Context&, T* dst, const T* src, const T* bias, bool activate, UnaryOp op,
-                        int64_t rows, int64_t cols) {
-        Staging s;
-        s.write(dst, rows * cols);
-        s.read(src, rows * cols);
-        s.read(bias, cols);
-        s.upload();
-        cuda_table<T>().bias_act(context(), s(dst), s(src), s(bias), activate, op, rows, cols);
-        s.download();
-    };
     table.epilogue_backward = [](Context&,
                                  const typename ElementwiseKernels<T>::EpilogueBackwardArgs& args) {
         Staging s;

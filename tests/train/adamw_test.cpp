@@ -52,6 +52,42 @@ TEST_CASE("adamw: f32 and f64 parameters in one optimiser") {
     CHECK(both.gradient_norm() == 0);  // cleared
 }
 
+TEST_CASE("adamw: rates and decays by prefix; reset, it steps as a new one") {
+    const Tensor a = Tensor::from({1, -2, 3}, {3}), b = Tensor::from({4, 5}, {2});
+    Fixture used({a.clone(), b.clone()});
+    AdamW optimizer({});
+    optimizer.add(used.parameters);
+    used.set_gradients();
+    optimizer.step(0.3);
+    for (const Var& value : used.values) value.value().copy_(&value == &used.values[0] ? a : b);
+    optimizer.reset_moments();
+    optimizer.set("", 0.5, 0.1);
+    optimizer.set("p1", 2, 0.7);
+
+    Fixture fresh({a.clone(), b.clone()});
+    AdamW first({}), second({});
+    first.add({fresh.parameters[0]}, 0.5, 0.1);
+    second.add({fresh.parameters[1]}, 2, 0.7);
+    for (int step = 0; step < 3; ++step) {
+        used.set_gradients();
+        fresh.set_gradients();
+        optimizer.step(0.01);
+        first.step(0.01);
+        second.step(0.01);
+    }
+    for (size_t i = 0; i < 2; ++i)
+        CHECK(used.values[i].value().to_vector<float>() ==
+              fresh.values[i].value().to_vector<float>());
+}
+
+TEST_CASE("clip_factor is PyTorch's, whose norm has 1e-6 more") {
+    CHECK(clip_factor(2, 0.5) == 0.5 / (2 + 1e-6));
+    CHECK(clip_factor(0.5, 0.5) == 0.5 / (0.5 + 1e-6));
+    CHECK(clip_factor(0.4, 0.5) == 1);
+    CHECK(clip_factor(0, 0.5) == 1);
+    CHECK(clip_factor(1e9, 0) == 1);  // no limit
+}
+
 TEST_CASE("adamw: a parameter without a gradient is left alone") {
     Fixture f({Tensor::from({1, 2}, {2}), Tensor::from({3}, {1})});
     AdamW optimizer({.weight_decay = 0.5});

@@ -119,6 +119,30 @@ TEST_CASE("checkpoint: what cannot be resumed is one clear line") {
     complaint("lacks epoch, step, position, best_metric");
 }
 
+TEST_CASE("checkpoint: cut anywhere it is refused by name, changed anywhere no accident") {
+    ScratchDir dir;
+    const auto path = dir.path / "c.safetensors", broken = dir.path / "broken.safetensors";
+    save_checkpoint(path, example());
+    const std::string good = mc::testing::file_bytes(path);
+    const auto error_of = [&](const std::string& bytes) -> std::string {
+        std::ofstream(broken, std::ios::binary) << bytes;
+        try {
+            load_checkpoint(broken, "vq");
+        } catch (const Error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    for (size_t cut = 0; cut < good.size(); ++cut)
+        CHECK(error_of(good.substr(0, cut)).find(broken.string()) == 0);
+    for (size_t at = 0; at < good.size(); ++at) {
+        std::string changed = good;
+        changed[at] = static_cast<char>(changed[at] ^ 0x20);
+        const std::string said = error_of(changed);  // numbers may be others: no error
+        CHECK((said.empty() || said.find(broken.string()) == 0));
+    }
+}
+
 TEST_CASE("checkpoint: numbers that are not finite are neither saved nor loaded") {
     ScratchDir dir;
     const auto path = dir.path / "c.safetensors";

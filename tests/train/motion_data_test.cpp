@@ -119,4 +119,15 @@ TEST_CASE("motion data: another speed is another sampling of the same motion") {
         CHECK(static_cast<double>(slow[static_cast<size_t>((2 * all - 2) * d + c)]) ==
               doctest::Approx(at(all - 1)).epsilon(1e-4));
     }
+
+    // Four times as slow: a foot touches the floor as in the nearer row, the later of two.
+    std::vector<float> slower(static_cast<size_t>((4 * all - 3) * d));
+    data.at_speed(0, 0, 4 * all - 3, 0.25, slower.data());
+    bool changes = false;
+    for (int64_t i = 0; i < 4 * all - 3; ++i)
+        for (int64_t c = 259; c < d; ++c) {
+            CHECK(slower[static_cast<size_t>(i * d + c)] == plain.item<float>({0, (i + 2) / 4, c}));
+            changes |= plain.item<float>({0, i / 4, c}) != plain.item<float>({0, (i + 2) / 4, c});
+        }
+    CHECK(changes);
 }

@@ -59,6 +59,51 @@ TEST_CASE("token data: other speeds are further variants, of other lengths") {
     }
 }
 
+TEST_CASE("token data: a clip begins at each frame of a token's, as far as it is long enough") {
+    const testing::SyntheticDataset motions(40, 26, false);
+    const MotionData data(motions.options);
+    const auto owned = tokenizer();
+    const TokenData tokens(data, *owned);
+    bool several = false;
+    for (size_t i = 0; i < data.samples().size(); ++i) {
+        const int64_t total = data.samples()[i].frames, length = total / 4;
+        const auto& variants = tokens.variants(i);
+        REQUIRE(static_cast<int64_t>(variants.size()) == total % 4 + 1);
+        several |= variants.size() > 1;
+        for (size_t start = 0; start < variants.size(); ++start) {
+            CHECK(variants[start].length == length);
+            const Tensor motion = data.normalised(i, static_cast<int64_t>(start), 4 * length);
+            CHECK(variants[start].ids == owned->encode(motion).to_vector<int64_t>());
+        }
+    }
+    CHECK(several);
+}
+
+TEST_CASE("token data: the batches of a split have every clip once, the last ones too") {
+    const testing::SyntheticDataset motions(40, 26, false);
+    const MotionData data(motions.options);
+    const auto owned = tokenizer();
+    const TokenData tokens(data, *owned);
+    const auto all = static_cast<int64_t>(data.samples().size());
+    for (int64_t batch : {int64_t{1}, int64_t{3}, all - 1, all, all + 1}) {
+        std::vector<int64_t> seen(data.samples().size(), 0);
+        int64_t longest = 0;
+        for (const TokenBatch& part : token_batches_of_split(data, tokens, batch)) {
+            REQUIRE(part.captions.size() == part.samples.size());
+            CHECK(static_cast<int64_t>(part.samples.size()) <= batch);
+            CHECK(part.ids.size(0) == static_cast<int64_t>(part.samples.size()));
+            for (size_t b = 0; b < part.samples.size(); ++b) {
+                ++seen[static_cast<size_t>(part.samples[b])];
+                const auto& first = tokens.variants(static_cast<size_t>(part.samples[b]))[0];
+                CHECK(part.lengths[b] == first.length);
+                CHECK(first.length >= longest);  // the shortest first
+                longest = first.length;
+            }
+        }
+        CHECK(seen == std::vector<int64_t>(seen.size(), 1));
+    }
+}
+
 TEST_CASE("token data: with padding, the variants are those of padded motions") {
     const testing::SyntheticDataset motions(40, 26, false);
     const MotionData data(motions.options);

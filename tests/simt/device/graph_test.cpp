@@ -93,12 +93,25 @@ TEST_CASE("a tensor may outlive the graph whose memory it has") {
     CHECK(kept.to_vector<float>() == thousand(3));
 }
 
+TEST_CASE("what is freed while a graph is recorded goes to the system after it") {
+    Tensor old = Tensor::full({1000}, 3, DType::f32, kCuda);
+    const uint64_t limit = set_cache_limit(kCuda, 0);
+    Graph graph(kCuda);
+    graph.run([] {});
+    graph.run([&] { old = Tensor(); });
+    CHECK(allocator_stats(kCuda).cached >= 4000);
+    set_cache_limit(kCuda, limit);
+    empty_cache(kCuda);
+}
+
 TEST_CASE("what a graph cannot hold is named, and the stream goes on") {
     const Tensor y = Tensor::zeros({4}, DType::f32, kCuda), host = Tensor::full({4}, 2);
+    const void* stream = default_context(kCuda).stream;
     const auto fails = [&](const std::function<void()>& work, const char* says) {
         Graph graph(kCuda);
         graph.run([] {});
         CHECK_THROWS_WITH_AS(graph.run(work), doctest::Contains(says), Error);
+        CHECK(default_context(kCuda).stream == stream);
         y.fill_(1);
         CHECK((Var(y) + Var(y)).value().to_vector<float>() == Floats(4, 2));
         graph.run([&] { y.fill_(5); });  // records after all

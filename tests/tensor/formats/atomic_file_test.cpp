@@ -3,11 +3,14 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <string>
 
 #include "kernels/error.h"
@@ -19,6 +22,57 @@ using mc::testing::error_of;
 using mc::testing::file_bytes;
 using mc::testing::ScratchDir;
 namespace fs = std::filesystem;
+
+// This program's own calls of the system, so that a test sees them and has them go wrong.
+namespace {
+
+int flushed_files = 0, flushed_folders = 0;
+bool interrupted = false;  // every second write is, and the others are short
+
+}  // namespace
+
+extern "C" int fsync(int descriptor) {
+    struct stat is {};
+    if (::fstat(descriptor, &is) == 0) ++(S_ISDIR(is.st_mode) ? flushed_folders : flushed_files);
+    return static_cast<int>(::syscall(SYS_fsync, descriptor));
+}
+
+extern "C" ssize_t write(int descriptor, const void* data, size_t size) {
+    static bool now = false;
+    if (interrupted) {
+        now = !now;
+        if (now) {
+            errno = EINTR;
+            return -1;
+        }
+        size = std::min<size_t>(size, 7);
+    }
+    return ::syscall(SYS_write, descriptor, data, size);
+}
+
+TEST_CASE("atomic file: what is committed is on the disk, file and folder") {
+    ScratchDir dir;
+    for (bool flush : {true, false}) {
+        flushed_files = flushed_folders = 0;
+        AtomicFile file(dir.path / "a");
+        file.write("whole");
+        CHECK(flushed_files == 0);
+        file.commit(flush);
+        CHECK(flushed_files == (flush ? 1 : 0));
+        CHECK(flushed_folders == (flush ? 1 : 0));
+    }
+}
+
+TEST_CASE("atomic file: interrupted and short writes go on") {
+    ScratchDir dir;
+    const std::string text(1000, 'x');
+    AtomicFile file(dir.path / "a");
+    interrupted = true;
+    CHECK_NOTHROW(file.write(text + "end"));
+    interrupted = false;  // before any other test writes
+    file.commit();
+    CHECK(file_bytes(dir.path / "a") == text + "end");
+}
 
 TEST_CASE("atomic file: nothing is under the name before commit, all of it after") {
     ScratchDir dir;

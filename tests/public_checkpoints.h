@@ -90,11 +90,14 @@ inline void draw_codebooks(nn::Module& module, Generator& init) {
         if (name.ends_with("codebook")) tensor.copy_(init.normal(tensor.shape(), 0, 1));
 }
 
+// What the released opt.txt of KIT's tokenizer has: a vq_name of its own, which is not its
+// folder's.
 inline void write_public_tokenizer(const std::filesystem::path& dataset) {
     const auto run = dataset / "rvq_tiny";
     write_opt(run,
               "code_dim: 16\ndataset_name: t2m\ndepth: 1\ndilation_growth_rate: 3\ndown_t: 2\n"
-              "nb_code: 8\nnum_quantizers: 3\nshared_codebook: False\nvq_norm: None\nwidth: 16\n");
+              "nb_code: 8\nnum_quantizers: 3\nshared_codebook: False\nvq_act: relu\n"
+              "vq_name: rvq_nq6_dc512_nc512_noshare_qdp0.2\nvq_norm: None\nwidth: 16\n");
     Generator init(5);
     vq::RvqVae tokenizer(public_rvq_config(), &init);
     draw_codebooks(tokenizer, init);

@@ -49,6 +49,16 @@ TEST_CASE("public MoMask: every run of the folder, by what its opt.txt says") {
     }
 }
 
+TEST_CASE("public MoMask: an opt.txt beside the runs that cannot be read is passed over") {
+    const PublicFolder folder;
+    // As it goes round with copies of the evaluator's package: a line of another form.
+    testing::write_opt(folder.t2m / "Comp_v6_KLD005", "unit_length: 4\nwindow_size = 64\n");
+    CHECK(folder.refusal({folder.scratch.path, "", ""}).empty());
+    // Unless it is what is asked for.
+    CHECK(testing::says(folder.refusal({folder.scratch.path, "Comp_v6_KLD005", ""}),
+                        "is no \"key: value\""));
+}
+
 TEST_CASE("public MoMask: what is missing or belongs elsewhere is one line") {
     const PublicFolder folder;
     const PublicLayout layout{folder.scratch.path, "", ""};

@@ -18,6 +18,7 @@
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
+#include "motion/skeleton.h"
 #include "motion/strip.h"
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
@@ -252,7 +253,10 @@ int run(Options& options) {
                     written.push_back(path + ".bvh");
                 }
                 if (wants("glb")) {
-                    motion::write_glb(path + ".glb", rig, requests[i].prompt);
+                    const double metres =
+                        motion::skeleton_for_joints(joints.joints).millimetres / 1000;
+                    motion::write_glb(path + ".glb", motion::scaled(rig, metres),
+                                      requests[i].prompt);
                     written.push_back(path + ".glb");
                 }
             }

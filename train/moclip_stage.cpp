@@ -59,6 +59,12 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
         throw Error(vocabulary + ": has " + std::to_string(tokenizer_.vocab_size()) + " ids, " +
                     text_weights + " embeds " + std::to_string(tower_.config.vocab) +
                     "; name the vocabulary it was trained with");
+    const int64_t joints = (train_.dims() + 1) / 12;
+    const std::string& parts = options.motion.part_table;
+    if (moclip::joints_of_table(parts) != joints)
+        throw Error("[moclip] motions of " + std::to_string(joints) +
+                    " joints, motion.part_table=" + parts + " is of another skeleton; set " +
+                    moclip::table_for_joints(parts, joints));
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
     if (tower_.logit_scale) student_.set_scale(*tower_.logit_scale);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "models/config_json.h"
+#include "tensor/finite.h"
 #include "train/schedule.h"
 
 namespace mc::train {
@@ -237,6 +238,7 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
     }
     const Tensor score =
         matmul(concat(texts, 0), concat(motions, 0), false, true).value().cpu();  // (text, motion)
+    check_finite("[moclip] cosines of texts and motions", score);
     Recall recall;
     recall.pool = pool;
     double asked = 0;
@@ -247,8 +249,12 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
             for (int64_t i = 0; i < pool; ++i) {
                 const float* row = score.data<float>() + order[begin + i] * count;
                 int64_t better = 0;
-                for (int64_t j = 0; j < pool; ++j)
-                    better += row[order[begin + j]] > row[order[begin + i]];
+                // Of equals the first in the pool's order, so that embeddings which are all the
+                // same find what chance finds.
+                for (int64_t j = 0; j < pool; ++j) {
+                    const float other = row[order[begin + j]], own = row[order[begin + i]];
+                    better += other > own || (other == own && j < i);
+                }
                 recall.at1 += better < 1;
                 recall.at2 += better < 2;
                 recall.at3 += better < 3;

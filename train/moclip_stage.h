@@ -67,7 +67,8 @@ class MoClipStage : public Stage {
         int64_t pool = 0;                  // motions a text chooses from
     };
     // Text to motion in pools of 32 of a split (all of it, if it is smaller), mean over `repeats`
-    // shuffles. Error: fewer than 2 motions.
+    // shuffles, of equally near motions the first of the shuffle. Error: fewer than 2 motions, an
+    // embedding that is no number.
     Recall retrieval(const std::string& split, int64_t repeats = 20) const;
     // That of the test split when the text tower was released, so with the frozen text tower: what
     // the second phase is to be compared with. None before the switch.

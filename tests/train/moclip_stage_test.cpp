@@ -137,6 +137,19 @@ TEST_CASE("moclip stage: reference mode, naive mode, and the scale that a whole 
     CHECK(stage.model().state().at("logit_matrix").item<float>({3, 2}) == 0);
 }
 
+TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {
+    const Workshop shop;
+    const auto stage = shop.stage(shop.config());
+    nn::TensorMap state = stage->model().state();
+    state.at("motion.proj.weight").fill_(0);  // every motion is the same point
+    const MoClipStage::Recall recall = stage->retrieval("val");
+    const double chance = 1.0 / static_cast<double>(recall.pool);
+    CHECK(recall.at1 == doctest::Approx(chance).epsilon(1e-6));
+    CHECK(recall.at3 == doctest::Approx(3 * chance).epsilon(1e-6));
+    state.at("motion.proj.bias").fill_(std::nan(""));
+    CHECK(mc::testing::error_of([&] { stage->retrieval("val"); }).find("nan") != std::string::npos);
+}
+
 TEST_CASE("moclip stage: settings that make no sense are errors") {
     const Workshop shop;
     const auto error = [&](const std::vector<std::string>& settings) -> std::string {

@@ -25,6 +25,20 @@ std::vector<T> part_of(const std::vector<T>& all, const Share& share) {
 
 }  // namespace
 
+motion::Crop moclip_crop(int64_t length, float u, bool double_units) {
+    constexpr int64_t kUnit = 4, kMaxFrames = 196;
+    double rest = static_cast<double>(u);
+    int coin = 0;
+    if (double_units) {
+        coin = std::min(2, static_cast<int>(3 * rest));
+        rest = 3 * rest - coin;
+    }
+    motion::Crop crop = motion::training_crop(length, coin, 0, kUnit, kMaxFrames);
+    const int64_t places = length - crop.frames + 1;
+    crop.start = std::min(places - 1, static_cast<int64_t>(rest * static_cast<double>(places)));
+    return crop;
+}
+
 std::map<std::string, Var> moclip_objective(const MoClipStageOptions& options,
                                             const moclip::MoClip& student, const Var& zm,
                                             const Var& zs, const Tensor& zt) {
@@ -123,25 +137,22 @@ Tensor MoClipStage::frozen_text(const std::vector<std::string>& captions, const 
 
 MoClipStage::Batch MoClipStage::assemble(const MotionData& data,
                                          const std::vector<DrawnClip>& clips,
-                                         const std::vector<std::string>& captions) const {
-    constexpr int64_t kUnit = 4, kMaxFrames = 196;
+                                         const std::vector<std::string>& captions,
+                                         bool double_units) const {
     const int64_t batch = static_cast<int64_t>(clips.size()), joints = (data.dims() + 1) / 12;
     Batch out;
     int64_t longest = options_.padded_frames;
+    std::vector<motion::Crop> crops;
     for (const DrawnClip& clip : clips) {
-        const int64_t frames =
-            std::min(kMaxFrames, data.samples()[clip.sample].frames / kUnit * kUnit);
-        out.lengths.push_back(frames);
-        longest = std::max(longest, frames);
+        crops.push_back(moclip_crop(data.samples()[clip.sample].frames, clip.u, double_units));
+        out.lengths.push_back(crops.back().frames);
+        longest = std::max(longest, crops.back().frames);
     }
     out.joints = Tensor::empty({batch, longest, joints, 3});
     std::vector<float> rows;
     for (int64_t b = 0; b < batch; ++b) {
         const DrawnClip& clip = clips[static_cast<size_t>(b)];
-        const int64_t frames = out.lengths[static_cast<size_t>(b)];
-        const int64_t places = data.samples()[clip.sample].frames - frames + 1;
-        const int64_t start =
-            std::min(places - 1, static_cast<int64_t>(clip.u * static_cast<float>(places)));
+        const auto [start, frames] = crops[static_cast<size_t>(b)];
         rows.resize(static_cast<size_t>(frames * data.dims()));
         data.normalised(clip.sample, start, frames, rows.data());
         moclip::joints_for_encoder(options_.motion.input_space, data.normalisation(), rows.data(),
@@ -162,7 +173,7 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
         throw Error("[moclip] a batch of " + std::to_string(share.total) + " motions for " +
                     std::to_string(ranks().size()) + " processes; set a larger batch");
     const std::vector<std::string> captions = part_of(all_captions, share);
-    const Batch batch = assemble(train_, part_of(clips, share), captions);
+    const Batch batch = assemble(train_, part_of(clips, share), captions, options_.double_units);
     Generator own = ranks().own(generator);
     Tape tape;
     Tape::Recording recording(tape);
@@ -406,6 +417,7 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
         o.motion = moclip::MotionEncoderConfig::reference();
         o.reduction = moclip::DistillReduction::element_mean;
         o.padded_frames = 196;
+        o.double_units = true;
     } else {
         throw Error("mode is " + mode + ", want paper or reference");
     }

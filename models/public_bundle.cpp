@@ -6,6 +6,7 @@
 #include "models/clip/clip_text_encoder.h"
 #include "models/config_json.h"
 #include "models/momask/public_layout.h"
+#include "motion/skeleton.h"
 
 namespace mc {
 namespace {
@@ -16,6 +17,14 @@ std::unique_ptr<MotionGenerator> generator_of(Parts parts, const TextChoice& tex
     return std::make_unique<Generator>(std::move(parts));
 }
 
+// The originals' options: MoMask's and BAMM's commands for KIT have a lower guidance.
+GenerationOptions original_options(double fps) {
+    constexpr double kKitGuidance = 2;
+    GenerationOptions options;
+    if (fps == motion::kit_skeleton().fps) options.guidance = kKitGuidance;
+    return options;
+}
+
 // Of all three.
 template <class Parts>
 void add_common(BundleParts& out, Parts& parts) {
@@ -24,6 +33,7 @@ void add_common(BundleParts& out, Parts& parts) {
     out.mean = parts.normalisation.mean;
     out.std = parts.normalisation.std;
     out.fps = parts.fps;
+    out.defaults = original_options(parts.fps);
 }
 
 void add_residual(BundleParts& out, momask::ResidualTransformer& residual) {
@@ -50,6 +60,7 @@ Bundle load_public_checkpoints(const PublicLayout& layout, const TextChoice& tex
     else
         bundle.generator =
             generator_of<momask::MoMaskGenerator>(momask::load_public_momask(layout), text);
+    bundle.defaults = original_options(bundle.generator->fps());
     return bundle;
 }
 

@@ -59,16 +59,21 @@ fs::path dataset_folder(const fs::path& path) {
 PublicRun choose_run(const fs::path& dataset, const std::string& name, const char* kind,
                      const char* option, const std::function<bool(const OptFile&)>& is_kind) {
     std::vector<PublicRun> found;
+    std::string unreadable;  // a folder that is none of ours must not stand in the way
     for (const auto& entry : fs::directory_iterator(dataset)) {
         const fs::path opt = entry.path() / "opt.txt";
         if (!fs::is_regular_file(opt)) continue;
         if (!name.empty() && entry.path().filename() != name) continue;
-        OptFile read = read_opt_file(opt);
-        if (is_kind(read)) found.push_back({entry.path(), std::move(read)});
+        try {
+            OptFile read = read_opt_file(opt);
+            if (is_kind(read)) found.push_back({entry.path(), std::move(read)});
+        } catch (const Error& e) {
+            unreadable = fmt::format("; passed over: {}", e.what());
+        }
     }
     if (found.empty())
-        throw Error(fmt::format("{}: has no {}{}", dataset.string(), kind,
-                                name.empty() ? "" : " called " + name));
+        throw Error(fmt::format("{}: has no {}{}{}", dataset.string(), kind,
+                                name.empty() ? "" : " called " + name, unreadable));
     if (found.size() > 1) {
         std::vector<std::string> names;
         for (const PublicRun& run : found) names.push_back(run.folder.filename().string());

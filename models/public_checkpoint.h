@@ -29,8 +29,9 @@ struct PublicRun {
 // The folder of a data set: t2m or kit below `path`, else `path` itself.
 std::filesystem::path dataset_folder(const std::filesystem::path& path);
 
-// The one run of a kind among a folder's, or of them the one with the given name. Error, which
-// names `option` for choosing, if there is none or several.
+// The one run of a kind among a folder's, or of them the one with the given name. An opt.txt that
+// cannot be read is passed over: the evaluator's folders stand there too, with hand-made lines.
+// Error, which names `option` for choosing, if there is none or several.
 PublicRun choose_run(const std::filesystem::path& dataset, const std::string& name,
                      const char* kind, const char* option,
                      const std::function<bool(const OptFile&)>& is_kind);

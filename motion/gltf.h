@@ -15,7 +15,7 @@
 
 namespace mc::motion {
 
-// The bytes of the file. Error if the motion has no frame or is not finite.
+// The bytes of the file; lengths in metres. Error if the motion has no frame or is not finite.
 std::string encode_glb(const RigMotion& motion, const std::string& caption = "");
 void write_glb(const std::string& path, const RigMotion& motion, const std::string& caption = "");
 

@@ -539,6 +539,12 @@ RigMotion fit_template_rig(const JointSequence& joints, int iterations) {
     return out;
 }
 
+RigMotion scaled(RigMotion motion, double factor) {
+    for (std::vector<Vec3>* lengths : {&motion.offsets, &motion.ends, &motion.root})
+        for (Vec3& v : *lengths) v = factor * v;
+    return motion;
+}
+
 JointSequence rig_joints(const RigMotion& motion) {
     JointSequence out;
     out.frames = motion.frames;

@@ -74,6 +74,9 @@ RigMotion fit_rig(const JointSequence& joints);
 // tools. 22 joints only.
 RigMotion fit_template_rig(const JointSequence& joints, int iterations = 100);
 
+// All lengths times `factor`: another unit.
+RigMotion scaled(RigMotion motion, double factor);
+
 // Forward kinematics, joints in the order of JointSequence.
 JointSequence rig_joints(const RigMotion& motion);
 

@@ -37,6 +37,7 @@ const Skeleton& humanml3d_skeleton() {
         s.name = "humanml3d";
         s.joints = 22;
         s.fps = 20;
+        s.millimetres = 1000;
         s.min_frames = 40;
         s.joint_names = {"pelvis",        "left_hip",       "right_hip",    "spine1",
                          "left_knee",     "right_knee",     "spine2",       "left_ankle",
@@ -77,6 +78,7 @@ const Skeleton& kit_skeleton() {
         s.name = "kit";
         s.joints = 21;
         s.fps = 12.5;
+        s.millimetres = 1;
         s.min_frames = 24;
         // Joints 5..7 and 11..15 lie at the subject's right (motion_data.md 8); other code names
         // them left.

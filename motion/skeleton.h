@@ -21,6 +21,7 @@ struct Skeleton {
     std::string name;        // "humanml3d" or "kit"
     int64_t joints = 0;      // J
     double fps = 0;          // 20 or 12.5
+    double millimetres = 0;  // one unit of length: HumanML3D's is 1 m, KIT's 1 mm
     int64_t min_frames = 0;  // shortest clip the published data-set classes keep: 40 or 24
 
     std::vector<std::string>

@@ -34,9 +34,10 @@ inline void write_opt(const std::filesystem::path& run, const std::string& lines
 }
 
 inline void write_public_normalisation(const std::filesystem::path& mean_path,
-                                       const std::filesystem::path& std_path) {
+                                       const std::filesystem::path& std_path,
+                                       size_t columns = 263) {
     std::filesystem::create_directories(mean_path.parent_path());
-    const std::vector<double> mean(263, 0.5), std(263, 2.0);
+    const std::vector<double> mean(columns, 0.5), std(columns, 2.0);
     motion::write_normalisation({mean, std}, mean_path, std_path, true);
 }
 
@@ -90,17 +91,24 @@ inline void draw_codebooks(nn::Module& module, Generator& init) {
         if (name.ends_with("codebook")) tensor.copy_(init.normal(tensor.shape(), 0, 1));
 }
 
+// What the released opt.txt of KIT's tokenizer has: a vq_name of its own, which is not its
+// folder's.
 inline void write_public_tokenizer(const std::filesystem::path& dataset) {
+    const bool kit = dataset.filename() == "kit";
     const auto run = dataset / "rvq_tiny";
-    write_opt(run,
-              "code_dim: 16\ndataset_name: t2m\ndepth: 1\ndilation_growth_rate: 3\ndown_t: 2\n"
-              "nb_code: 8\nnum_quantizers: 3\nshared_codebook: False\nvq_norm: None\nwidth: 16\n");
+    write_opt(run, "code_dim: 16\ndataset_name: " + std::string(kit ? "kit" : "t2m") +
+                       "\ndepth: 1\ndilation_growth_rate: 3\ndown_t: 2\n"
+                       "nb_code: 8\nnum_quantizers: 3\nshared_codebook: False\nvq_act: relu\n"
+                       "vq_name: rvq_nq6_dc512_nc512_noshare_qdp0.2\nvq_norm: None\nwidth: 16\n");
     Generator init(5);
-    vq::RvqVae tokenizer(public_rvq_config(), &init);
+    vq::RvqConfig config = public_rvq_config();
+    if (kit) config.net.dim_pose = 251;
+    vq::RvqVae tokenizer(config, &init);
     draw_codebooks(tokenizer, init);
     write_pytorch(run / "model" / "net_best_fid.tar",
                   {{"vq_model", cloned_state(tokenizer)}, {"ep", int64_t{7}}});
-    write_public_normalisation(run / "meta" / "mean.npy", run / "meta" / "std.npy");
+    write_public_normalisation(run / "meta" / "mean.npy", run / "meta" / "std.npy",
+                               kit ? 251 : 263);
 }
 
 inline void write_public_residual(const std::filesystem::path& dataset) {
@@ -121,12 +129,12 @@ inline void write_public_length(const std::filesystem::path& dataset) {
                   {{"estimator", cloned_state(length)}, {"epoch", int64_t{1}}});
 }
 
-// MoMask: `root`/t2m/... is its checkpoints folder.
-inline void write_public_momask(const std::filesystem::path& root) {
-    const auto dataset = root / "t2m";
+// MoMask: `root`/t2m/..., or kit/, where there is no length estimator, is its checkpoints folder.
+inline void write_public_momask(const std::filesystem::path& root, const char* name = "t2m") {
+    const auto dataset = root / name;
     write_public_tokenizer(dataset);
     write_public_residual(dataset);
-    write_public_length(dataset);
+    if (dataset.filename() != "kit") write_public_length(dataset);
     Generator init(8);
     momask::MaskTransformer masked(public_transformer_config(), &init);
     const auto run = dataset / "mask_tiny";

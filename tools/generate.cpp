@@ -18,6 +18,7 @@
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
+#include "motion/skeleton.h"
 #include "motion/strip.h"
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
@@ -36,8 +37,6 @@ struct Options {
     std::vector<std::string> frames;  // of it, "A:B"
     int64_t count = 1;
     std::optional<uint64_t> seed;
-    std::optional<int64_t> steps;
-    std::optional<double> guidance, temperature, top_k;
     bool lock_feet = false;
     CommonOptions common;
 };
@@ -201,10 +200,6 @@ int run(Options& options) {
 
     GenerationOptions how = bundle.defaults;
     if (options.seed) how.seed = *options.seed;
-    if (options.steps) how.steps = *options.steps;
-    if (options.guidance) how.guidance = *options.guidance;
-    if (options.temperature) how.temperature = *options.temperature;
-    if (options.top_k) how.top_k = *options.top_k;
 
     double generate_seconds = 0, write_seconds = 0;
     StageSeconds stages;
@@ -252,7 +247,10 @@ int run(Options& options) {
                     written.push_back(path + ".bvh");
                 }
                 if (wants("glb")) {
-                    motion::write_glb(path + ".glb", rig, requests[i].prompt);
+                    const double metres =
+                        motion::skeleton_for_joints(joints.joints).millimetres / 1000;
+                    motion::write_glb(path + ".glb", motion::scaled(rig, metres),
+                                      requests[i].prompt);
                     written.push_back(path + ".glb");
                 }
             }
@@ -319,14 +317,6 @@ int main(int argc, char** argv) {
     app.add_option("--count", options.count, "takes of each prompt")
         ->check(whole(1, 1000))
         ->capture_default_str();
-    app.add_option("--steps", options.steps, "refinement steps (BAMM has none)")
-        ->check(whole(1, mc::kMostSteps));
-    app.add_option("--guidance", options.guidance, "how strictly the text is followed (1: off)")
-        ->check(finite(0, mc::kMostGuidance));
-    app.add_option("--temperature", options.temperature, "of sampling; lower is plainer")
-        ->check(finite(0, mc::kMostTemperature));
-    app.add_option("--top-k", options.top_k, "share of unlikely tokens never drawn, 0 to 1")
-        ->check(finite(0, 1));
     app.add_option("--out", options.out, "folder for what is written")->capture_default_str();
     app.add_option(
            "--format", options.formats,

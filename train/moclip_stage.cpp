@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "models/config_json.h"
+#include "tensor/finite.h"
 #include "train/schedule.h"
 
 namespace mc::train {
@@ -23,6 +24,20 @@ std::vector<T> part_of(const std::vector<T>& all, const Share& share) {
 }
 
 }  // namespace
+
+motion::Crop moclip_crop(int64_t length, float u, bool double_units) {
+    constexpr int64_t kUnit = 4, kMaxFrames = 196;
+    double rest = static_cast<double>(u);
+    int coin = 0;
+    if (double_units) {
+        coin = std::min(2, static_cast<int>(3 * rest));
+        rest = 3 * rest - coin;
+    }
+    motion::Crop crop = motion::training_crop(length, coin, 0, kUnit, kMaxFrames);
+    const int64_t places = length - crop.frames + 1;
+    crop.start = std::min(places - 1, static_cast<int64_t>(rest * static_cast<double>(places)));
+    return crop;
+}
 
 std::map<std::string, Var> moclip_objective(const MoClipStageOptions& options,
                                             const moclip::MoClip& student, const Var& zm,
@@ -59,6 +74,12 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
         throw Error(vocabulary + ": has " + std::to_string(tokenizer_.vocab_size()) + " ids, " +
                     text_weights + " embeds " + std::to_string(tower_.config.vocab) +
                     "; name the vocabulary it was trained with");
+    const int64_t joints = (train_.dims() + 1) / 12;
+    const std::string& parts = options.motion.part_table;
+    if (moclip::joints_of_table(parts) != joints)
+        throw Error("[moclip] motions of " + std::to_string(joints) +
+                    " joints, motion.part_table=" + parts + " is of another skeleton; set " +
+                    moclip::table_for_joints(parts, joints));
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
     if (tower_.logit_scale) student_.set_scale(*tower_.logit_scale);
@@ -116,25 +137,22 @@ Tensor MoClipStage::frozen_text(const std::vector<std::string>& captions, const 
 
 MoClipStage::Batch MoClipStage::assemble(const MotionData& data,
                                          const std::vector<DrawnClip>& clips,
-                                         const std::vector<std::string>& captions) const {
-    constexpr int64_t kUnit = 4, kMaxFrames = 196;
+                                         const std::vector<std::string>& captions,
+                                         bool double_units) const {
     const int64_t batch = static_cast<int64_t>(clips.size()), joints = (data.dims() + 1) / 12;
     Batch out;
     int64_t longest = options_.padded_frames;
+    std::vector<motion::Crop> crops;
     for (const DrawnClip& clip : clips) {
-        const int64_t frames =
-            std::min(kMaxFrames, data.samples()[clip.sample].frames / kUnit * kUnit);
-        out.lengths.push_back(frames);
-        longest = std::max(longest, frames);
+        crops.push_back(moclip_crop(data.samples()[clip.sample].frames, clip.u, double_units));
+        out.lengths.push_back(crops.back().frames);
+        longest = std::max(longest, crops.back().frames);
     }
     out.joints = Tensor::empty({batch, longest, joints, 3});
     std::vector<float> rows;
     for (int64_t b = 0; b < batch; ++b) {
         const DrawnClip& clip = clips[static_cast<size_t>(b)];
-        const int64_t frames = out.lengths[static_cast<size_t>(b)];
-        const int64_t places = data.samples()[clip.sample].frames - frames + 1;
-        const int64_t start =
-            std::min(places - 1, static_cast<int64_t>(clip.u * static_cast<float>(places)));
+        const auto [start, frames] = crops[static_cast<size_t>(b)];
         rows.resize(static_cast<size_t>(frames * data.dims()));
         data.normalised(clip.sample, start, frames, rows.data());
         moclip::joints_for_encoder(options_.motion.input_space, data.normalisation(), rows.data(),
@@ -155,7 +173,7 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
         throw Error("[moclip] a batch of " + std::to_string(share.total) + " motions for " +
                     std::to_string(ranks().size()) + " processes; set a larger batch");
     const std::vector<std::string> captions = part_of(all_captions, share);
-    const Batch batch = assemble(train_, part_of(clips, share), captions);
+    const Batch batch = assemble(train_, part_of(clips, share), captions, options_.double_units);
     Generator own = ranks().own(generator);
     Tape tape;
     Tape::Recording recording(tape);
@@ -231,6 +249,7 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
     }
     const Tensor score =
         matmul(concat(texts, 0), concat(motions, 0), false, true).value().cpu();  // (text, motion)
+    check_finite("[moclip] cosines of texts and motions", score);
     Recall recall;
     recall.pool = pool;
     double asked = 0;
@@ -241,8 +260,12 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
             for (int64_t i = 0; i < pool; ++i) {
                 const float* row = score.data<float>() + order[begin + i] * count;
                 int64_t better = 0;
-                for (int64_t j = 0; j < pool; ++j)
-                    better += row[order[begin + j]] > row[order[begin + i]];
+                // Of equals the first in the pool's order, so that embeddings which are all the
+                // same find what chance finds.
+                for (int64_t j = 0; j < pool; ++j) {
+                    const float other = row[order[begin + j]], own = row[order[begin + i]];
+                    better += other > own || (other == own && j < i);
+                }
                 recall.at1 += better < 1;
                 recall.at2 += better < 2;
                 recall.at3 += better < 3;
@@ -394,6 +417,7 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
         o.motion = moclip::MotionEncoderConfig::reference();
         o.reduction = moclip::DistillReduction::element_mean;
         o.padded_frames = 196;
+        o.double_units = true;
     } else {
         throw Error("mode is " + mode + ", want paper or reference");
     }

@@ -34,6 +34,7 @@ struct MoClipStageOptions {
     double lr = 1e-4, motion_lr_2 = 1e-6, text_lr_2 = 1e-6;
     double weight_decay_1 = 1e-4, weight_decay_2 = 1e-2;
     int64_t padded_frames = 0;  // reference: 196; 0: the longest of the batch
+    bool double_units = false;  // reference: a third of the crops are a unit shorter
     MotionDataOptions data;
     std::string lexicon;
     double reword_share = 0.5;
@@ -41,6 +42,11 @@ struct MoClipStageOptions {
     uint64_t seed = 3407;
     DeviceType device = DeviceType::cpu;
 };
+
+// The crop of a clip of `length` frames that a uniform number chooses, in units of 4 frames, at
+// most 196 (motion_data.md 4). With double_units a third of them are a unit shorter than they could
+// be.
+motion::Crop moclip_crop(int64_t length, float u, bool double_units);
 
 // The objective by its terms, "loss" their weighted sum: of motions zm and texts zs (N, E), of unit
 // length, and with a tether of the frozen tower's zt (undefined: none).
@@ -67,7 +73,8 @@ class MoClipStage : public Stage {
         int64_t pool = 0;                  // motions a text chooses from
     };
     // Text to motion in pools of 32 of a split (all of it, if it is smaller), mean over `repeats`
-    // shuffles. Error: fewer than 2 motions.
+    // shuffles, of equally near motions the first of the shuffle. Error: fewer than 2 motions, an
+    // embedding that is no number.
     Recall retrieval(const std::string& split, int64_t repeats = 20) const;
     // That of the test split when the text tower was released, so with the frozen text tower: what
     // the second phase is to be compared with. None before the switch.
@@ -88,7 +95,7 @@ class MoClipStage : public Stage {
         Tensor ids;                    // (B, n) i64
     };
     Batch assemble(const MotionData& data, const std::vector<DrawnClip>& clips,
-                   const std::vector<std::string>& captions) const;
+                   const std::vector<std::string>& captions, bool double_units = false) const;
     Tensor tokenized(const std::vector<std::string>& captions) const;
     // (B, E), not normalised. On the CPU each caption is computed once and alone; on a GPU, where
     // one forward of the batch costs less than a launch for each, the batch anew each time. Either

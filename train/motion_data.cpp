@@ -22,6 +22,11 @@ size_t pick(const std::vector<double>& cumulative, size_t count, double u) {
 
 }  // namespace
 
+int64_t data_columns(const std::string& root) {
+    const std::filesystem::path folder(root);
+    return motion::read_normalisation(folder / "Mean.npy", folder / "Std.npy").dims();
+}
+
 MotionData::MotionData(const MotionDataOptions& options) : split_(options.split) {
     motion::DatasetOptions read;
     read.root = options.root;
@@ -108,9 +113,7 @@ void MotionData::normalised(size_t sample, int64_t start, int64_t frames, float*
 
 void MotionData::at_speed(size_t sample, int64_t start, int64_t frames, double speed,
                           float* dst) const {
-    const motion::Skeleton& skeleton = dims() == motion::kit_skeleton().feature_dims()
-                                           ? motion::kit_skeleton()
-                                           : motion::humanml3d_skeleton();
+    const motion::Skeleton& skeleton = motion::skeleton_for_dims(dims());
     const int64_t d = dims(), last = data_.samples[sample].frames - 1;
     const auto is_velocity = [&](int64_t c) {
         return c < 3 || (c >= skeleton.vel_begin() && c < skeleton.contact_begin());

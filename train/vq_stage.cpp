@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "motion/features.h"
+#include "motion/skeleton.h"
 
 namespace mc::train {
 namespace {
@@ -28,7 +29,8 @@ VqStage::VqStage(const VqStageOptions& options)
     model_.to(options.device);
     if (train_.dims() != options.model.net.dim_pose)
         throw Error("[vq] motions have " + std::to_string(train_.dims()) + " columns, the model " +
-                    std::to_string(options.model.net.dim_pose) + "; set dim_pose");
+                    std::to_string(options.model.net.dim_pose) +
+                    "; set model.dim_pose=" + std::to_string(train_.dims()));
 }
 
 Metrics VqStage::step(int64_t, Generator& generator) {
@@ -110,8 +112,9 @@ ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionDa
             }
     }
     if (counted == 0) throw Error("[vq] no held-out motion is long enough to be reconstructed");
-    return {1000 * local / static_cast<double>(counted),
-            1000 * world / static_cast<double>(counted)};
+    const double mean =
+        motion::skeleton_for_dims(data.dims()).millimetres / static_cast<double>(counted);
+    return {mean * local, mean * world};
 }
 
 Metrics VqStage::validate() {

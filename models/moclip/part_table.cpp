@@ -32,6 +32,13 @@ int64_t joints_of_table(const std::string& name) {
     return name.starts_with("kit") ? 21 : 22;
 }
 
+std::string table_for_joints(const std::string& name, int64_t joints) {
+    const size_t parts = part_table(name).size();
+    if (joints_of_table(name) == joints) return name;
+    if (joints == 21) return parts == 6 ? "kit6" : "kit8";
+    return parts == 6 ? "t2m6" : "t2m8_compat";
+}
+
 std::vector<std::pair<int, int>> limb_edges(const std::string& name) {
     std::vector<std::pair<int, int>> edges = {{0, 1}, {0, 4}, {0, 5}, {1, 2}, {1, 3}};
     if (name == "skeleton") return edges;

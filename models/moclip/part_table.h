@@ -16,6 +16,9 @@ using PartTable =
 // 8 11 7 10; t2m6: the first six parts; kit8, kit6. Error for another name, with those there are.
 PartTable part_table(const std::string& name);
 int64_t joints_of_table(const std::string& name);  // 22 or 21
+// The table of the same parts on the other skeleton, where `name` is not of `joints` already: t2m6
+// and kit6, t2m8_compat or t2m8_fixed and kit8 (whose counterpart is t2m8_compat).
+std::string table_for_joints(const std::string& name, int64_t joints);
 
 // Pairs of parts that may attend to each other besides themselves, for the first six parts of a
 // table (root, torso, right arm, left arm, right leg, left leg): "skeleton" (bones alone), "pairs"

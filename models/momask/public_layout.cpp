@@ -102,7 +102,9 @@ Parts load_public_momask(const PublicLayout& layout) {
                     ": is laid out as BAD's folder; add --generator bad");
     const PublicRun run = choose_run(
         dataset, layout.base_name, "masked transformer", "--masked-name",
-        [](const OptFile& o) { return o.has("vq_name") && !o.flag("share_weight", false); });
+        [](const OptFile& o) {  // newer tokenizers' opt.txt have a vq_name too
+            return o.has("vq_name") && !o.has("nb_code") && !o.flag("share_weight", false);
+        });
     PublicTokenizer tokenizer = load_public_tokenizer(dataset, run.opt.text("vq_name"));
     Parts parts;
     parts.masked = std::make_unique<MaskTransformer>(

@@ -89,6 +89,12 @@ TEST_CASE("evaluate --data: a bundle, and motions in a folder") {
     // A generator of a few steps of training is far from the data.
     CHECK(mean(made, "made", "fid") > 5 * mean(real, "made", "fid"));
     CHECK(j.run(how + "--threads 1") == made);
+    // A bundle's defaults give way to what is asked for.
+    CHECK(
+        j.run(how + "--steps 10 --guidance 4 --residual-guidance 5 --temperature 1 --top-k 0.9") ==
+        made);
+    CHECK(j.run(how + "--guidance 1 --steps 2") != made);
+    CHECK(j.run(how + "--residual-guidance 2") != made);
     const nlohmann::json free = j.run(bundle + "--takes 0 --lengths generator");
     CHECK_FALSE(free["made"].contains("multimodality"));
 

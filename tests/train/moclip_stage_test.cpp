@@ -137,6 +137,41 @@ TEST_CASE("moclip stage: reference mode, naive mode, and the scale that a whole 
     CHECK(stage.model().state().at("logit_matrix").item<float>({3, 2}) == 0);
 }
 
+TEST_CASE("moclip stage: reference mode makes a third of the crops a unit shorter") {
+    const auto crop = [](int64_t length, float u, bool doubled) {
+        const motion::Crop c = moclip_crop(length, u, doubled);
+        return std::pair(c.start, c.frames);
+    };
+    CHECK(crop(47, 0.0f, false) == std::pair<int64_t, int64_t>(0, 44));
+    CHECK(crop(47, 0.99f, false) == std::pair<int64_t, int64_t>(3, 44));
+    CHECK(crop(199, 0.99f, false) == std::pair<int64_t, int64_t>(3, 196));
+    CHECK(crop(47, 0.66f, true) == std::pair<int64_t, int64_t>(3, 44));
+    CHECK(crop(47, 0.67f, true) == std::pair<int64_t, int64_t>(0, 40));
+    CHECK(crop(47, 0.999f, true) == std::pair<int64_t, int64_t>(7, 40));
+    CHECK(crop(199, 0.9999f, true) == std::pair<int64_t, int64_t>(7, 192));
+    const Workshop shop;
+    const auto doubled = [&](const std::string& mode) {
+        return moclip_stage_options(shop.config({"mode=" + mode, "motion.part_table=t2m6"}),
+                                    shop.data().string())
+            .double_units;
+    };
+    CHECK(doubled("reference"));
+    CHECK_FALSE(doubled("paper"));
+}
+
+TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {
+    const Workshop shop;
+    const auto stage = shop.stage(shop.config());
+    nn::TensorMap state = stage->model().state();
+    state.at("motion.proj.weight").fill_(0);  // every motion is the same point
+    const MoClipStage::Recall recall = stage->retrieval("val");
+    const double chance = 1.0 / static_cast<double>(recall.pool);
+    CHECK(recall.at1 == doctest::Approx(chance).epsilon(1e-6));
+    CHECK(recall.at3 == doctest::Approx(3 * chance).epsilon(1e-6));
+    state.at("motion.proj.bias").fill_(std::nan(""));
+    CHECK(mc::testing::error_of([&] { stage->retrieval("val"); }).find("nan") != std::string::npos);
+}
+
 TEST_CASE("moclip stage: settings that make no sense are errors") {
     const Workshop shop;
     const auto error = [&](const std::vector<std::string>& settings) -> std::string {

@@ -8,6 +8,7 @@
 #include "models/bundle.h"
 #include "models/config_json.h"
 #include "models/momask/length_estimator.h"
+#include "motion/skeleton.h"
 #include "motion/statistics.h"
 #include "tensor/formats/json_limit.h"
 #include "tensor/formats/safetensors.h"
@@ -99,6 +100,7 @@ int run(const Options& options) {
         data / "Mean.npy", data / "Std.npy", vq.config.at("feat_bias_power").get<int>());
     parts.mean = normalisation.mean;
     parts.std = normalisation.std;
+    parts.fps = motion::skeleton_for_dims(normalisation.dims()).fps;
     parts.licence = options.licence;
     parts.provenance = options.provenance;
     write_bundle(options.out, parts, options.replace);

@@ -31,6 +31,15 @@ TEST_CASE("part tables: every joint is in one of the six parts, indices stay bel
     }
 }
 
+TEST_CASE("part tables: the same parts on the other skeleton") {
+    CHECK(table_for_joints("t2m6", 21) == "kit6");
+    CHECK(table_for_joints("t2m8_fixed", 21) == "kit8");
+    CHECK(table_for_joints("kit6", 22) == "t2m6");
+    CHECK(table_for_joints("kit8", 22) == "t2m8_compat");
+    CHECK(table_for_joints("t2m8_fixed", 22) == "t2m8_fixed");
+    CHECK_THROWS_AS(table_for_joints("t2m9", 21), mc::Error);
+}
+
 TEST_CASE("limb edges: pairs adds the hands and the feet, all4 all extremities") {
     CHECK(limb_edges("skeleton").size() == 5);
     CHECK(limb_edges("pairs").size() == 7);

@@ -49,6 +49,16 @@ TEST_CASE("public MoMask: every run of the folder, by what its opt.txt says") {
     }
 }
 
+TEST_CASE("public MoMask: an opt.txt beside the runs that cannot be read is passed over") {
+    const PublicFolder folder;
+    // As it goes round with copies of the evaluator's package: a line of another form.
+    testing::write_opt(folder.t2m / "Comp_v6_KLD005", "unit_length: 4\nwindow_size = 64\n");
+    CHECK(folder.refusal({folder.scratch.path, "", ""}).empty());
+    // Unless it is what is asked for.
+    CHECK(testing::says(folder.refusal({folder.scratch.path, "Comp_v6_KLD005", ""}),
+                        "is no \"key: value\""));
+}
+
 TEST_CASE("public MoMask: what is missing or belongs elsewhere is one line") {
     const PublicFolder folder;
     const PublicLayout layout{folder.scratch.path, "", ""};
@@ -109,7 +119,30 @@ TEST_CASE("public MoMask: with a text encoder of its width it generates") {
     REQUIRE(motions.size() == 1);
     CHECK(motions[0].frames == 12);
     CHECK(motions[0].dims == 263);
+    CHECK(bundle.defaults.guidance == 4);
     const testing::PublicText narrow(folder.scratch.path, 256);
     CHECK_THROWS_AS(
         load_public_checkpoints({folder.t2m, "", ""}, {narrow.weights, narrow.vocabulary}), Error);
+}
+
+TEST_CASE("public MoMask: KIT's folder, with its columns, rate and guidance") {
+    testing::ScratchDir scratch;
+    testing::write_public_momask(scratch.path, "kit");
+    const testing::PublicText text(scratch.path);
+    const Bundle bundle =
+        load_public_checkpoints({scratch.path, "", ""}, {text.weights, text.vocabulary});
+    CHECK(bundle.generator->fps() == 12.5);
+    CHECK(bundle.defaults.guidance == 2);
+    CHECK(public_bundle_parts({scratch.path, "", ""}, {text.weights, text.vocabulary})
+              .defaults.guidance == 2);
+    GenerationOptions options = bundle.defaults;
+    options.steps = 2;
+    const auto motions = bundle.generator->generate({{"the", 12}}, options);
+    REQUIRE(motions.size() == 1);
+    CHECK(motions[0].dims == 251);
+    CHECK(motions[0].fps == 12.5);
+    CHECK(testing::says(mc::testing::error_of([&] {
+                            bundle.generator->generate({{"the", std::nullopt}}, options);
+                        }),
+                        "length"));
 }

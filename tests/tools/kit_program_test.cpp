@@ -1,0 +1,117 @@
+// KIT-ML's layout through the programs: 251 columns, 21 joints, 12.5 frames a second, millimetres.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "models/clip/merge_file.h"
+#include "models/clip/text_transformer.h"
+#include "models/clip/tokenizer.h"
+#include "motion/motion_file.h"
+#include "motion/statistics.h"
+#include "tensor/formats/safetensors.h"
+#include "tests/tools/pipeline.h"
+
+namespace fs = std::filesystem;
+using namespace mc;
+using namespace mc::testing;
+
+namespace {
+
+constexpr int64_t kColumns = 251;
+
+// Motions near a standing figure's mean, whose columns swing within KIT's own ranges.
+void write_kit(const fs::path& root) {
+    std::vector<double> mean(kColumns, 0.0), std(kColumns, 0.3);
+    mean[3] = 560;
+    for (int64_t c = 0; c < kColumns; ++c) {
+        if (c < 3) std[c] = 0.02;
+        if (c == 3 || (c >= 4 && c < 64)) std[c] = 90;
+        if (c >= 4 && c < 64) mean[c] = c % 3 == 2 ? 500 + 7.0 * static_cast<double>(c) : 20.0;
+    }
+    fs::create_directories(root / "new_joint_vecs");
+    fs::create_directories(root / "texts");
+    std::ofstream train(root / "train.txt"), val(root / "val.txt"), test(root / "test.txt");
+    for (int clip = 0; clip < 12; ++clip) {
+        motion::FeatureSequence f;
+        f.frames = 40 + clip;
+        f.dims = kColumns;
+        f.fps = 12.5;
+        for (int64_t t = 0; t < f.frames; ++t)
+            for (int64_t c = 0; c < kColumns; ++c)
+                f.rows.push_back(static_cast<float>(
+                    mean[c] + 0.3 * std[c] *
+                                  std::sin(0.2 * static_cast<double>(t * (1 + clip % 3)) +
+                                           static_cast<double>(c))));
+        const std::string name = "0000" + std::to_string(clip);
+        motion::write_features(root / "new_joint_vecs" / (name + ".npy"), f, false);
+        std::ofstream(root / "texts" / (name + ".txt"))
+            << "a person walks.#a/DET person/NOUN walk/VERB#nan#nan\r\n";
+        (clip < 8 ? train : clip < 10 ? val : test) << name << "\r\n";
+    }
+    motion::write_normalisation({mean, std}, root / "Mean.npy", root / "Std.npy", true);
+}
+
+void write_text_tower(const fs::path& folder) {
+    clip::write_maybe_gzip((folder / "vocab.txt.gz").string(), "#version: 0.2\nt h\nth e</w>\n");
+    clip::TextConfig config;
+    config.vocab = clip::Tokenizer::from_file((folder / "vocab.txt.gz").string()).vocab_size();
+    config.context = 20;
+    config.width = 64;
+    config.heads = config.layers = 1;
+    config.embed_dim = 16;
+    Generator init(2);
+    clip::TextTransformer tower(config, &init);
+    const nn::TensorMap state = tower.state();
+    write_safetensors(folder / "tower.safetensors", {state.begin(), state.end()}, {});
+}
+
+}  // namespace
+
+TEST_CASE("KIT: every stage, a bundle and a motion, with no setting that names the data set") {
+    ScratchDir scratch;
+    const std::string dir = scratch.path.string(), data = dir + "/kit";
+    write_kit(data);
+    write_text_tower(scratch.path);
+    const std::string text =
+        " --text " + dir + "/tower.safetensors --vocab " + dir + "/vocab.txt.gz ";
+    for (const std::string mode : {"", "--mode reference"})
+        must("moclip_train", "--quiet --data " + data + text + mode + " --out " + dir + "/moclip" +
+                                 std::to_string(mode.size()) +
+                                 " --set steps=2 batch=4 motion.width=32 motion.heads=2 "
+                                 "motion.layers=1 motion.part_dim=16 motion.hidden_dim=16");
+    must("train", "vq --quiet --data " + data + " --out " + dir +
+                      "/vq --set steps=2 batch=4 window=24 validate_every=2 model.width=32 "
+                      "model.code_dim=16 model.depth=1 model.nb_code=16 model.num_quantizers=2");
+    // Errors of decimetres, not of hundreds of metres.
+    std::ifstream log(dir + "/vq/log.jsonl");
+    double error = 0;
+    for (std::string line; std::getline(log, line);)
+        if (const auto record = nlohmann::json::parse(line); record.contains("validation"))
+            error = record["validation"]["mpjpe_mm"];
+    CHECK(error > 1);
+    CHECK(error < 2000);
+    const std::string tokens = " --quiet --data " + data + " --vq " + dir + "/vq" + text;
+    must("train", "masked --out " + dir + "/masked" + tokens +
+                      "--set steps=2 batch=4 validate_every=2 model.latent_dim=32 model.n_heads=2 "
+                      "model.n_layers=1 model.ff_size=64 model.code_dim=16");
+    must("train", "bundle --data " + data + text + "--vq " + dir + "/vq --masked " + dir +
+                      "/masked --out " + dir + "/bundle --provenance made-up");
+    must("generate", "\"a person walks\" --length 4 --format npy,bvh,glb --bundle " + dir +
+                         "/bundle --out " + dir + "/out");
+    const motion::JointSequence made = motion::read_joints(dir + "/out/a_person_walks.npy");
+    CHECK(made.joints == 21);
+    CHECK(made.frames == 48);  // of 50
+    // glTF is in metres, whatever the data set is in.
+    const std::string glb = bytes_of(dir + "/out/a_person_walks.glb");
+    const auto gltf = nlohmann::json::parse(glb.substr(20, glb.find(std::string("BIN\0", 4)) - 24));
+    double reach = 0;
+    for (const auto& node : gltf["nodes"])
+        if (node.contains("translation"))
+            for (const double x : node["translation"]) reach = std::max(reach, std::abs(x));
+    CHECK(reach > 0.05);
+    CHECK(reach < 3);
+    CHECK(bytes_of(dir + "/out/a_person_walks.bvh").find("Frame Time: 0.08") != std::string::npos);
+}

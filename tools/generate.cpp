@@ -6,9 +6,7 @@
 #include <cinttypes>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 
-#include "models/clip/text_cleaning.h"
 #include "models/generation.h"
 #include "models/motion_edit.h"
 #include "motion/features.h"
@@ -22,6 +20,7 @@
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
 #include "tools/common/motion_input.h"
+#include "tools/common/prompts.h"
 
 namespace mc::tools {
 namespace {
@@ -42,7 +41,6 @@ struct Options {
     CommonOptions common;
 };
 
-constexpr size_t kMaxPromptBytes = 100000;
 constexpr double kLeastSeconds = 1;  // the field's data sets begin there or later
 
 std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerator& generator,
@@ -57,34 +55,8 @@ std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerat
     return static_cast<int64_t>(std::lround(value * generator.fps()));
 }
 
-void check_prompt(const std::string& prompt, const std::string& place) {
-    if (const auto at = clip::validate_utf8(prompt))
-        throw Error(fmt::format("{}: the prompt is not UTF-8 (byte {}); save the text as UTF-8",
-                                place, *at));
-    if (prompt.size() > kMaxPromptBytes)
-        throw Error(fmt::format("{}: the prompt has {} bytes, at most {} are read", place,
-                                prompt.size(), kMaxPromptBytes));
-}
-
-// One prompt a line, "text" or "text#seconds"; blank lines are passed over.
-void read_prompts(const fs::path& path, const Options& options, const MotionGenerator& generator,
-                  std::vector<GenerationRequest>& requests) {
-    std::ifstream file(path);
-    if (!file) throw Error(path.string() + ": cannot be opened");
-    std::string line;
-    for (int64_t number = 1; std::getline(file, line); ++number) {
-        if (!line.empty() && line.back() == '\r') line.pop_back();
-        if (line.find_first_not_of(" \t") == std::string::npos) continue;
-        const std::string place = fmt::format("{}:{}", path.string(), number);
-        const size_t hash = line.rfind('#');
-        const std::string text = line.substr(0, hash);
-        check_prompt(text, place);
-        requests.push_back(
-            {text, frames_of(hash == std::string::npos ? options.length : line.substr(hash + 1),
-                             generator, place)});
-    }
-    if (file.bad()) throw Error(path.string() + ": cannot be read");
-    if (requests.empty()) throw Error(path.string() + ": has no prompt");
+bool is_one_word(const std::string& prompt) {
+    return prompt.find(' ') == std::string::npos;
 }
 
 // "a person jumps, twice" -> "a_person_jumps_twice", at most 40 letters.
@@ -183,8 +155,16 @@ int run(Options& options) {
         check_prompt(prompt, "the command line");
         requests.push_back({prompt, frames_of(options.length, generator, "--length")});
     }
+    if (options.prompts.size() > 1 && std::ranges::all_of(options.prompts, is_one_word))
+        notice(
+            "generate: warning: {} prompts of one word each, so a motion for each; put words "
+            "that belong together in quotes\n",
+            options.prompts.size());
     if (!options.prompts_file.empty())
-        read_prompts(options.prompts_file, options, generator, requests);
+        for (const PromptLine& line : read_prompts(options.prompts_file))
+            requests.push_back(
+                {line.text, frames_of(line.seconds.empty() ? options.length : line.seconds,
+                                      generator, line.place)});
     if (requests.empty())
         throw Error("no prompt; write one as an argument, or name a file with --prompts");
     if (!options.edit.empty()) {
@@ -293,8 +273,9 @@ int main(int argc, char** argv) {
     Options options;
     app.add_option("prompt", options.prompts,
                    "what the person does, in English; several are several motions");
-    app.add_option("--prompts", options.prompts_file,
-                   "file with one prompt a line, \"text\" or \"text#seconds\"");
+    app.add_option(
+        "--prompts", options.prompts_file,
+        "file with one prompt a line, \"text\" or \"text#seconds\"; - is standard input");
     add_model_options(app, options.model);
     app.add_option("--length", options.length,
                    "seconds (1 to 9.8), or auto: estimated from the text")
@@ -309,8 +290,9 @@ int main(int argc, char** argv) {
                "frame. What comes after the edit goes on from where the edit ends")
             ->check(CLI::ExistingFile);
     CLI::Option* frames = app.add_option("--frames", options.frames,
-                                         "which frames of it, A:B without B; several are possible")
+                                         "which frames of it, A:B without B; several as A:B,C:D")
                               ->delimiter(',')
+                              ->allow_extra_args(false)  // else a prompt after it would be one
                               ->needs(edit);
     edit->needs(frames)->excludes("--length");
     app.add_option("--seed", options.seed,

@@ -61,6 +61,7 @@ int run(const Options& options) {
             train::moclip_presets(), options.preset,
             options.config ? std::optional<fs::path>(*options.config) : std::nullopt, settings);
         stage_options = train::moclip_stage_options(config, options.data);
+        train::check_run(options.out, options.resume, config, *ranks);
         config["made_with"] = {{"data", train::data_digest(options.data)},
                                {"text", train::digest(clip::read_text_tower(options.text).state)}};
         stage_options.lexicon = options.lexicon;

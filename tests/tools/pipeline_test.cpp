@@ -278,6 +278,27 @@ TEST_CASE("programs: a training that is killed and resumed ends in the same bits
             1, "stage");
 }
 
+TEST_CASE("programs: a run that is there already is noticed before any data is read") {
+    Pipeline& p = pipeline();
+    const std::string there = "a run is there already",
+                      no_data = " --data " + p.dir + " --out " + p.dir;
+    for (const std::string stage : {"masked", "residual", "length"})
+        refuses("train", stage + no_data + "/" + stage + " --vq " + p.dir + "/vq" + p.text, 1,
+                there);
+    refuses("train", "vq" + no_data + "/vq", 1, there);
+    refuses("train",
+            "text --teacher " + p.dir + "/mocap --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir +
+                "/text",
+            1, there);
+    refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
+    // The other stages take long to begin, and say what they do.
+    const Outcome ran =
+        run_program("train", "length --data " + p.data + " --vq " + p.dir + "/vq" + p.text +
+                                 "--out " + p.dir + "/length_said --set steps=1 batch=4");
+    CHECK(ran.status == 0);
+    CHECK(ran.text.starts_with("reading " + p.data + ": its clips become tokens"));
+}
+
 TEST_CASE("programs: BAMM and BAD, trained, bundled, generating") {
     Pipeline& p = pipeline();
     const std::string few = " --set steps=4 batch=4 validate_every=2 save_every=2 ";

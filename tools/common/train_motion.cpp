@@ -76,6 +76,7 @@ int run_vq(const Options& options) {
     train::together(*ranks, [&] {
         config = resolve(options, train::vq_presets());
         train::VqStageOptions with = train::vq_stage_options(config, options.data);
+        train::check_run(options.out, options.resume, config, *ranks);
         config["made_with"] = {{"data", train::data_digest(options.data)}};
         with.device = device;
         stage.emplace(with);
@@ -126,6 +127,9 @@ int run_tokens(const Options& options, const std::vector<train::Preset>& presets
         auto with = stage_options<TheStage>(config, options.data);
         with.lexicon = options.lexicon;
         with.device = device;
+        train::check_run(options.out, options.resume, config, *ranks);
+        if (!options.quiet && ranks->first())
+            notice("reading {}: its clips become tokens, its captions embeddings\n", options.data);
         stage.emplace(with, *tokenizer, *text);
         // A run is resumed with what it began with.
         config["made_with"] = {{"data", train::data_digest(options.data)},

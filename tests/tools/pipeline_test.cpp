@@ -464,12 +464,24 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         std::ofstream(broken / "bundle.json") << info;
     }
     refused("median");
-    fresh();
-    {  // a NaN in the last weight
+    const auto set_last_weight = [&](const char* half) {
         std::fstream file(broken / "residual.safetensors",
                           std::ios::in | std::ios::out | std::ios::binary);
         file.seekp(-2, std::ios::end);
-        file.write("\x00\x7e", 2);
+        file.write(half, 2);
+    };
+    fresh();
+    set_last_weight("\x00\x3c");  // 1
+    refused("residual.safetensors: is damaged, or of another bundle (CRC-32 ");
+    fresh();
+    std::ofstream(broken / "vocab.txt.gz", std::ios::app) << '\0';
+    refused("vocab.txt.gz: is damaged");
+    fresh();
+    set_last_weight("\x00\x7e");  // NaN
+    {
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        CHECK(info["residual"].erase("weights_crc32") == 1);
+        std::ofstream(broken / "bundle.json") << info;
     }
     refused("nan");
 }

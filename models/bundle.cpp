@@ -12,6 +12,7 @@
 #include "tensor/finite.h"
 #include "tensor/formats/atomic_file.h"
 #include "tensor/formats/json_limit.h"
+#include "tensor/formats/mapped_file.h"
 #include "tensor/formats/safetensors.h"
 #include "tensor/formats/temporary.h"
 
@@ -54,12 +55,27 @@ const Json& section(const Json& info, const char* key, const fs::path& path) {
     return *found;
 }
 
-// A file of the bundle, which must lie in its folder.
+// The checksum of the file that a part of bundle.json names as `key` stands beside the name.
+std::string checksum_key(const char* key) {
+    return std::string(key) + "_crc32";
+}
+
+// A file of the bundle, which must lie in its folder and be as it was written. Bundles of before
+// there were checksums have none.
 fs::path member(const fs::path& folder, const Json& part, const char* key) {
     const std::string name = part.is_object() ? part.value(key, "") : "";
     if (name.empty() || name.find('/') != std::string::npos || name == "..")
         throw Error((folder / "bundle.json").string() + ": bad file name for \"" + key + "\"");
-    return folder / name;
+    fs::path path = folder / name;
+    const std::string checksum_name = checksum_key(key),
+                      want = part.value(checksum_name, std::string());
+    if (want.empty()) return path;
+    const std::string got = MappedFile::open(path)->checksum();
+    if (got != want)
+        throw Error(path.string() + ": is damaged, or of another bundle (CRC-32 " + got +
+                    ", bundle.json has " + want + "); restore the file, or take \"" +
+                    checksum_name + "\" out of bundle.json if it was changed on purpose");
+    return path;
 }
 
 bool is_foreign_key(const std::string& name) {
@@ -352,6 +368,10 @@ void write_bundle(const fs::path& place, const BundleParts& parts, bool replace)
         write("motion.safetensors", parts.motion_weights, about);
         info["motion"] = {{"weights", "motion.safetensors"}, {"config", parts.motion}};
     }
+    for (auto& [name, part] : info.items())
+        for (const char* key : {"weights", "vocabulary"})
+            if (part.is_object() && part.contains(key))
+                part[checksum_key(key)] = MappedFile::open(member(fresh, part, key))->checksum();
     write_text_file(fresh / "bundle.json", info.dump(1) + "\n");
     const Bundle check = load_bundle(fresh);  // what is written can be read
     const fs::path old = fresh.string() + ".old";

@@ -13,8 +13,8 @@
 //                                 missing
 //
 // Weights are stored in half precision (or full, where asked for) and computed in f32. Every file
-// is checked before use: missing, truncated, mis-shaped and non-finite weights are one clear line
-// each.
+// is checked before use: missing, truncated, mis-shaped and non-finite weights, and bytes that are
+// not those that were written (CRC-32, in bundle.json), are one clear line each.
 #pragma once
 
 #include <filesystem>

@@ -84,12 +84,19 @@ bool plain_name(const std::string& name) {  // safe as a file name and in a tabl
 }
 
 // The library would cut 1.5 to 1.
-int64_t frame_number(const json& line, const char* key, const std::string& place) {
-    const json& value = line.at(key);
+int64_t frame_number(const json& value, const std::string& name, const std::string& place) {
     if (!value.is_number_integer())
-        throw Error(fmt::format("{}: \"{}\" is {}, want a whole number of frames", place, key,
+        throw Error(fmt::format("{}: {} is {}, want a whole number of frames", place, name,
                                 value.dump(-1, ' ', false, json::error_handler_t::replace)));
     return value.get<int64_t>();
+}
+
+void check_words(const std::vector<std::string>& texts, const char* what,
+                 const std::string& place) {
+    for (const std::string& text : texts)
+        if (caption_line(text)[0] == '#')
+            throw Error(
+                fmt::format("{}: a {} has no words; write some or take it out", place, what));
 }
 
 std::vector<Segment> read_segments(const fs::path& captions, const fs::path& phrasings) {
@@ -100,15 +107,12 @@ std::vector<Segment> read_segments(const fs::path& captions, const fs::path& phr
         s.clip = line.at("clip").get<std::string>();
         s.file = line.at("file").get<std::string>();
         s.category = line.at("category").get<std::string>();
-        s.from = frame_number(line, "from", place);
-        s.to = frame_number(line, "to", place);
+        s.from = frame_number(line.at("from"), "\"from\"", place);
+        s.to = frame_number(line.at("to"), "\"to\"", place);
         s.captions = line.at("captions").get<std::vector<std::string>>();
         if (const auto more = line.find("paraphrases"); more != line.end())
             for (const json& text : *more) s.captions.push_back(text.get<std::string>());
-        for (const std::string& caption : s.captions)
-            if (caption_line(caption)[0] == '#')
-                throw Error(
-                    fmt::format("{}: a caption has no words; write some or take it out", place));
+        check_words(s.captions, "caption", place);
         if (const auto bad = line.find("bad"); bad != line.end())
             s.bad = bad->is_string() ? !bad->get<std::string>().empty() : bad->get<bool>();
         for (const std::string* name : {&s.clip, &s.file, &s.category})
@@ -128,9 +132,12 @@ std::vector<Segment> read_segments(const fs::path& captions, const fs::path& phr
     for (Segment& s : segments) by_key[{s.clip, s.from, s.to}].push_back(&s);
     for_each_json_line(phrasings, [&](const json& line, const std::string& place, int64_t) {
         const auto pool = line.at("phrasings").get<std::vector<std::string>>();
+        check_words(pool, "phrasing", place);
         for (const json& key : line.at("segments")) {
-            const SegmentKey wanted{key.at(0).get<std::string>(), key.at(1).get<int64_t>(),
-                                    key.at(2).get<int64_t>()};
+            const auto clip = key.at(0).get<std::string>();
+            const SegmentKey wanted{clip,
+                                    frame_number(key.at(1), "the begin in segment " + clip, place),
+                                    frame_number(key.at(2), "the end in segment " + clip, place)};
             const auto found = by_key.find(wanted);
             if (found == by_key.end())
                 throw Error(fmt::format("{}: segment {} {}..{} is not in {}", place,

@@ -59,6 +59,12 @@ FeatureSequence read_features(const std::filesystem::path& path) {
     return features_of_array(read_npy(path));
 }
 
+std::string encode_joints(const JointSequence& joints) {
+    return encode_npy({joints.frames, joints.joints, 3}, joints.xyz.data());
+}
+std::string encode_features(const FeatureSequence& features) {
+    return encode_npy({features.frames, features.dims}, features.rows.data());
+}
 void write_joints(const std::filesystem::path& path, const JointSequence& joints, bool flush) {
     write_npy(path, {joints.frames, joints.joints, 3}, joints.xyz.data(), flush);
 }

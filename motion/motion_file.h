@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "motion/joints.h"
 #include "tensor/formats/npy.h"
@@ -20,7 +21,9 @@ FeatureSequence features_of_array(const NpyArray& array);
 JointSequence read_joints(const std::filesystem::path& path);
 FeatureSequence read_features(const std::filesystem::path& path);
 
-// float32. `flush`: see AtomicFile::commit.
+// float32. The bytes of such a file, and the file; `flush`: see AtomicFile::commit.
+std::string encode_joints(const JointSequence& joints);
+std::string encode_features(const FeatureSequence& features);
 void write_joints(const std::filesystem::path& path, const JointSequence& joints,
                   bool flush = true);
 void write_features(const std::filesystem::path& path, const FeatureSequence& features,

@@ -6,23 +6,16 @@
 #include <cinttypes>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 
-#include "models/clip/text_cleaning.h"
 #include "models/generation.h"
 #include "models/motion_edit.h"
 #include "motion/features.h"
 #include "motion/foot_lock.h"
-#include "motion/gltf.h"
-#include "motion/html_viewer.h"
-#include "motion/ik.h"
-#include "motion/motion_file.h"
-#include "motion/rig_bvh.h"
-#include "motion/skeleton.h"
-#include "motion/strip.h"
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
 #include "tools/common/motion_input.h"
+#include "tools/common/prompts.h"
+#include "tools/common/takes.h"
 
 namespace mc::tools {
 namespace {
@@ -37,11 +30,10 @@ struct Options {
     std::vector<std::string> frames;  // of it, "A:B"
     int64_t count = 1;
     std::optional<uint64_t> seed;
-    bool lock_feet = false;
+    bool lock_feet = false, replace = false;
     CommonOptions common;
 };
 
-constexpr size_t kMaxPromptBytes = 100000;
 constexpr double kLeastSeconds = 1;  // the field's data sets begin there or later
 
 std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerator& generator,
@@ -56,48 +48,8 @@ std::optional<int64_t> frames_of(const std::string& seconds, const MotionGenerat
     return static_cast<int64_t>(std::lround(value * generator.fps()));
 }
 
-void check_prompt(const std::string& prompt, const std::string& place) {
-    if (const auto at = clip::validate_utf8(prompt))
-        throw Error(fmt::format("{}: the prompt is not UTF-8 (byte {}); save the text as UTF-8",
-                                place, *at));
-    if (prompt.size() > kMaxPromptBytes)
-        throw Error(fmt::format("{}: the prompt has {} bytes, at most {} are read", place,
-                                prompt.size(), kMaxPromptBytes));
-}
-
-// One prompt a line, "text" or "text#seconds"; blank lines are passed over.
-void read_prompts(const fs::path& path, const Options& options, const MotionGenerator& generator,
-                  std::vector<GenerationRequest>& requests) {
-    std::ifstream file(path);
-    if (!file) throw Error(path.string() + ": cannot be opened");
-    std::string line;
-    for (int64_t number = 1; std::getline(file, line); ++number) {
-        if (!line.empty() && line.back() == '\r') line.pop_back();
-        if (line.find_first_not_of(" \t") == std::string::npos) continue;
-        const std::string place = fmt::format("{}:{}", path.string(), number);
-        const size_t hash = line.rfind('#');
-        const std::string text = line.substr(0, hash);
-        check_prompt(text, place);
-        requests.push_back(
-            {text, frames_of(hash == std::string::npos ? options.length : line.substr(hash + 1),
-                             generator, place)});
-    }
-    if (file.bad()) throw Error(path.string() + ": cannot be read");
-    if (requests.empty()) throw Error(path.string() + ": has no prompt");
-}
-
-// "a person jumps, twice" -> "a_person_jumps_twice", at most 40 letters.
-std::string file_stem(const std::string& prompt) {
-    std::string stem;
-    for (char c : prompt) {
-        if (std::isalnum(static_cast<unsigned char>(c)))
-            stem += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-        else if (!stem.empty() && stem.back() != '_')
-            stem += '_';
-        if (stem.size() >= 40) break;
-    }
-    while (!stem.empty() && stem.back() == '_') stem.pop_back();
-    return stem.empty() ? "motion" : stem;
+bool is_one_word(const std::string& prompt) {
+    return prompt.find(' ') == std::string::npos;
 }
 
 // The motion to edit and its frames that are to be made anew.
@@ -118,22 +70,6 @@ MotionEdit edit_of(const Options& options) {
         edit.ranges.emplace_back(from, to);
     }
     return edit;
-}
-
-std::vector<std::string> split(const std::string& list) {
-    static const std::vector<std::string> known = {"bvh", "html", "npy", "glb", "png", "features"};
-    std::vector<std::string> parts;
-    std::stringstream stream(list);
-    for (std::string part; std::getline(stream, part, ',');) {
-        std::erase_if(part, [](unsigned char c) { return std::isspace(c); });
-        for (char& c : part) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-        if (std::find(known.begin(), known.end(), part) == known.end())
-            throw Error(fmt::format(
-                "--format {}: \"{}\" is none of bvh, html, npy, glb, png, features", list, part));
-        parts.push_back(part);
-    }
-    if (parts.empty()) throw Error("--format: names no format");
-    return parts;
 }
 
 // How well the motions fit their words, in MoCLIP's eyes.
@@ -171,10 +107,7 @@ class Stopwatch {
 int run(Options& options) {
     Stopwatch watch;
     options.model.device = apply(options.common);
-    const std::vector<std::string> formats = split(options.formats);
-    auto wants = [&](const char* format) {
-        return std::find(formats.begin(), formats.end(), format) != formats.end();
-    };
+    const std::vector<std::string> formats = format_list(options.formats);
     Bundle bundle = open_bundle(options.model);
     MotionGenerator& generator = *bundle.generator;
     std::vector<GenerationRequest> requests;
@@ -182,8 +115,16 @@ int run(Options& options) {
         check_prompt(prompt, "the command line");
         requests.push_back({prompt, frames_of(options.length, generator, "--length")});
     }
+    if (options.prompts.size() > 1 && std::ranges::all_of(options.prompts, is_one_word))
+        notice(
+            "generate: warning: {} prompts of one word each, so a motion for each; put words "
+            "that belong together in quotes\n",
+            options.prompts.size());
     if (!options.prompts_file.empty())
-        read_prompts(options.prompts_file, options, generator, requests);
+        for (const PromptLine& line : read_prompts(options.prompts_file))
+            requests.push_back(
+                {line.text, frames_of(line.seconds.empty() ? options.length : line.seconds,
+                                      generator, line.place)});
     if (requests.empty())
         throw Error("no prompt; write one as an argument, or name a file with --prompts");
     if (!options.edit.empty()) {
@@ -209,11 +150,11 @@ int run(Options& options) {
     generator.keep_only(prompts);
     generate_seconds += watch.lap();
     add_seconds(stages, "text", generate_seconds);
-    std::vector<std::string> written;
+    std::vector<fs::path> written;
     std::vector<double> fits;
     for (size_t i = 0; i < requests.size(); ++i) {
         watch.lap();
-        std::vector<motion::FeatureSequence> takes = generator.generate(
+        std::vector<motion::FeatureSequence> made = generator.generate(
             std::vector<GenerationRequest>(static_cast<size_t>(options.count), requests[i]), how);
         generate_seconds += watch.lap();
         const std::vector<double>& scores = generator.scores();
@@ -222,58 +163,30 @@ int run(Options& options) {
             notice("generate: warning: {}\n", warning);
         for (const auto& [stage, seconds] : generator.stage_seconds())
             add_seconds(stages, stage, seconds);
-        std::string stem = (fs::path(options.out) / file_stem(requests[i].prompt)).string();
-        if (requests.size() > 1)
-            stem = (fs::path(options.out) /
-                    fmt::format("{:03}_{}", i + 1, file_stem(requests[i].prompt)))
-                       .string();
-        std::vector<motion::ViewerMotion> views;
-        for (size_t take = 0; take < takes.size(); ++take) {
-            motion::JointSequence joints = motion::joints_from_features(takes[take]);
-            if (options.lock_feet) lock_take(takes[take], joints);
-            const std::string path = takes.size() > 1 ? fmt::format("{}_{}", stem, take + 1) : stem;
-            if (wants("npy")) {
-                motion::write_joints(path + ".npy", joints);
-                written.push_back(path + ".npy");
-            }
-            if (wants("features")) {
-                motion::write_features(path + "_features.npy", takes[take]);
-                written.push_back(path + "_features.npy");
-            }
-            if (wants("bvh") || wants("glb")) {
-                const motion::RigMotion rig = motion::fit_rig(joints);
-                if (wants("bvh")) {
-                    motion::write_bvh(path + ".bvh", motion::rig_to_bvh(rig));
-                    written.push_back(path + ".bvh");
-                }
-                if (wants("glb")) {
-                    const double metres =
-                        motion::skeleton_for_joints(joints.joints).millimetres / 1000;
-                    motion::write_glb(path + ".glb", motion::scaled(rig, metres),
-                                      requests[i].prompt);
-                    written.push_back(path + ".glb");
-                }
-            }
-            if (wants("png")) {
-                motion::write_strip(path + ".png", joints);
-                written.push_back(path + ".png");
-            }
+        std::vector<Take> takes;
+        for (size_t take = 0; take < made.size(); ++take) {
+            motion::JointSequence joints = motion::joints_from_features(made[take]);
+            if (options.lock_feet) lock_take(made[take], joints);
             std::string about = fmt::format(
                 "{:.1f} s, seed {}", static_cast<double>(joints.frames) / joints.fps, how.seed);
-            if (takes.size() > 1) about += fmt::format(", take {}", take + 1);
+            if (made.size() > 1) about += fmt::format(", take {}", take + 1);
             if (!scores.empty()) {
                 about += fmt::format(", fit {:.2f}", scores[take]);
                 if (how.candidates > 1) about += fmt::format(" (best of {})", how.candidates);
             }
-            views.push_back({requests[i].prompt, std::move(about), std::move(joints)});
+            takes.push_back({std::move(made[take]), std::move(joints), std::move(about)});
         }
-        if (wants("html")) {
-            motion::write_viewer(stem + ".html", views);
-            written.push_back(stem + ".html");
-        }
+        std::string stem = file_stem(requests[i].prompt);
+        if (requests.size() > 1) stem = fmt::format("{:03}_{}", i + 1, stem);
+        const WrittenTakes files =
+            write_takes(options.out, stem, requests[i].prompt, takes, formats, options.replace);
+        if (!files.taken.empty())
+            notice("generate: {} is another motion's and stays; --replace writes over it\n",
+                   files.taken);
+        written.insert(written.end(), files.files.begin(), files.files.end());
         write_seconds += watch.lap();
     }
-    for (const std::string& path : written) fmt::print("{}\n", path);
+    for (const fs::path& path : written) fmt::print("{}\n", path.string());
     if (!fits.empty()) fmt::print("{}\n", fit_line(fits, how.candidates));
     fmt::print("load {:.2f} s, generate {:.2f} s (", load_seconds, generate_seconds);
     for (size_t i = 0; i < stages.size(); ++i)
@@ -291,8 +204,9 @@ int main(int argc, char** argv) {
     Options options;
     app.add_option("prompt", options.prompts,
                    "what the person does, in English; several are several motions");
-    app.add_option("--prompts", options.prompts_file,
-                   "file with one prompt a line, \"text\" or \"text#seconds\"");
+    app.add_option(
+        "--prompts", options.prompts_file,
+        "file with one prompt a line, \"text\" or \"text#seconds\"; - is standard input");
     add_model_options(app, options.model);
     app.add_option("--length", options.length,
                    "seconds (1 to 9.8), or auto: estimated from the text")
@@ -307,8 +221,9 @@ int main(int argc, char** argv) {
                "frame. What comes after the edit goes on from where the edit ends")
             ->check(CLI::ExistingFile);
     CLI::Option* frames = app.add_option("--frames", options.frames,
-                                         "which frames of it, A:B without B; several are possible")
+                                         "which frames of it, A:B without B; several as A:B,C:D")
                               ->delimiter(',')
+                              ->allow_extra_args(false)  // else a prompt after it would be one
                               ->needs(edit);
     edit->needs(frames)->excludes("--length");
     app.add_option("--seed", options.seed,
@@ -317,7 +232,11 @@ int main(int argc, char** argv) {
     app.add_option("--count", options.count, "takes of each prompt")
         ->check(whole(1, 1000))
         ->capture_default_str();
-    app.add_option("--out", options.out, "folder for what is written")->capture_default_str();
+    app.add_option("--out", options.out,
+                   "folder for what is written. Files of another motion stay: then the new ones' "
+                   "names end in -2, -3, ...")
+        ->capture_default_str();
+    app.add_flag("--replace", options.replace, "write over files of another motion");
     app.add_option(
            "--format", options.formats,
            "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "

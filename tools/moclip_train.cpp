@@ -66,6 +66,7 @@ int run(const Options& options) {
         const int64_t columns = train::data_columns(options.data);
         parts = moclip::table_for_joints(parts, motion::skeleton_for_dims(columns).joints);
         stage_options = train::moclip_stage_options(config, options.data);
+        train::check_run(options.out, options.resume, config, *ranks);
         config["made_with"] = {{"data", train::data_digest(options.data)},
                                {"text", train::digest(clip::read_text_tower(options.text).state)}};
         stage_options.lexicon = options.lexicon;

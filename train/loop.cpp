@@ -45,17 +45,7 @@ std::string first_difference(const nlohmann::json& then, const nlohmann::json& n
 // Where the last checkpoint stands, if the run is resumed.
 void begin(Stage& stage, const LoopOptions& options, const RunFolder& run, AdamW& optimizer,
            LoopResult& result) {
-    if (!run.can_resume()) {
-        if (std::filesystem::exists(run.best()))
-            throw Error(run.best().string() + ": is here and " + run.latest().string() +
-                        " is not, so that this run cannot go on; begin from it with --start in "
-                        "another --out folder");
-        return;
-    }
-    if (!options.resume)
-        throw Error(
-            run.latest().string() +
-            ": a run is there already; add --resume to go on, or name another --out folder");
+    if (!run.can_resume()) return;
     const Checkpoint saved = load_checkpoint(run.latest(), stage.name());
     if (saved.config != options.config)
         throw Error(run.latest().string() + ": was made with another configuration (" +
@@ -78,6 +68,22 @@ void check_batch(int64_t batch, const Communicator& ranks) {
 
 }  // namespace
 
+void check_run(const std::filesystem::path& out, bool resume, const nlohmann::json& config,
+               const Communicator& ranks) {
+    if (config.contains("batch")) check_batch(config.at("batch"), ranks);
+    const RunFolder run(out);
+    if (run.can_resume()) {
+        if (!resume)
+            throw Error(
+                run.latest().string() +
+                ": a run is there already; add --resume to go on, or name another --out folder");
+    } else if (std::filesystem::exists(run.best())) {
+        throw Error(run.best().string() + ": is here and " + run.latest().string() +
+                    " is not, so that this run cannot go on; begin from it with --start in "
+                    "another --out folder");
+    }
+}
+
 nn::TensorMap checkpoint_model(const Checkpoint& checkpoint) {
     nn::TensorMap state;
     for (const auto& [name, tensor] : checkpoint.section("model")) state[name] = tensor;
@@ -92,7 +98,7 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
     LoopResult result;
     result.best = std::numeric_limits<double>::infinity();
     together(ranks, [&] {
-        if (options.config.contains("batch")) check_batch(options.config.at("batch"), ranks);
+        check_run(options.out, options.resume, options.config, ranks);
         begin(stage, options, run, optimizer, result);
     });
     want_same(result.steps,

@@ -83,6 +83,12 @@ struct LoopResult {
     double best = 0;
 };
 
+// What run_loop would find only once a stage is made, which can take a minute. Makes the folder.
+// Error if it cannot be made, if a run is there that is not to be resumed or cannot be, or if the
+// batch does not divide among the processes.
+void check_run(const std::filesystem::path& out, bool resume, const nlohmann::json& config,
+               const Communicator& ranks);
+
 LoopResult run_loop(Stage& stage, const LoopOptions& options);
 
 // The model's tensors of a checkpoint of this stage, as a state to load.

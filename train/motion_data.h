@@ -20,10 +20,10 @@ struct MotionDataOptions {
     int feat_bias_power = 2;  // motion_data.md 6
 };
 
-// The same options for another split.
 // Columns of a data set's features, 263 or for KIT 251, by its Mean.npy.
 int64_t data_columns(const std::string& root);
 
+// The same options for another split.
 inline MotionDataOptions with_split(MotionDataOptions options, const std::string& split) {
     options.split = split;
     return options;

@@ -341,6 +341,10 @@ std::optional<std::size_t> validate_utf8(std::string_view text) {
     return std::nullopt;
 }
 
+bool has_letter(std::string_view text) {
+    return std::ranges::any_of(decode_utf8(text), is_letter);
+}
+
 std::u32string decode_utf8(std::string_view text) {
     std::u32string out;
     out.reserve(text.size());

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <cerrno>
 #include <cstring>
@@ -19,6 +20,10 @@ MappedFile::MappedFile(std::filesystem::path path, const std::byte* data, size_t
 
 MappedFile::~MappedFile() {
     if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string MappedFile::checksum() const {
+    return fmt::format("{:08x}", crc32_z(0, reinterpret_cast<const Bytef*>(data_), size_));
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {

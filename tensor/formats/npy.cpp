@@ -328,6 +328,11 @@ NpyArray read_npy(const std::filesystem::path& path) {
     return parse_npy(bytes, path.string());
 }
 
+std::string encode_npy(const std::vector<int64_t>& shape, const float* data) {
+    std::string bytes = header_of("<f4", shape);
+    return bytes.append(reinterpret_cast<const char*>(data), count_of(shape) * sizeof *data);
+}
+
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
                const float* data, bool flush) {
     write_array(path, "<f4", shape, data, sizeof *data, flush);

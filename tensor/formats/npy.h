@@ -47,6 +47,8 @@ NpyArray read_npy(const std::filesystem::path& path);
 // The same from memory; `source` names it in errors.
 NpyArray parse_npy(std::span<const std::byte> bytes, const std::string& source);
 
+// The bytes of a version 1.0 file in C order.
+std::string encode_npy(const std::vector<int64_t>& shape, const float* data);
 // Version 1.0 files in C order. Error if the file cannot be written. `flush`: see
 // AtomicFile::commit.
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,

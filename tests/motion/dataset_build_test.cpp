@@ -236,9 +236,22 @@ TEST_CASE("build: broken inputs are named in one line and leave nothing behind")
     check("", "no segments");
     check(with("\"to\":40", "\"to\":5"), "no segment is left");
     shop.captions(kLine + "\n");
-    std::ofstream(shop.options.mocap / "phrasings.jsonl")
-        << R"({"group":"g","segments":[["made_00_01",0,41]],"phrasings":["x"]})" << '\n';
-    CHECK(shop.error().find("segment made_00_01 0..41 is not in") != std::string::npos);
+    const auto phrasing = [&](const std::string& segment, const std::string& text) {
+        std::ofstream(shop.options.mocap / "phrasings.jsonl")
+            << R"({"group":"g","segments":[)" << segment << R"(],"phrasings":[")" << text
+            << "\"]}\n";
+        return shop.error();
+    };
+    const std::string one = R"(["made_00_01",0,40])";
+    CHECK(phrasing(R"(["made_00_01",0,41])", "x").find("segment made_00_01 0..41 is not in") !=
+          std::string::npos);
+    CHECK(phrasing(R"(["made_00_01",0,40.9])", "x")
+              .find("phrasings.jsonl:1: the end in segment made_00_01 is 40.9, want a whole") !=
+          std::string::npos);
+    CHECK(phrasing(R"(["made_00_01",false,40])", "x").find("the begin in segment") !=
+          std::string::npos);
+    CHECK(phrasing(one, "").find("phrasings.jsonl:1: a phrasing has no words") !=
+          std::string::npos);
     fs::remove(shop.options.mocap / "phrasings.jsonl");
     fs::remove(shop.options.mocap / "captions.jsonl");
     CHECK(shop.error() == where + ": cannot open");

@@ -171,6 +171,11 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
         CAPTURE(t);
         CHECK(std::equal(before.at(t), before.at(t) + before.dims, after.at(t)) == !made);
     }
+    // The prompt may come last.
+    must("generate", "--edit " + source + "_features.npy --frames 18:40 --frames 60:64 " +
+                         "\"a person jumps\" --out " + p.dir + "/edited_last" + how);
+    CHECK(bytes_of(p.dir + "/edited_last/a_person_jumps.npy") ==
+          bytes_of(p.dir + "/edited/a_person_jumps.npy"));
     // What was made keeps its bits too when the same edit is asked for again, from joints or BVH it
     // is another motion (one row less), but it works.
     must("generate", "\"a person jumps\" --edit " + source + ".npy --frames 18:40 --out " + p.dir +
@@ -191,6 +196,7 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
         "x --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + source + "_features.npy ";
     refuses("generate", edit, 2, "--frames");
     refuses("generate", edit + "--frames 30", 1, "want A:B");
+    refuses("generate", edit + "--frames 20:30 40:50", 1, "the prompt \"40:50\" has no word");
     refuses("generate", edit + "--frames 30:20", 1, "30:20");
     refuses("generate", edit + "--frames 70:90", 1, "70:90");
     refuses("generate", edit + "--frames 3:9 --length 4", 2, "--length");
@@ -217,13 +223,33 @@ TEST_CASE("programs: with locked feet joints and features are of one motion") {
     CHECK(worst < 1e-4);
 }
 
-TEST_CASE("programs: prompts from a file, with and without lengths") {
+TEST_CASE("programs: prompts from a file or standard input, with and without lengths") {
     Pipeline& p = pipeline();
-    std::ofstream(p.dir + "/prompts.txt") << "a person walks#2.5\n\na person jumps\r\n";
-    must("generate", "--prompts " + p.dir + "/prompts.txt --bundle " + p.bundle +
-                         " --format npy --out " + p.dir + "/prompted");
-    CHECK(mc::motion::read_joints(p.dir + "/prompted/001_a_person_walks.npy").frames == 48);
-    CHECK(fs::exists(p.dir + "/prompted/002_a_person_jumps.npy"));
+    const std::string text =
+                          "\xEF\xBB\xBF"
+                          "a person walks # 2.5 \n\n  a person jumps\r\n",
+                      file = p.dir + "/prompts.txt",
+                      how = " --bundle " + p.bundle + " --format npy --out " + p.dir;
+    std::ofstream(file) << text;
+    must("generate", "--prompts " + file + how + "/prompted");
+    must("generate", "--prompts - <" + file + how + "/piped");
+    for (const std::string out : {"/prompted/", "/piped/"}) {
+        CHECK(mc::motion::read_joints(p.dir + out + "001_a_person_walks.npy").frames == 48);
+        CHECK(fs::exists(p.dir + out + "002_a_person_jumps.npy"));
+    }
+    const auto refused = [&](const std::string& lines, const std::string& words) {
+        std::ofstream(file) << lines;
+        refuses("generate", "--prompts " + file + how + "/refused", 1, "prompts.txt:" + words);
+    };
+    refused("a person walks\n #3\n", "2: the prompt \"\" has no word");
+    refused("a person walks\n!\n", "2: the prompt \"!\" has no word");
+    refused("a person walks#fast\n", "1: length fast is not");
+    refused(" \n\n", " has no prompt");
+    refuses("generate", "--prompts - </dev/null" + how + "/refused", 1,
+            "standard input: has no prompt");
+    const Outcome unquoted = run_program("generate", "person jumps" + how + "/unquoted");
+    CHECK(unquoted.status == 0);
+    CHECK(unquoted.text.find("2 prompts of one word each") != std::string::npos);
 }
 
 TEST_CASE("programs: a training that is killed and resumed ends in the same bits") {
@@ -250,6 +276,27 @@ TEST_CASE("programs: a training that is killed and resumed ends in the same bits
             "masked --out " + p.dir + "/wrong" + " --quiet --data " + p.data + " --vq " + p.dir +
                 "/masked" + p.text,
             1, "stage");
+}
+
+TEST_CASE("programs: a run that is there already is noticed before any data is read") {
+    Pipeline& p = pipeline();
+    const std::string there = "a run is there already",
+                      no_data = " --data " + p.dir + " --out " + p.dir;
+    for (const std::string stage : {"masked", "residual", "length"})
+        refuses("train", stage + no_data + "/" + stage + " --vq " + p.dir + "/vq" + p.text, 1,
+                there);
+    refuses("train", "vq" + no_data + "/vq", 1, there);
+    refuses("train",
+            "text --teacher " + p.dir + "/mocap --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir +
+                "/text",
+            1, there);
+    refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
+    // The other stages take long to begin, and say what they do.
+    const Outcome ran =
+        run_program("train", "length --data " + p.data + " --vq " + p.dir + "/vq" + p.text +
+                                 "--out " + p.dir + "/length_said --set steps=1 batch=4");
+    CHECK(ran.status == 0);
+    CHECK(ran.text.starts_with("reading " + p.data + ": its clips become tokens"));
 }
 
 TEST_CASE("programs: BAMM and BAD, trained, bundled, generating") {
@@ -336,7 +383,8 @@ TEST_CASE("programs: bad input is one clear line") {
     must("generate",
          "\"a person waves\" --format \"BVH, npy\" --out " + p.dir + "/spelt --bundle " + p.bundle);
     CHECK(fs::exists(p.dir + "/spelt/a_person_waves.bvh"));
-    must("generate", "\"\" --format npy" + good);  // the empty prompt is one like any other
+    for (const std::string empty : {"", " ", "...", "40:80", "\u3000"})
+        refuses("generate", "\"" + empty + "\"" + good, 1, "has no word");
     std::string words;
     for (int i = 0; i < 10000; ++i) words += "walk ";
     std::ofstream(p.dir + "/long.txt") << words << "\n";
@@ -416,12 +464,24 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         std::ofstream(broken / "bundle.json") << info;
     }
     refused("median");
-    fresh();
-    {  // a NaN in the last weight
+    const auto set_last_weight = [&](const char* half) {
         std::fstream file(broken / "residual.safetensors",
                           std::ios::in | std::ios::out | std::ios::binary);
         file.seekp(-2, std::ios::end);
-        file.write("\x00\x7e", 2);
+        file.write(half, 2);
+    };
+    fresh();
+    set_last_weight("\x00\x3c");  // 1
+    refused("residual.safetensors: is damaged, or of another bundle (CRC-32 ");
+    fresh();
+    std::ofstream(broken / "vocab.txt.gz", std::ios::app) << '\0';
+    refused("vocab.txt.gz: is damaged");
+    fresh();
+    set_last_weight("\x00\x7e");  // NaN
+    {
+        nlohmann::json info = nlohmann::json::parse(std::ifstream(broken / "bundle.json"));
+        CHECK(info["residual"].erase("weights_crc32") == 1);
+        std::ofstream(broken / "bundle.json") << info;
     }
     refused("nan");
 }

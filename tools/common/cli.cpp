@@ -145,7 +145,8 @@ std::string processes_help() {
            "The setting batch\nis of all of them and a multiple of their number; --out is on a "
            "disk "
            "that they share. --threads is each\none's; without a GPU give each its cores, as with "
-           "mpirun -n 2 --map-by slot:pe=16.";
+           "mpirun -n 2 --map-by slot:pe=16.\n"
+           "As root, in a container, mpirun wants --allow-run-as-root.";
 }
 
 DeviceType apply(const CommonOptions& options) {

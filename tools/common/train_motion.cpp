@@ -77,6 +77,7 @@ int run_vq(const Options& options) {
         config = resolve(options, train::vq_presets());
         config["model"]["dim_pose"] = train::data_columns(options.data);
         train::VqStageOptions with = train::vq_stage_options(config, options.data);
+        train::check_run(options.out, options.resume, config, *ranks);
         config["made_with"] = {{"data", train::data_digest(options.data)}};
         with.device = device;
         stage.emplace(with);
@@ -127,6 +128,9 @@ int run_tokens(const Options& options, const std::vector<train::Preset>& presets
         auto with = stage_options<TheStage>(config, options.data);
         with.lexicon = options.lexicon;
         with.device = device;
+        train::check_run(options.out, options.resume, config, *ranks);
+        if (!options.quiet && ranks->first())
+            notice("reading {}: its clips become tokens, its captions embeddings\n", options.data);
         stage.emplace(with, *tokenizer, *text);
         // A run is resumed with what it began with.
         config["made_with"] = {{"data", train::data_digest(options.data)},

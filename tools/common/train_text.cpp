@@ -79,6 +79,7 @@ int run_text(const TextOptions& options) {
     std::optional<train::TextStage> made;
     train::together(*ranks, [&] {
         config = resolve(options);
+        train::check_run(options.out, options.resume, config, *ranks);
         tokenizer.emplace(clip::Tokenizer::from_file(options.vocab));
         teacher = train::read_text_teacher(options.teacher);
         made.emplace(config, teacher, *tokenizer, device);

@@ -14,6 +14,13 @@ using mc::clip::encode_utf8;
 using mc::clip::split_words;
 using mc::clip::validate_utf8;
 
+TEST_CASE("has_letter knows every script, and that white space and digits are none") {
+    using mc::clip::has_letter;
+    for (const char* words : {"a", "40 x", "\u00fc", "\u4eba"}) CHECK(has_letter(words));
+    for (const char* none : {"", " \t", "40:80", "...", "\u3000", "\u2026"})
+        CHECK_FALSE(has_letter(none));
+}
+
 TEST_CASE("validate_utf8 names the first broken byte") {
     CHECK(!validate_utf8(""));
     CHECK(!validate_utf8("a\u00E9\u4F60\U0001F600"));

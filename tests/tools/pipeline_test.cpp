@@ -286,10 +286,10 @@ TEST_CASE("programs: a run that is there already is noticed before any data is r
         refuses("train", stage + no_data + "/" + stage + " --vq " + p.dir + "/vq" + p.text, 1,
                 there);
     refuses("train", "vq" + no_data + "/vq", 1, there);
-    refuses("train",
-            "text --teacher " + p.dir + "/mocap --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir +
-                "/text",
-            1, there);
+    refuses(
+        "train",
+        "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir + "/text",
+        1, there);
     refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
     // The other stages take long to begin, and say what they do.
     const Outcome ran =

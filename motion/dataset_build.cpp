@@ -230,10 +230,8 @@ class OutputFolder {
         : out_(out.has_filename() ? std::move(out) : out.parent_path()), temporary_(out_) {
         if (fs::exists(out_) && !(fs::is_directory(out_) && fs::is_empty(out_))) {
             if (!replace)
-                throw Error(
-                    fmt::format("{}: is there already; name another folder, or ask to "
-                                "replace it",
-                                out_.string()));
+                throw Error(fmt::format(
+                    "{}: is there already; add --replace, or name another folder", out_.string()));
             if (!fs::exists(out_ / "dataset.json"))
                 throw Error(
                     fmt::format("{}: is no data set of ours (it has no dataset.json), so it "

@@ -108,4 +108,16 @@ Vec3 figure_forward(const JointSequence& joints, int64_t frame) {
     return length(forward) > 0 ? forward : Vec3{0, 0, 1};
 }
 
+bool is_mirrored(const JointSequence& joints) {
+    const Skeleton& skeleton = skeleton_for_joints(joints.joints);
+    double ahead = 0, whole = 0;
+    for (int64_t t = 0; t < joints.frames; ++t)
+        for (const auto& [ankle, toe] : {skeleton.left_foot, skeleton.right_foot}) {
+            const Vec3 foot = at(joints, t, toe) - at(joints, t, ankle);
+            ahead += dot(foot, figure_forward(joints, t));
+            whole += length(foot);
+        }
+    return ahead < -0.1 * whole;
+}
+
 }  // namespace mc::motion

@@ -43,11 +43,13 @@ footer svg .f { fill: currentColor; stroke: none; }
 footer button[aria-pressed=true] { color: var(--accent); }
 #play { width: 42px; height: 42px; background: var(--accent); color: #fff; border-radius: 50%; }
 #play:hover { filter: brightness(1.1); }
-#scrub { flex: 1 1 180px; min-width: 120px; accent-color: var(--accent); height: 28px; margin: 0 6px; cursor: pointer; }
+#scrub { flex: 1 1 80px; min-width: 80px; accent-color: var(--accent); height: 28px; margin: 0 6px; cursor: pointer; }
 #time { font-variant-numeric: tabular-nums; color: var(--soft); white-space: nowrap; min-width: 15em; text-align: right; padding-right: 4px; }
 #time b { color: var(--ink); font-weight: 600; }
 select { height: 34px; padding: 0 6px; } select option { color: #111; background: #fff; }
-@media (max-width: 640px) { #time { order: 9; flex: 1 1 100%; text-align: center; } header { padding: 14px 16px; } #scrub { flex-basis: 60%; } }
+@media (max-width: 780px) { #time { order: 9; flex: 1 1 100%; text-align: center; } }
+@media (max-width: 560px) { header { padding: 14px 16px; } #play { order: 1; } #scrub { order: 2; flex-basis: calc(100% - 150px); } #speed { order: 3; }
+  footer button { order: 4; } footer button:not(#play) { flex: 1 0 34px; } }
 </style>
 </head>
 <body>
@@ -134,6 +136,14 @@ function capsules({m, shift}) {
 
 // ---- Camera: right-handed, Y up; view space looks along +z (depth).
 let eye, right, up, ahead, focal, cx, cy;
+// The figure stands between the title and the buttons: top and bottom, of the window's pixels; null if they may have moved.
+let room = null;
+const measure = () => ({top: Math.min($("picker").parentElement.getBoundingClientRect().bottom - 12, 0.35 * innerHeight),
+  bottom: document.querySelector("footer").getBoundingClientRect().top});
+function lens() {  // the focal length, in the window's pixels
+  room = room || measure();
+  return Math.min(1.9 * innerHeight, 2.3 * Math.max(1, room.bottom - room.top), 2.2 * innerWidth);
+}
 function aim() {
   const cp = Math.cos(camera.pitch), sp = Math.sin(camera.pitch);
   const back = [Math.sin(camera.yaw) * cp, sp, Math.cos(camera.yaw) * cp];
@@ -141,8 +151,8 @@ function aim() {
   ahead = mul(back, -1);
   right = [Math.cos(camera.yaw), 0, -Math.sin(camera.yaw)];
   up = [-Math.sin(camera.yaw) * sp, cp, -Math.cos(camera.yaw) * sp];
-  focal = 1.9 * Math.min(canvas.height, canvas.width * 1.15);
-  cx = canvas.width / 2; cy = canvas.height * 0.5;
+  focal = lens() * pixel;
+  cx = canvas.width / 2; cy = (room.top + room.bottom) / 2 * pixel;
 }
 const toView = p => { const d = sub(p, eye); return [dot(d, right), dot(d, up), dot(d, ahead)]; };
 const near = () => 0.05 * current.size;
@@ -168,7 +178,8 @@ function resetView() {
   const at = middle(0), s = current.size;
   camera.yaw = Math.atan2(current.forward[0], current.forward[2]) + (state.all ? 0.2 : 0.62);
   camera.pitch = 0.2; camera.focus = [0, 0];
-  camera.distance = (5 + (state.all ? 1.15 * (motions.length - 1) : 0)) * s;
+  const half = 0.85 * (motions.length - 1);  // of a row of figures, whose one end is nearer
+  camera.distance = Math.max(5, state.all ? 2 * (half + 1.4) * lens() / innerWidth + 0.2 * half : 0) * s;
   camera.target = [at[0], floorY() + 0.86 * s, at[2]];
   if (!state.follow) frameAll();
   dirty = true;
@@ -427,7 +438,7 @@ const viewer = window.viewer = {
     $("note").textContent = state.all ? "" : current.note;
     $("scrub").max = current.frames - 1;
     [...$("picker").children].forEach((b, i) => b.setAttribute("aria-pressed", state.all ? i === motions.length : i === state.motion));
-    state.time = 0;
+    state.time = 0; room = null;
     resetView();
   },
   set(name, value) {
@@ -509,14 +520,15 @@ for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name,
 canvas.addEventListener("wheel", e => { e.preventDefault(); zoom(Math.exp(clamp(e.deltaY, -240, 240) * 0.0012)); }, {passive: false});
 canvas.addEventListener("dblclick", resetView);
 canvas.addEventListener("contextmenu", e => e.preventDefault());
-addEventListener("resize", () => { dirty = true; });
+addEventListener("resize", () => { room = null; dirty = true; });
 
 // ---- Start.
 if (motions.length > 1) {
   $("picker").hidden = false;
+  const takes = motions.every(m => m.caption === motions[0].caption);
   motions.forEach((m, i) => {
     const b = document.createElement("button");
-    b.textContent = `${i + 1}  ${m.label}`; b.title = m.caption;
+    b.textContent = takes ? `take ${i + 1}` : `${i + 1}  ${m.label}`; b.title = takes ? m.note : m.caption;
     b.onclick = () => viewer.select(i);
     $("picker").append(b);
   });
@@ -553,11 +565,18 @@ async function selftest() {
     return {sum, solid, share: solid / (d.length / 4)};
   };
   viewer.pause();
+  const controls = document.querySelector("footer"), box = e => e.getBoundingClientRect();
+  for (const e of [controls, ...controls.children])
+    want(box(e).width > 0 && box(e).left >= 0 && box(e).right <= innerWidth && box(e).bottom <= innerHeight, `${e.id || "the buttons' bar"} is cut off`);
+  const rows = new Set([...controls.children].map(e => Math.round((box(e).top + box(e).bottom) / 2)));
+  want(rows.size <= (innerWidth > 780 ? 1 : innerWidth > 560 ? 2 : 3), `the buttons stand in ${rows.size} rows`);
   for (let m = 0; m < viewer.count; m++) {
     viewer.select(m);
     want($("caption").textContent === data.motions[m].caption, `caption of motion ${m}`);
     const first = print();
     want(first.share > 0.005, `motion ${m}: nothing drawn`);
+    const seen = capsules({m: current, shift: [0, 0, 0]}).map(([a, b]) => [a, b].map(p => project(p)[1] / pixel)).flat();
+    want(Math.min(...seen) > room.top && Math.max(...seen) < room.bottom, `motion ${m}: the title or the buttons cover the figure`);
     if (viewer.frames > 4) {
       viewer.seek(viewer.frames / 2);
       want(viewer.frame === Math.round(clamp(viewer.frames / 2, 0, viewer.frames - 1)), `motion ${m}: seek`);
@@ -569,6 +588,8 @@ async function selftest() {
     const alone = print().sum;
     viewer.select("all");
     want(print().sum !== alone, "all side by side looks like the first alone");
+    const across = stage().flatMap(capsules).flatMap(([a, b]) => [project(a)[0], project(b)[0]]);
+    want(Math.min(...across) > 0 && Math.max(...across) < canvas.width, "all side by side are wider than the window");
   }
   viewer.select(0); viewer.speed = 1;
   const still = print().sum;

@@ -47,6 +47,7 @@ int convert_text(const TextOptions& options) {
     const clip::TextTowerFile tower = clip::read_text_tower(in);
     const clip::TextConfig& c = tower.config;
     const bool safetensors = is_safetensors(out);
+    for (const fs::path& read : {in, fs::path(options.into)}) check_not_read(out, read);
     if (!options.into.empty()) {
         if (safetensors != (recognise_tensors(options.into) == TensorFormat::safetensors))
             throw Error(

@@ -10,6 +10,7 @@
 #include "tools/common/evaluate_data.h"
 #include "tools/common/evaluate_facts.h"
 #include "tools/common/motion_input.h"
+#include "tools/common/paths.h"
 
 namespace mc::tools {
 namespace {
@@ -48,6 +49,8 @@ void check_report(const std::string& json) {
 int run(Options& options) {
     options.what.model.device = apply(options.common);
     check_report(options.what.json);
+    for (const std::string& read : {options.facts.facts, options.measured})
+        check_not_read(options.what.json, read);
     if (!options.data.data.empty()) return evaluate_data(options.data, options.what);
     if (!options.facts.facts.empty()) return evaluate_facts(options.facts, options.what);
     if (options.list)

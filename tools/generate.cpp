@@ -242,10 +242,10 @@ int main(int argc, char** argv) {
            "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "
            "from; png: a strip of poses)")
         ->capture_default_str();
-    app.add_flag(
-        "--lock-feet", options.lock_feet,
-        "hold standing feet in place (in all that is written; the figure's lowest joint comes "
-        "to the floor)");
+    app.add_flag("--lock-feet", options.lock_feet,
+                 "hold feet that stand on the floor in place (not on stairs; in all that is "
+                 "written; the figure's lowest joint comes "
+                 "to the floor)");
     add_common_options(app, options.common);
     app.footer(
         "Examples:\n"

@@ -17,6 +17,7 @@
 #include "motion/skeleton.h"
 #include "tensor/formats/npy.h"
 #include "tools/common/cli.h"
+#include "tools/common/paths.h"
 
 namespace mc::tools {
 namespace {
@@ -186,11 +187,13 @@ int main(int argc, char** argv) {
             print_report(build_dataset(options, show_progress), options.out, as_json);
         } else if (features->parsed()) {
             const JointSequence sequence = read_joints(in);
+            check_not_read(out, in);
             write_features(out,
                            as_is ? extract_features(sequence, skeleton_for_joints(sequence.joints))
                                  : motion_features(sequence));
         } else if (joints->parsed()) {
             const FeatureSequence rows = read_features(in);
+            check_not_read(out, in);
             write_joints(out, rotations ? joints_from_rotations(
                                               rows, skeleton_for_dims(rows.dims).target_offsets())
                                         : joints_from_features(rows));

@@ -10,6 +10,7 @@
 
 #include "kernels/error.h"
 #include "models/clip/merge_file.h"
+#include "tensor/formats/utf8.h"
 
 namespace mc::clip {
 namespace {
@@ -132,8 +133,7 @@ Tokenizer::Vocabulary::Vocabulary(std::string_view text, const std::string& name
         ++line_number;
         const auto fail = [&](const std::string& what) {
             throw Error("[" + name + "] line " + std::to_string(line_number) + ": " + what +
-                        ", got \"" + shortened(encode_utf8(decode_utf8(line))) +
-                        "\"; is this a BPE merge file?");
+                        ", got \"" + printable(line) + "\"; is this a BPE merge file?");
         };
         if (line_number == 1) {
             if (line.find("#version") == std::string_view::npos)
@@ -150,7 +150,7 @@ Tokenizer::Vocabulary::Vocabulary(std::string_view text, const std::string& name
             if (validate_utf8(symbol) || !symbol_to_bytes(symbol, bytes))
                 fail("a symbol has a character that stands for no byte");
             if (!id_of_symbol.contains(symbol))
-                fail("symbol " + symbol + " is no byte and no earlier line makes it");
+                fail("symbol " + printable(symbol) + " is no byte and no earlier line makes it");
         }
         if (!spelled.back().first.ends_with(kWordEnd) || spelled.back().first == kWordEnd)
             add_symbol(spelled.back().first + spelled.back().second);

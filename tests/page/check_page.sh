@@ -1,5 +1,6 @@
 #!/bin/sh
-# Opens each viewer page in a headless Chromium, lets it test itself (page.html?selftest), prints one line a page.
+# Opens each viewer page in a headless Chromium, lets it test itself (page.html?selftest) in windows of a desktop, a small
+# screen and a phone, prints one line a page and window.
 #   tests/page/check_page.sh PAGE.html...
 # CHROMIUM names the browser; exit status 0 all pass, 1 one failed, 77 no browser here.
 for name in "$CHROMIUM" chromium chromium-browser google-chrome; do
@@ -11,10 +12,12 @@ trap 'rm -rf "$profile"' EXIT
 status=0
 for page in "$@"; do
     path=$(realpath "$page") || { status=1; continue; }
-    title=$(timeout 180 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$profile" \
-        --window-size=960,600 --virtual-time-budget=60000 --dump-dom "file://$path?selftest" 2>/dev/null |
-        sed -n 's/.*<title>\(.*\)<\/title>.*/\1/p' | head -n 1)
-    echo "$page: ${title:-no answer}"
-    [ "$title" = PASS ] || status=1
+    for window in 1400,800 800,600 390,844; do
+        title=$(timeout 180 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$profile" \
+            --window-size=$window --virtual-time-budget=60000 --dump-dom "file://$path?selftest" 2>/dev/null |
+            sed -n 's/.*<title>\(.*\)<\/title>.*/\1/p' | head -n 1)
+        echo "$page in $window: ${title:-no answer}"
+        [ "$title" = PASS ] || status=1
+    done
 done
 exit $status

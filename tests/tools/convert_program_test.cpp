@@ -95,6 +95,7 @@ TEST_CASE("convert text: into a whole CLIP, of which all else stays") {
     const std::string into = "text " + text.weights.string() + " --into " + dir + "whole.pt ";
     refuses(into + "--out " + dir + "new.safetensors", 1, "want the format of");
     refuses(into + "--out " + dir + "x.pt --dtype f16", 2, "--dtype");
+    refuses(into + "--out " + dir + "whole.pt", 1, "whole.pt: is what is read");
     fs::create_directories(scratch.path / "narrow");
     const testing::PublicText narrow(scratch.path / "narrow", 16);
     refuses("text " + narrow.weights.string() + " --into " + dir + "whole.pt --out " + dir + "x.pt",

@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "motion/features.h"
+#include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/run_program.h"
@@ -75,4 +76,42 @@ TEST_CASE("motion input: what the reader mended is passed on") {
     CHECK(notes[0].find("dropped an unfinished frame") != std::string::npos);
     std::ofstream(path) << text.substr(0, text.find("Frames:")) + "Frames: 0\nFrame Time: 0.05\n";
     CHECK_THROWS_WITH(mc::tools::read_motion(path), doctest::Contains("walk.bvh: has no frames"));
+}
+
+TEST_CASE("motion input: a mirrored figure is noticed, in a BVH and in joints") {
+    mc::testing::ScratchDir scratch;
+    const std::string joints_path = (scratch.path / "walk.npy").string(),
+                      bvh_path = (scratch.path / "walk.bvh").string();
+    const auto notes_of = [](const std::string& path) {
+        std::vector<std::string> notes;
+        mc::tools::read_motion_features(path, &notes);
+        return notes;
+    };
+    for (const bool mirrored : {false, true}) {
+        CAPTURE(mirrored);
+        JointSequence walk = rig_joints(walking_rig(61, 0.5));
+        Bvh bvh = rig_to_bvh(fit_rig(walk));
+        if (mirrored) {
+            for (size_t i = 0; i < walk.xyz.size(); i += 3) walk.xyz[i] = -walk.xyz[i];
+            // x -> -x: offsets and the root's path change sides, rotations about Y and Z turn.
+            for (BvhJoint& joint : bvh.joints) joint.offset.x *= -1;
+            for (BvhJoint& joint : bvh.joints)
+                for (size_t c = 0; c < joint.channels.size(); ++c)
+                    for (int64_t t = 0; t < bvh.frames; ++t) {
+                        const BvhChannel channel = joint.channels[c];
+                        if (channel != BvhChannel::kXposition &&
+                            channel != BvhChannel::kYrotation && channel != BvhChannel::kZrotation)
+                            continue;
+                        bvh.values[static_cast<size_t>(t * bvh.channels + joint.first_channel) +
+                                   c] *= -1;
+                    }
+        }
+        write_joints(joints_path, walk);
+        write_bvh(bvh_path, bvh);
+        for (const std::string& path : {joints_path, bvh_path}) {
+            const std::vector<std::string> notes = notes_of(path);
+            REQUIRE(notes.size() == (mirrored ? 1 : 0));
+            if (mirrored) CHECK(notes[0].starts_with(path + ": the feet point backward"));
+        }
+    }
 }

@@ -86,6 +86,13 @@ TEST_CASE("motion: failures are one line that names the file, and status 1") {
         CHECK(outcome.text.find('\n') == outcome.text.size() - 1);
         CHECK_FALSE(fs::exists(dir + "o.npy"));
     }
+    mc::motion::write_joints(dir + "walk.npy",
+                             mc::testing::synthetic_motion(mc::testing::Action::kWalk, 40));
+    const Outcome onto = run("features " + dir + "walk.npy " + dir + "../" +
+                             scratch.path.filename().string() + "/walk.npy");
+    CHECK(onto.status == 1);
+    CHECK(onto.text.find("walk.npy: is what is read, and would be lost") != std::string::npos);
+    CHECK(read_joints(dir + "walk.npy").frames == 40);
 }
 
 TEST_CASE("motion dataset build: prints what it made") {

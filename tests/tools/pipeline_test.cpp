@@ -286,10 +286,10 @@ TEST_CASE("programs: a run that is there already is noticed before any data is r
         refuses("train", stage + no_data + "/" + stage + " --vq " + p.dir + "/vq" + p.text, 1,
                 there);
     refuses("train", "vq" + no_data + "/vq", 1, there);
-    refuses("train",
-            "text --teacher " + p.dir + "/mocap --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir +
-                "/text",
-            1, there);
+    refuses(
+        "train",
+        "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir + "/text",
+        1, there);
     refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
     // The other stages take long to begin, and say what they do.
     const Outcome ran =
@@ -397,6 +397,9 @@ TEST_CASE("programs: bad input is one clear line") {
     CHECK(ran.text.find("warning", 20) == std::string::npos);
     CHECK_FALSE(fs::exists(p.dir + "/bad/a_person_jumps.npy"));
 
+    if (!fs::exists(mc::testing::source_dir() / "pretrained/bad"))
+        refuses("generate", "\"a person jumps\" --generator bad --out " + p.dir + "/bad", 1,
+                "pretrained/bad here; train one (TRAINING.md)");
     refuses("train", "vq --data " + p.dir + " --out " + p.dir + "/x", 1, "train.txt");
     refuses("train", "vq --data " + p.data + " --out " + p.dir + "/x --set modle.width=3", 1,
             "modle.width");

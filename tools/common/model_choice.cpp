@@ -22,6 +22,11 @@ Bundle load(const ModelChoice& choice) {
     TextChoice text{choice.text_encoder, choice.vocab};
     if (choice.checkpoints.empty()) {
         const fs::path folder = bundle_folder(choice);
+        if (choice.bundle.empty() && !choice.generator.empty() && !fs::exists(folder))
+            throw Error(fmt::format(
+                "--generator {}: there is no bundle {} here; train one (TRAINING.md), or name one "
+                "with --bundle or public checkpoints with --checkpoints",
+                choice.generator, folder.string()));
         Bundle bundle = load_bundle(folder, text);
         const std::string kind = bundle.info.at("generator");
         if (!choice.generator.empty() && choice.generator != kind)

@@ -5,6 +5,7 @@
 #include "kernels/error.h"
 #include "motion/bvh.h"
 #include "motion/features.h"
+#include "motion/figure.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
 #include "motion/skeleton.h"
@@ -37,10 +38,18 @@ motion::JointSequence read_motion_bvh(const std::filesystem::path& path, Notes* 
 }  // namespace
 
 motion::JointSequence read_motion(const std::filesystem::path& path, Notes* notes) {
-    if (is_bvh(path)) return read_motion_bvh(path, notes);
-    const NpyArray array = read_npy(path);
-    if (array.shape.size() != 2) return motion::joints_of_array(array);
-    return motion::joints_from_features(motion::features_of_array(array));
+    const auto read = [&] {
+        if (is_bvh(path)) return read_motion_bvh(path, notes);
+        const NpyArray array = read_npy(path);
+        if (array.shape.size() != 2) return motion::joints_of_array(array);
+        return motion::joints_from_features(motion::features_of_array(array));
+    };
+    const motion::JointSequence joints = read();
+    if (notes && motion::is_mirrored(joints))
+        notes->push_back(path.string() +
+                         ": the feet point backward, so left and right seem to be exchanged, as "
+                         "when a figure is mirrored or comes from a left-handed system");
+    return joints;
 }
 
 motion::FeatureSequence read_motion_features(const std::filesystem::path& path, Notes* notes) {

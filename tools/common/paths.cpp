@@ -54,4 +54,10 @@ void make_parent(const fs::path& file, const std::string& option) {
                     "; name another file with " + option);
 }
 
+void check_not_read(const fs::path& out, const fs::path& in) {
+    std::error_code failed;
+    if (fs::equivalent(out, in, failed))
+        throw Error(out.string() + ": is what is read, and would be lost; write another file");
+}
+
 }  // namespace mc::tools

@@ -19,4 +19,7 @@ std::filesystem::path clip_vocabulary();
 // the option, if that fails or the file is a folder.
 void make_parent(const std::filesystem::path& file, const std::string& option);
 
+// Error if what is to be written is a file that is read: it would be lost.
+void check_not_read(const std::filesystem::path& out, const std::filesystem::path& in);
+
 }  // namespace mc::tools

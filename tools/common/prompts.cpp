@@ -8,6 +8,7 @@
 
 #include "kernels/error.h"
 #include "models/clip/text_cleaning.h"
+#include "tensor/formats/utf8.h"
 
 namespace mc::tools {
 namespace {
@@ -52,7 +53,7 @@ void check_prompt(const std::string& prompt, const std::string& place) {
                                 prompt.size(), kMaxPromptBytes));
     if (!clip::has_letter(prompt))
         throw Error(fmt::format("{}: the prompt \"{}\" has no word; say what the person does",
-                                place, prompt));
+                                place, printable(prompt)));
 }
 
 std::vector<PromptLine> read_prompts(const std::filesystem::path& path) {

@@ -79,9 +79,9 @@ int run_text(const TextOptions& options) {
     std::optional<train::TextStage> made;
     train::together(*ranks, [&] {
         config = resolve(options);
-        train::check_run(options.out, options.resume, config, *ranks);
         tokenizer.emplace(clip::Tokenizer::from_file(options.vocab));
         teacher = train::read_text_teacher(options.teacher);
+        train::check_run(options.out, options.resume, config, *ranks);
         made.emplace(config, teacher, *tokenizer, device);
         if (!options.start.empty())
             made->student().text.load(clip::read_text_tower(options.start).state,

@@ -218,6 +218,9 @@ TEST_CASE("broken vocabulary files are refused with their line") {
     CHECK(message_of("").find("is empty") != std::string::npos);
     CHECK(message_of("#version: 0.2\n").find("no merges") != std::string::npos);
     CHECK(message_of("t h\nth e</w>\n").find("line 1: want a header") != std::string::npos);
+    CHECK(message_of(std::string("\xff\0\x1b[2J\n", 7)) ==
+          "[broken] line 1: want a header line with \"#version\" before the merges, got "
+          "\"\\xff\\x00\\x1b[2J\"; is this a BPE merge file?");
     CHECK(message_of("#version: 0.2\nt h\nthe\n").find("line 3: want two symbols") !=
           std::string::npos);
     CHECK(message_of("#version: 0.2\nt h\n\na a\n").find("line 3") != std::string::npos);

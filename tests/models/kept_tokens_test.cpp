@@ -1,6 +1,7 @@
 // Samplers that are given some of the tokens: those stay, and all others are made.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "models/bad/transformer.h"
@@ -90,8 +91,29 @@ TEST_CASE("BAD: kept tokens stay and the others are made, by both samplers") {
             GenerationOptions options;
             options.steps = 4;
             options.order_agnostic = order_agnostic;
-            const Tensor made = model.generate(words, {6, 4}, options, draws, {}, keep);
+            // At first all that are made are masks, in an order of their own.
+            const auto watch = [&](const bad::Transformer::View& view) {
+                if (view.step > 0) return;
+                for (int64_t b = 0; b < 2; ++b) {
+                    std::vector<int64_t> ranks, want;
+                    for (int64_t i = 0; i < 6; ++i) {
+                        const int64_t rank = view.ids.item<int64_t>({b, i}) - model.mask_id(0);
+                        if (rank >= 0) ranks.push_back(rank);
+                    }
+                    std::sort(ranks.begin(), ranks.end());
+                    for (size_t r = 0; r < ranks.size(); ++r)
+                        want.push_back(static_cast<int64_t>(r));
+                    CHECK(ranks.size() > 0);
+                    CHECK(ranks == want);
+                }
+            };
+            const Tensor made = model.generate(words, {6, 4}, options, draws, watch, keep);
             check_kept(made, keep, 12);
+            Generator again(8), once(8);
+            GeneratorSource watched(again), alone(once);
+            CHECK(
+                model.generate(words, {6, 4}, options, watched, watch, keep).to_vector<int64_t>() ==
+                model.generate(words, {6, 4}, options, alone, {}, keep).to_vector<int64_t>());
             CHECK(made.item<int64_t>({0, 6}) == model.end_id());
             CHECK(made.item<int64_t>({1, 4}) == model.end_id());
         }

@@ -43,6 +43,17 @@ TEST_CASE("motion edit: kept rows keep their bits, and what was made meets them"
     CHECK(out.at(10)[0] - edit.source.at(10)[0] < 0.1f);  // at a seam: the source's
     CHECK(out.at(21)[0] - edit.source.at(21)[0] < 0.1f);
     CHECK(out.at(0)[0] - edit.source.at(0)[0] > 0.2f);  // no seam at the beginning
+    for (int64_t t = 0; t < 6; ++t)                     // the same from either seam
+        CHECK(out.at(10 + t)[0] - edit.source.at(10 + t)[0] ==
+              doctest::Approx(out.at(21 - t)[0] - edit.source.at(21 - t)[0]).epsilon(1e-4));
+}
+
+TEST_CASE("motion edit: after the last frame that was made there is no seam") {
+    // 30 frames are 7 tokens, 28 frames: the two after them are the source's.
+    const MotionEdit edit{ramp(30, 1, 0), {{16, 28}}};
+    const motion::FeatureSequence out = splice(edit, ramp(28, 1, 0.5f));
+    CHECK(out.at(27)[0] == 27.5f);
+    for (int64_t t : {15, 28, 29}) CHECK(out.at(t)[0] == static_cast<float>(t));
 }
 
 TEST_CASE("motion edit: impossible edits are refused") {

@@ -51,3 +51,23 @@ TEST_CASE("the lowest scores are masked again") {
     CHECK(ids.to_vector<int64_t>() == std::vector<int64_t>{1, 99, 99, 99, 5, 6});
     CHECK(masked.to_vector<bool>() == std::vector<bool>{false, true, true, true, false, false});
 }
+
+TEST_CASE("temperature 0 takes the likeliest, with any noise") {
+    const Tensor logits = Tensor::from({0, 9, 8.9f, 1, -3, -2.9f}, {2, 3}),
+                 ids = Tensor::full({2}, 0, DType::i64);
+    for (float u : {0.0f, 0.5f, 0.999f})
+        for (bool gumbel : {false, true}) {
+            TokenDraws how{.k = 3, .temperature = 0, .gumbel = gumbel};
+            how.u = Tensor::full(gumbel ? Shape{2, 3} : Shape{2}, static_cast<double>(u));
+            draw_tokens(ids, {}, logits, how);
+            CHECK(ids.to_vector<int64_t>() == std::vector<int64_t>{1, 0});
+        }
+}
+
+TEST_CASE("the time grid is torch.linspace's, which counts from both ends") {
+    CHECK(time_grid(1) == std::vector<float>{0});
+    CHECK(time_grid(2) == std::vector<float>{0, 1});
+    // The first of the second half is 1 - 1/3 and 1 - 7/14, each with its rounding of the step.
+    CHECK(time_grid(4) == std::vector<float>{0, 0x1.555556p-2f, 0x1.555554p-1f, 1});
+    CHECK(time_grid(15)[7] == 0x1.fffffep-2f);
+}

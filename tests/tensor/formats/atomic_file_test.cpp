@@ -28,6 +28,7 @@ namespace {
 
 int flushed_files = 0, flushed_folders = 0;
 bool interrupted = false;  // every second write is, and the others are short
+bool close_fails = false;  // as on a network disk that is full
 
 }  // namespace
 
@@ -48,6 +49,29 @@ extern "C" ssize_t write(int descriptor, const void* data, size_t size) {
         size = std::min<size_t>(size, 7);
     }
     return ::syscall(SYS_write, descriptor, data, size);
+}
+
+extern "C" int close(int descriptor) {
+    const auto done = static_cast<int>(::syscall(SYS_close, descriptor));
+    if (!close_fails) return done;
+    errno = EIO;
+    return -1;
+}
+
+TEST_CASE("atomic file: what cannot be closed does not take the place of what was there") {
+    ScratchDir dir;
+    const fs::path path = dir.path / "a";
+    write_text_file(path, "old");
+    {
+        AtomicFile file(path);
+        file.write("new");
+        close_fails = true;
+        const std::string said = error_of([&] { file.commit(); });
+        close_fails = false;
+        CHECK(said.find(path.string() + ": cannot write: Input/output error") == 0);
+    }
+    CHECK(file_bytes(path) == "old");
+    CHECK_FALSE(mc::testing::has_temporaries(dir.path));
 }
 
 TEST_CASE("atomic file: what is committed is on the disk, file and folder") {

@@ -35,8 +35,7 @@ class MotionData {
 
     const std::vector<motion::MotionSample>& samples() const { return data_.samples; }
     const motion::Normalisation& normalisation() const { return normalisation_; }
-    // Lines on the clips that could not be read and were left out: the first of them, and how many
-    // of the split there are. Empty: none.
+    // On the clips that could not be read (motion::left_out).
     std::vector<std::string> left_out() const;
     int64_t dims() const { return data_.dims; }
     double fps() const { return data_.fps; }

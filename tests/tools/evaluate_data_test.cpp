@@ -126,6 +126,23 @@ TEST_CASE("evaluate --data: a bundle, and motions in a folder") {
     refuses("evaluate", j.how + "--motions " + j.root + "/none", 1, "is no folder of motions");
 }
 
+TEST_CASE("evaluate --data: of many clips that are not there the first are named") {
+    Judge& j = judge();
+    std::ofstream list(j.p.data + "/more.txt");
+    list << std::ifstream(j.p.data + "/all.txt").rdbuf();
+    for (int i = 0; i < 50; ++i) list << "none" << i << "\n";
+    list.close();
+    const Outcome ran =
+        run_program("evaluate", "--data " + j.p.data + " --split more --evaluator " + j.t2m +
+                                    " --real --repeats 1");
+    const std::string& text = ran.text;
+    INFO(text);
+    CHECK(ran.status == 0);
+    CHECK(text.find("none2.npy") != std::string::npos);
+    CHECK(text.find("none3.npy") == std::string::npos);
+    CHECK(text.find("split more: 50 clips cannot be read") != std::string::npos);
+}
+
 TEST_CASE("evaluate --data: bad input is one clear line") {
     Judge& j = judge();
     const std::string data = "--data " + j.p.data, public_one = " --evaluator " + j.t2m;

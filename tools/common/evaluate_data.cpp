@@ -32,7 +32,8 @@ motion::Dataset read_split(const DataOptions& options, int64_t columns) {
     how.split = options.split;
     if (columns == kKitColumns) how.min_frames = 24;
     motion::Dataset data = motion::read_dataset(how);
-    for (const std::string& warning : data.warnings) notice("warning: {}\n", warning);
+    for (const std::string& line : motion::left_out(data, options.split))
+        notice("warning: {}\n", line);
     return data;
 }
 

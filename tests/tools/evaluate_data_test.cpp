@@ -119,6 +119,18 @@ TEST_CASE("evaluate --data: a bundle, and motions in a folder") {
 
     const std::string first =
         all.samples.front().clip + "_" + std::to_string(all.samples.front().captions.front().line);
+    // What cannot be scored is named before the first repetition.
+    const std::string good = bytes_of(takes / (first + "_1.npy"));
+    motion::FeatureSequence broken = *all.samples.front().features;
+    broken.rows[5] = std::nanf("");
+    motion::write_features(takes / (first + "_1.npy"), broken, false);
+    refuses("evaluate", j.how + "--motions " + takes.string(), 1, first + "_1.npy");
+    broken.frames = 3;
+    broken.rows.assign(3 * 263, 0);
+    motion::write_features(takes / (first + "_1.npy"), broken, false);
+    refuses("evaluate", j.how + "--motions " + takes.string(), 1, "(3, 263) features");
+    std::ofstream(takes / (first + "_1.npy"), std::ios::binary) << good;
+
     fs::remove(takes / (first + "_1.npy"));
     refuses("evaluate", j.how + "--motions " + takes.string(), 1, "but the captions before have 1");
     fs::remove(takes / (first + "_0.npy"));

@@ -22,11 +22,6 @@ size_t pick(const std::vector<double>& cumulative, size_t count, double u) {
 
 }  // namespace
 
-int64_t data_columns(const std::string& root) {
-    const std::filesystem::path folder(root);
-    return motion::read_normalisation(folder / "Mean.npy", folder / "Std.npy").dims();
-}
-
 MotionData::MotionData(const MotionDataOptions& options) : split_(options.split) {
     motion::DatasetOptions read;
     read.root = options.root;

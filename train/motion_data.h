@@ -21,9 +21,6 @@ struct MotionDataOptions {
 };
 
 // The same options for another split.
-// Columns of a data set's features, 263 or for KIT 251, by its Mean.npy.
-int64_t data_columns(const std::string& root);
-
 inline MotionDataOptions with_split(MotionDataOptions options, const std::string& split) {
     options.split = split;
     return options;

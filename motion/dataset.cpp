@@ -196,6 +196,18 @@ Dataset read_dataset(const DatasetOptions& options) {
     return data;
 }
 
+std::vector<std::string> left_out(const Dataset& data, const std::string& split) {
+    constexpr size_t kNamed = 3;
+    if (data.warnings.empty()) return {};
+    const size_t named = std::min(kNamed, data.warnings.size());
+    std::vector<std::string> lines(data.warnings.begin(),
+                                   data.warnings.begin() + static_cast<std::ptrdiff_t>(named));
+    lines.push_back(
+        fmt::format("split {}: {} clips cannot be read and are left out, {} samples are used",
+                    split, data.warnings.size(), data.samples.size()));
+    return lines;
+}
+
 std::vector<double> balanced_weights(const std::vector<MotionSample>& samples, double power) {
     std::map<std::string, double> counts;
     for (const MotionSample& s : samples) ++counts[s.category];

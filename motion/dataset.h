@@ -83,6 +83,10 @@ struct Dataset {
 // sample; parts described by the lines before it stay.
 Dataset read_dataset(const DatasetOptions& options);
 
+// What to say of the clips that are broken: the first of them, and how many of the split there are.
+// Empty: none.
+std::vector<std::string> left_out(const Dataset& data, const std::string& split);
+
 // Weight of each sample when drawing with replacement so that categories come equally often (power
 // 1), as often as they are (power 0), or between. The weights sum to 1. Samples without a category
 // form one of their own.

@@ -4,8 +4,6 @@
 #include <optional>
 
 #include "models/clip/text_tower_file.h"
-#include "models/moclip/part_table.h"
-#include "motion/skeleton.h"
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
 #include "tools/common/train_report.h"
@@ -62,9 +60,6 @@ int run(const Options& options) {
         config = train::resolve_config(
             train::moclip_presets(), options.preset,
             options.config ? std::optional<fs::path>(*options.config) : std::nullopt, settings);
-        nlohmann::json& parts = config["motion"]["part_table"];
-        const int64_t columns = train::data_columns(options.data);
-        parts = moclip::table_for_joints(parts, motion::skeleton_for_dims(columns).joints);
         stage_options = train::moclip_stage_options(config, options.data);
         train::check_run(options.out, options.resume, config, *ranks);
         config["made_with"] = {{"data", train::data_digest(options.data)},
@@ -72,6 +67,7 @@ int run(const Options& options) {
         stage_options.lexicon = options.lexicon;
         stage_options.device = device;
         made.emplace(stage_options, options.text, options.vocab);
+        config["motion"]["part_table"] = made->model().motion.config().part_table;  // the data's
         if (options.start.empty()) return;
         const fs::path path = checkpoint_of(options.start);
         made->model().load(train::checkpoint_model(train::load_checkpoint(path, made->name())),

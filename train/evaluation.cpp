@@ -99,6 +99,9 @@ class Evaluating {
             throw Error(
                 "[evaluation] no caption has tokens (word/POS); the evaluator reads "
                 "these, not the text");
+        // Any caption may be drawn in the last of many repetitions.
+        for (const MotionSample& sample : samples_)
+            for (const motion::Caption& caption : sample.captions) features_of(sample, caption);
         const int64_t dims = samples_.front().features->dims, want = width();
         if (dims != want)
             throw Error(
@@ -129,6 +132,15 @@ class Evaluating {
         return pass;
     }
 
+    evaluator::WordFeatures features_of(const MotionSample& sample,
+                                        const motion::Caption& caption) const {
+        try {
+            return evaluator_.words.features(caption.tokens);
+        } catch (const Error& e) {
+            throw Error(fmt::format("{}: {}", sample.name, e.what()));
+        }
+    }
+
     Tensor embed_texts(const Batch& batch) const {
         const int64_t count = static_cast<int64_t>(batch.texts.size());
         const auto& words = evaluator_.words;
@@ -137,12 +149,7 @@ class Evaluating {
         std::vector<int64_t> lengths;
         for (int64_t i = 0; i < count; ++i) {
             const EvaluationText& text = batch.texts[static_cast<size_t>(i)];
-            evaluator::WordFeatures f;
-            try {
-                f = words.features(text.caption->tokens);
-            } catch (const Error& e) {
-                throw Error(fmt::format("{}: {}", text.sample->name, e.what()));
-            }
+            const evaluator::WordFeatures f = features_of(*text.sample, *text.caption);
             std::copy_n(f.words.data<float>(), f.words.numel(),
                         vectors.data<float>() + i * f.words.numel());
             std::copy_n(f.pos.data<float>(), f.pos.numel(),

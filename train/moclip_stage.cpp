@@ -6,14 +6,18 @@
 #include <cmath>
 
 #include "models/config_json.h"
+#include "motion/skeleton.h"
 #include "tensor/finite.h"
 #include "train/schedule.h"
 
 namespace mc::train {
 namespace {
 
-moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip::TextConfig& text) {
+moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip::TextConfig& text,
+                                  int64_t columns) {
     moclip::MoClipConfig config{text, options.motion, options.matrix_scale};
+    std::string& parts = config.motion.part_table;
+    parts = moclip::table_for_joints(parts, motion::skeleton_for_dims(columns).joints);
     config.motion.output_dim = text.embed_dim;
     return config;
 }
@@ -66,7 +70,7 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
       tower_(clip::read_text_tower(text_weights)),
       init_(options.seed, kInitStream),
       twins_(train_.mirror_twins()),
-      student_(model_config(options, tower_.config), &init_),
+      student_(model_config(options, tower_.config, train_.dims()), &init_),
       teacher_(tower_.config, nullptr),
       switch_step_(static_cast<int64_t>(
           std::llround(options.frozen_share * static_cast<double>(options.steps)))) {
@@ -74,12 +78,6 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
         throw Error(vocabulary + ": has " + std::to_string(tokenizer_.vocab_size()) + " ids, " +
                     text_weights + " embeds " + std::to_string(tower_.config.vocab) +
                     "; name the vocabulary it was trained with");
-    const int64_t joints = (train_.dims() + 1) / 12;
-    const std::string& parts = options.motion.part_table;
-    if (moclip::joints_of_table(parts) != joints)
-        throw Error("[moclip] motions of " + std::to_string(joints) +
-                    " joints, motion.part_table=" + parts + " is of another skeleton; set " +
-                    moclip::table_for_joints(parts, joints));
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
     if (tower_.logit_scale) student_.set_scale(*tower_.logit_scale);
@@ -324,7 +322,7 @@ NamedTensors named(const nn::TensorMap& state) {
 StringMap MoClipStage::metadata() const {
     std::filesystem::path data = std::filesystem::path(options_.data.root).lexically_normal();
     if (!data.has_filename()) data = data.parent_path();  // "data/x/" is x
-    const moclip::MotionEncoderConfig& m = options_.motion;
+    const moclip::MotionEncoderConfig& m = student_.motion.config();
     return {{"format", "moclip"},
             {"mode", options_.mode},
             {"dataset", data.filename().string()},

@@ -21,7 +21,7 @@ namespace mc::train {
 
 struct MoClipStageOptions {
     std::string mode = "paper";
-    moclip::MotionEncoderConfig motion;
+    moclip::MotionEncoderConfig motion;  // its body parts on the data's skeleton (table_for_joints)
     bool matrix_scale = false;
     int64_t batch = 128, steps = 1000;
     double frozen_share = 0.7;  // of the steps: phase 1

@@ -22,11 +22,6 @@ size_t pick(const std::vector<double>& cumulative, size_t count, double u) {
 
 }  // namespace
 
-int64_t data_columns(const std::string& root) {
-    const std::filesystem::path folder(root);
-    return motion::read_normalisation(folder / "Mean.npy", folder / "Std.npy").dims();
-}
-
 MotionData::MotionData(const MotionDataOptions& options) : split_(options.split) {
     motion::DatasetOptions read;
     read.root = options.root;
@@ -50,15 +45,7 @@ MotionData::MotionData(const MotionDataOptions& options) : split_(options.split)
 }
 
 std::vector<std::string> MotionData::left_out() const {
-    constexpr size_t kNamed = 3;
-    std::vector<std::string> lines(data_.warnings.begin(),
-                                   data_.warnings.begin() + static_cast<std::ptrdiff_t>(std::min(
-                                                                kNamed, data_.warnings.size())));
-    if (!lines.empty())
-        lines.push_back("split " + split_ + ": " + std::to_string(data_.warnings.size()) +
-                        " clips cannot be read and are left out, " +
-                        std::to_string(data_.samples.size()) + " samples are used");
-    return lines;
+    return motion::left_out(data_, split_);
 }
 
 // Weighted draws without replacement are the largest log(u) / weight (Efraimidis and Spirakis

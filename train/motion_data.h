@@ -20,9 +20,6 @@ struct MotionDataOptions {
     int feat_bias_power = 2;  // motion_data.md 6
 };
 
-// Columns of a data set's features, 263 or for KIT 251, by its Mean.npy.
-int64_t data_columns(const std::string& root);
-
 // The same options for another split.
 inline MotionDataOptions with_split(MotionDataOptions options, const std::string& split) {
     options.split = split;
@@ -35,8 +32,7 @@ class MotionData {
 
     const std::vector<motion::MotionSample>& samples() const { return data_.samples; }
     const motion::Normalisation& normalisation() const { return normalisation_; }
-    // Lines on the clips that could not be read and were left out: the first of them, and how many
-    // of the split there are. Empty: none.
+    // On the clips that could not be read (motion::left_out).
     std::vector<std::string> left_out() const;
     int64_t dims() const { return data_.dims; }
     double fps() const { return data_.fps; }

@@ -18,6 +18,11 @@ motion::JointSequence joints_of(const MotionData& data, const float* normalised,
     return motion::joints_from_features(features);
 }
 
+vq::RvqConfig with_columns(vq::RvqConfig config, int64_t columns) {
+    config.net.dim_pose = columns;
+    return config;
+}
+
 }  // namespace
 
 VqStage::VqStage(const VqStageOptions& options)
@@ -25,12 +30,8 @@ VqStage::VqStage(const VqStageOptions& options)
       train_(with_split(options.data, "train")),
       held_out_(with_split(options.data, "val")),
       init_(options.seed, kInitStream),
-      model_(options.model, &init_) {
+      model_(with_columns(options.model, train_.dims()), &init_) {
     model_.to(options.device);
-    if (train_.dims() != options.model.net.dim_pose)
-        throw Error("[vq] motions have " + std::to_string(train_.dims()) + " columns, the model " +
-                    std::to_string(options.model.net.dim_pose) +
-                    "; set model.dim_pose=" + std::to_string(train_.dims()));
 }
 
 Metrics VqStage::step(int64_t, Generator& generator) {

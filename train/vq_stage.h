@@ -8,7 +8,7 @@
 namespace mc::train {
 
 struct VqStageOptions {
-    vq::RvqConfig model;
+    vq::RvqConfig model;              // dim_pose is the data's
     int64_t batch = 64, window = 64;  // windows of `window` frames
     // Share of the steps that train on shorter windows (down to data.min_frames, as many frames a
     // batch), so that short clips are seen and short motions decode well. 0 in the reference.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <unordered_set>
 
 #include "tensor/finite.h"
 #include "tensor/formats/load_tensors.h"
@@ -103,11 +104,13 @@ WordRows parse_word_rows(std::span<const std::byte> words, const std::string& wo
         row_of[dict.key(i).as_text()] = dict.item(i).as_int();
     }
     WordRows out;
+    std::unordered_set<std::string> listed;  // of a word that is listed again the row is the same
     for (size_t i = 0; i < list.size(); ++i) {
         if (!list.item(i).is(PyKind::text))
             throw Error(words_source + ": entry " + std::to_string(i) + " is " +
                         list.item(i).repr(40) + ", want a word");
         const std::string& word = list.item(i).as_text();
+        if (!listed.insert(word).second) continue;
         const auto found = row_of.find(word);
         if (found == row_of.end())
             throw Error(rows_source + ": has no row of \"" + printable(word) +

@@ -119,11 +119,40 @@ TEST_CASE("evaluate --data: a bundle, and motions in a folder") {
 
     const std::string first =
         all.samples.front().clip + "_" + std::to_string(all.samples.front().captions.front().line);
+    // What cannot be scored is named before the first repetition.
+    const std::string good = bytes_of(takes / (first + "_1.npy"));
+    motion::FeatureSequence broken = *all.samples.front().features;
+    broken.rows[5] = std::nanf("");
+    motion::write_features(takes / (first + "_1.npy"), broken, false);
+    refuses("evaluate", j.how + "--motions " + takes.string(), 1, first + "_1.npy");
+    broken.frames = 3;
+    broken.rows.assign(3 * 263, 0);
+    motion::write_features(takes / (first + "_1.npy"), broken, false);
+    refuses("evaluate", j.how + "--motions " + takes.string(), 1, "(3, 263) features");
+    std::ofstream(takes / (first + "_1.npy"), std::ios::binary) << good;
+
     fs::remove(takes / (first + "_1.npy"));
     refuses("evaluate", j.how + "--motions " + takes.string(), 1, "but the captions before have 1");
     fs::remove(takes / (first + "_0.npy"));
     refuses("evaluate", j.how + "--motions " + takes.string(), 1, "has no motion for");
     refuses("evaluate", j.how + "--motions " + j.root + "/none", 1, "is no folder of motions");
+}
+
+TEST_CASE("evaluate --data: of many clips that are not there the first are named") {
+    Judge& j = judge();
+    std::ofstream list(j.p.data + "/more.txt");
+    list << std::ifstream(j.p.data + "/all.txt").rdbuf();
+    for (int i = 0; i < 50; ++i) list << "none" << i << "\n";
+    list.close();
+    const Outcome ran =
+        run_program("evaluate", "--data " + j.p.data + " --split more --evaluator " + j.t2m +
+                                    " --real --repeats 1");
+    const std::string& text = ran.text;
+    INFO(text);
+    CHECK(ran.status == 0);
+    CHECK(text.find("none2.npy") != std::string::npos);
+    CHECK(text.find("none3.npy") == std::string::npos);
+    CHECK(text.find("split more: 50 clips cannot be read") != std::string::npos);
 }
 
 TEST_CASE("evaluate --data: bad input is one clear line") {

@@ -240,6 +240,11 @@ TEST_CASE("evaluation: bad input is an error that says what is wrong") {
     for (MotionSample& s : odd)
         for (motion::Caption& c : s.captions) c.tokens = {"walks"};
     refuses(odd, {}, "token \"walks\" is not word/POS");
+    // One caption of them all, that few repetitions would draw.
+    odd = w.samples;
+    odd[3].captions.assign(200, odd[3].captions[0]);
+    odd[3].captions.back().tokens = {"walks"};
+    refuses(odd, {}, "token \"walks\" is not word/POS");
     for (MotionSample& s : odd)
         for (motion::Caption& c : s.captions) c.tokens.clear();
     refuses(odd, {}, "no caption has tokens");

@@ -11,6 +11,8 @@
 
 #include "kernels/error.h"
 #include "motion/dataset.h"
+#include "motion/motion_file.h"
+#include "motion/skeleton.h"
 #include "tensor/formats/atomic_file.h"
 #include "tools/common/cli.h"
 #include "tools/common/motion_input.h"
@@ -32,7 +34,8 @@ motion::Dataset read_split(const DataOptions& options, int64_t columns) {
     how.split = options.split;
     if (columns == kKitColumns) how.min_frames = 24;
     motion::Dataset data = motion::read_dataset(how);
-    for (const std::string& warning : data.warnings) notice("warning: {}\n", warning);
+    for (const std::string& line : motion::left_out(data, options.split))
+        notice("warning: {}\n", line);
     return data;
 }
 
@@ -40,9 +43,12 @@ motion::Dataset read_split(const DataOptions& options, int64_t columns) {
 // texts/CLIP.txt, from 1; seeds count from 0.
 class MotionFolder {
   public:
-    // Captions without a motion are taken from the samples. Error: a sample without any motion, or
-    // captions with different numbers of motions.
-    MotionFolder(const fs::path& folder, std::vector<MotionSample>& samples) : folder_(folder) {
+    // Captions without a motion are taken from the samples. Error: a sample without any motion,
+    // captions with different numbers of motions, a motion that cannot be read or that the
+    // evaluator does not take, all before hours of work and not after.
+    MotionFolder(const fs::path& folder, std::vector<MotionSample>& samples,
+                 const evaluator::EvaluatorConfig& config)
+        : folder_(folder) {
         if (!fs::is_directory(folder)) throw Error(folder.string() + ": is no folder of motions");
         std::optional<int64_t> takes;
         for (MotionSample& sample : samples) {
@@ -64,6 +70,10 @@ class MotionFolder {
             }
         }
         takes_ = takes.value_or(0);
+        for (const MotionSample& sample : samples)
+            for (const motion::Caption& caption : sample.captions)
+                for (int64_t take = 0; take < takes_; ++take)
+                    check(path_of(sample, caption, take), config);
     }
 
     int64_t takes() const { return takes_; }  // motions a caption
@@ -78,6 +88,20 @@ class MotionFolder {
     }
 
   private:
+    // Without making features of joints, which takes ten times as long as reading them.
+    static void check(const fs::path& path, const evaluator::EvaluatorConfig& config) {
+        const NpyArray array = read_npy(path);
+        const bool joints = array.shape.size() == 3;
+        const int64_t frames = array.shape.empty() ? 0 : array.shape[0] - joints;
+        const int64_t columns =
+            joints
+                ? motion::skeleton_for_joints(motion::joints_of_array(array).joints).feature_dims()
+                : motion::features_of_array(array).dims;
+        if (frames < config.unit || columns != config.dim_pose)
+            throw Error(fmt::format("{}: ({}, {}) features, want at least {} rows of {}",
+                                    path.string(), frames, columns, config.unit, config.dim_pose));
+    }
+
     fs::path path_of(const MotionSample& sample, const motion::Caption& caption,
                      int64_t take) const {
         return folder_ / fmt::format("{}_{}_{}.npy", sample.clip, caption.line, take);
@@ -147,7 +171,7 @@ int evaluate_data(const DataOptions& options, const Evaluated& what) {
     std::string who = "real motions";
     if (!what.motions.empty()) {
         who = what.motions;
-        folder.emplace(what.motions, data.samples);
+        folder.emplace(what.motions, data.samples, evaluator.model->config());
         how.takes = folder->takes() > 1 ? std::min(how.takes, folder->takes()) : 0;
         source = [&folder](std::span<const EvaluationText> texts, uint64_t, int64_t take) {
             return folder->read(texts, take);

@@ -75,12 +75,12 @@ int run_vq(const Options& options) {
     std::optional<train::VqStage> stage;
     train::together(*ranks, [&] {
         config = resolve(options, train::vq_presets());
-        config["model"]["dim_pose"] = train::data_columns(options.data);
         train::VqStageOptions with = train::vq_stage_options(config, options.data);
         train::check_run(options.out, options.resume, config, *ranks);
         config["made_with"] = {{"data", train::data_digest(options.data)}};
         with.device = device;
         stage.emplace(with);
+        config["model"]["dim_pose"] = stage->model().config().net.dim_pose;  // the data's
     });
     return run(*stage, options, config, *ranks);
 }

@@ -52,7 +52,7 @@ struct ElementwiseKernels {
     // dz = dropout(dy) * op'(z), and the bias's, the sums of dz's columns, which are ADDED to
     // dbias.
     struct EpilogueBackwardArgs {
-        T* dz;        // (rows, cols), may be dy; null: dz is dy
+        T* dz;        // (rows, cols), may be dy; null: not kept
         T* dbias;     // (cols), +=, or null
         const T* dy;  // (rows, cols)
         const T* z;   // (rows, cols), or null: no activation

@@ -17,7 +17,8 @@ std::unique_ptr<MotionGenerator> generator_of(Parts parts, const TextChoice& tex
     return std::make_unique<Generator>(std::move(parts));
 }
 
-// The originals' options: MoMask's and BAMM's commands for KIT have a lower guidance.
+// The originals' options: MoMask's and BAMM's commands for KIT, known by its rate, have a lower
+// guidance. BAD's for KIT are not known here and begin with the same.
 GenerationOptions original_options(double fps) {
     constexpr double kKitGuidance = 2;
     GenerationOptions options;

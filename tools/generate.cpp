@@ -244,8 +244,7 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_flag("--lock-feet", options.lock_feet,
                  "hold feet that stand on the floor in place (not on stairs; in all that is "
-                 "written; the figure's lowest joint comes "
-                 "to the floor)");
+                 "written; the figure's lowest joint comes to the floor)");
     add_common_options(app, options.common);
     app.footer(
         "Examples:\n"

@@ -327,7 +327,7 @@ void epilogue_backward(Context& context, const EpilogueBackwardArgs<T>& a) {
             });
         });
     else
-        with_dropout_or_not([](auto g, auto) { return g; });
+        with_dropout_or_not([](auto g, auto) HWY_ATTR { return g; });
     if (a.dbias)
         context.pool->for_ranges(a.cols, std::max<int64_t>(64, kChunkElements / partials),
                                  [&](int64_t begin, int64_t end) {

@@ -1,6 +1,5 @@
-// The motions made for one prompt, as files: STEM.npy, STEM.bvh, ... of one, STEM_1.npy,
-// STEM_2.npy,
-// ... of several, and one page of all, STEM.html.
+// The motions made for one prompt, as files: STEM.npy, STEM.bvh, ... of one motion, STEM_1.npy,
+// STEM_2.npy, ... of several, and one page of all, STEM.html.
 #pragma once
 
 #include <filesystem>

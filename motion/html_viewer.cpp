@@ -159,8 +159,9 @@ std::string viewer_page(std::span<const ViewerMotion> motions) {
     for (size_t i = 0; i < motions.size(); ++i) {
         data["motions"].push_back(motion_json(motions[i], i));
     }
-    // The data first: the title may contain anything, also the other mark.
-    const std::string page = filled(kViewerPage, "@DATA@", script_json(data));
+    // The data before the title: that may contain anything, also the other marks.
+    const std::string page =
+        filled(filled(kViewerPage, "@SELFTEST@", kViewerSelftest), "@DATA@", script_json(data));
     const std::string title = motions[0].caption.empty() ? "Motion" : motions[0].caption;
     return filled(page, "@TITLE@", html_text(title));
 }

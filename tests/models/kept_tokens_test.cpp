@@ -7,6 +7,7 @@
 #include "models/bad/transformer.h"
 #include "models/bamm/transformer.h"
 #include "models/momask/mask_transformer.h"
+#include "tests/tiny_transformers.h"
 
 using namespace mc;
 
@@ -33,22 +34,13 @@ void check_kept(const Tensor& made, const Tensor& keep, int64_t codes) {
         }
 }
 
-momask::TransformerConfig small() {
-    momask::TransformerConfig config;
-    config.num_tokens = 12;
-    config.code_dim = config.latent_dim = config.clip_dim = 8;
-    config.heads = 2;
-    config.layers = 1;
-    config.ff_size = 16;
-    return config;
-}
-
 }  // namespace
 
 TEST_CASE("MoMask: kept tokens stay, the others are made, and beyond a length is -1") {
     Generator init(3), noise(4);
     GeneratorSource draws(noise);
-    const momask::MaskTransformer model(small(), &init);
+    const momask::MaskTransformer model(testing::tiny_transformer<momask::TransformerConfig>(1),
+                                        &init);
     const Tensor text = Generator(5).normal({2, 8});
     for (bool gumbel : {false, true})
         for (double temperature : {1.0, 0.0})  // 0: the likeliest
@@ -66,21 +58,14 @@ TEST_CASE("MoMask: kept tokens stay, the others are made, and beyond a length is
 TEST_CASE("MoMask: weights that give no numbers are an error, not tokens") {
     Generator init(3), noise(4);
     GeneratorSource draws(noise);
-    momask::MaskTransformer model(small(), &init);
+    momask::MaskTransformer model(testing::tiny_transformer<momask::TransformerConfig>(1), &init);
     for (auto& [name, weight] : model.parameters()) weight->value().fill_(NAN);
     CHECK_THROWS_WITH_AS(model.generate(Generator(5).normal({1, 8}), {3}, {}, draws),
                          doctest::Contains("no token can be drawn at place 0"), Error);
 }
 
 TEST_CASE("BAD: kept tokens stay and the others are made, by both samplers") {
-    bad::Config config;
-    config.nb_code = 12;
-    config.block_size = 9;
-    config.code_dim = 4;
-    config.embed_dim = config.clip_dim = config.word_dim = 8;
-    config.heads = 2;
-    config.cross_layers = config.base_layers = config.head_layers = 1;
-    config.reference_sampling = false;
+    const bad::Config config = testing::tiny_bad(9);
     Generator init(3), noise(4);
     GeneratorSource draws(noise);
     const bad::Transformer model(config, Generator(2).normal({12, 4}), &init);
@@ -120,8 +105,7 @@ TEST_CASE("BAD: kept tokens stay and the others are made, by both samplers") {
 }
 
 TEST_CASE("BAMM: a draft that ends at once has one token") {
-    bamm::Config config;
-    static_cast<momask::TransformerConfig&>(config) = small();
+    auto config = testing::tiny_transformer<bamm::Config>(1);
     config.reference_sampling = false;
     Generator init(3), noise(4);
     GeneratorSource draws(noise);

@@ -2,6 +2,7 @@
 #include "models/bad/transformer.h"
 #include "models/bamm/transformer.h"
 #include "tests/simt/device/close.h"
+#include "tests/tiny_transformers.h"
 
 namespace mc::testing {
 namespace {
@@ -37,12 +38,7 @@ void check_same_step(Model& cpu, Model& gpu, const Run& run) {
 }
 
 TEST_CASE("BAMM learns and makes the same on both devices") {
-    bamm::Config config;
-    config.num_tokens = 12;
-    config.code_dim = config.latent_dim = config.clip_dim = 8;
-    config.heads = 2;
-    config.layers = 2;
-    config.ff_size = 16;
+    auto config = testing::tiny_transformer<bamm::Config>(2);
     config.reference_sampling = false;
     Generator init(3), again(3);
     bamm::Transformer cpu(config, &init), gpu(config, &again);
@@ -66,14 +62,7 @@ TEST_CASE("BAMM learns and makes the same on both devices") {
 }
 
 TEST_CASE("BAD learns and makes the same on both devices") {
-    bad::Config config;
-    config.nb_code = 12;
-    config.block_size = 10;
-    config.code_dim = 4;
-    config.embed_dim = config.clip_dim = config.word_dim = 8;
-    config.heads = 2;
-    config.cross_layers = config.base_layers = config.head_layers = 1;
-    config.reference_sampling = false;
+    const bad::Config config = testing::tiny_bad(10);
     const Tensor codebook = Generator(2).normal({12, 4});
     Generator init(3), again(3);
     bad::Transformer cpu(config, codebook, &init), gpu(config, on_gpu(codebook), &again);

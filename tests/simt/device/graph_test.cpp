@@ -7,6 +7,7 @@
 #include "models/momask/mask_transformer.h"
 #include "models/momask/residual_transformer.h"
 #include "tests/simt/device/close.h"
+#include "tests/tiny_transformers.h"
 
 namespace mc::testing {
 namespace {
@@ -252,12 +253,7 @@ void check_same_by_graphs(uint64_t graphs, const Make& make) {
 }
 
 TEST_CASE("BAMM's tokens by graphs are those without") {
-    bamm::Config config;
-    config.num_tokens = 12;
-    config.code_dim = config.latent_dim = config.clip_dim = 8;
-    config.heads = 2;
-    config.layers = 1;
-    config.ff_size = 16;
+    auto config = testing::tiny_transformer<bamm::Config>(1);
     config.reference_sampling = false;
     Generator init(3);
     bamm::Transformer model(config, &init);
@@ -270,14 +266,7 @@ TEST_CASE("BAMM's tokens by graphs are those without") {
 }
 
 TEST_CASE("BAD's tokens by graphs are those without") {
-    bad::Config config;
-    config.nb_code = 12;
-    config.block_size = 8;
-    config.code_dim = 4;
-    config.embed_dim = config.clip_dim = config.word_dim = 8;
-    config.heads = 2;
-    config.cross_layers = config.base_layers = config.head_layers = 1;
-    config.reference_sampling = false;
+    const bad::Config config = testing::tiny_bad(8);
     Generator init(3);
     bad::Transformer model(config, Generator(2).normal({12, 4}), &init);
     model.to(kCuda);

@@ -7,6 +7,7 @@
 #include "models/momask/residual_transformer.h"
 #include "tests/moclip_workshop.h"
 #include "tests/simt/device/close.h"
+#include "tests/tiny_transformers.h"
 #include "train/momask_stages.h"
 
 namespace mc::testing {
@@ -18,13 +19,8 @@ constexpr auto kCuda = DeviceType::cuda;
 constexpr double kTolerance = 1e-9;
 
 TransformerConfig tiny() {
-    TransformerConfig config;
-    config.num_tokens = 12;
+    auto config = testing::tiny_transformer<TransformerConfig>(2);
     config.num_quantizers = 4;
-    config.code_dim = config.latent_dim = config.clip_dim = 8;
-    config.heads = 2;
-    config.layers = 2;
-    config.ff_size = 16;
     config.cond_drop_prob = 0.5;
     return config;
 }

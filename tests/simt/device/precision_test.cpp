@@ -10,6 +10,7 @@
 #include "tensor/graph.h"
 #include "tests/simt/device/close.h"
 #include "tests/test_paths.h"
+#include "tests/tiny_transformers.h"
 
 namespace mc::testing {
 namespace {
@@ -70,19 +71,10 @@ TEST_CASE("a weight on the GPU is packed anew when it was written to, and not in
     CHECK(same_bits(applied(x, w, b), applied(x, on_gpu(other), b)));
 }
 
-momask::TransformerConfig tiny() {
-    momask::TransformerConfig config;
-    config.num_tokens = 12;
-    config.code_dim = config.latent_dim = config.clip_dim = 16;
-    config.heads = 2;
-    config.layers = 2;
-    config.ff_size = 32;
-    return config;
-}
-
 TEST_CASE("a transformer's logits in bf16 are the CPU's in bf16") {
     const Tape::Pause no_tape;
-    const momask::TransformerConfig config = tiny();
+    const momask::TransformerConfig config =
+        testing::tiny_transformer<momask::TransformerConfig>(2, 12, 16);
     Generator init(3), again(3);
     momask::MaskTransformer cpu(config, &init), gpu(config, &again);
     gpu.to(kCuda);
@@ -103,7 +95,8 @@ TEST_CASE("a transformer's logits in bf16 are the CPU's in bf16") {
 
 TEST_CASE("a recorded step is repeated in its own precision alone") {
     Generator init(3);
-    momask::MaskTransformer model(tiny(), &init);
+    momask::MaskTransformer model(testing::tiny_transformer<momask::TransformerConfig>(2, 12, 16),
+                                  &init);
     model.to(kCuda);
     GenerationOptions options;
     options.steps = 4;

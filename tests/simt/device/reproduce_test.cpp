@@ -4,6 +4,7 @@
 #include "models/momask/mask_transformer.h"
 #include "tests/reference_test.h"
 #include "tests/simt/device/close.h"
+#include "tests/tiny_transformers.h"
 
 namespace mc::testing {
 namespace {
@@ -33,12 +34,8 @@ TEST_CASE("reproduce: large recorded cases agree on the device") {
 }
 
 momask::TransformerConfig tiny() {
-    momask::TransformerConfig config;
-    config.num_tokens = 12;
+    auto config = testing::tiny_transformer<momask::TransformerConfig>(2);
     config.num_quantizers = 2;
-    config.code_dim = config.latent_dim = config.clip_dim = 8;
-    config.heads = config.layers = 2;
-    config.ff_size = 16;
     config.dropout = 0;
     return config;
 }

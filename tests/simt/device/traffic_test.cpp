@@ -8,6 +8,7 @@
 #include "models/momask/residual_transformer.h"
 #include "tensor/graph.h"
 #include "tests/simt/device/close.h"
+#include "tests/tiny_transformers.h"
 
 namespace mc::testing {
 namespace {
@@ -45,18 +46,8 @@ struct Traffic {
     }
 };
 
-template <class C>
-C narrow() {
-    C config;
-    config.num_tokens = kClasses;
-    config.code_dim = config.latent_dim = config.clip_dim = 8;
-    config.heads = config.layers = 2;
-    config.ff_size = 16;
-    return config;
-}
-
 TEST_CASE("MoMask's tokens are drawn on the GPU: only ids come home, once") {
-    auto config = narrow<momask::TransformerConfig>();
+    auto config = testing::tiny_transformer<momask::TransformerConfig>(2, kClasses);
     config.num_quantizers = 6;
     const Tape::Pause no_tape;
     Generator init(3), noise(11);
@@ -87,7 +78,7 @@ TEST_CASE("MoMask's tokens are drawn on the GPU: only ids come home, once") {
 }
 
 TEST_CASE("BAMM's tokens are drawn on the GPU: ids and probabilities come home after each pass") {
-    auto config = narrow<bamm::Config>();
+    auto config = testing::tiny_transformer<bamm::Config>(2, kClasses);
     config.reference_sampling = false;
     Generator init(3), noise(11);
     bamm::Transformer model(config, &init);
@@ -102,13 +93,7 @@ TEST_CASE("BAMM's tokens are drawn on the GPU: ids and probabilities come home a
 }
 
 std::unique_ptr<bad::Transformer> narrow_bad(bool reference_sampling) {
-    bad::Config config;
-    config.nb_code = kClasses;
-    config.block_size = 34;
-    config.code_dim = 4;
-    config.embed_dim = config.clip_dim = config.word_dim = 8;
-    config.heads = 2;
-    config.cross_layers = config.base_layers = config.head_layers = 1;
+    bad::Config config = testing::tiny_bad(34, kClasses);
     config.reference_sampling = reference_sampling;
     Generator init(3);
     auto model =

@@ -26,8 +26,8 @@ struct AttentionArgs {
     const bool* mask =
         nullptr;  // (Lq, Lk) true = not seen, at distance mask_batch per batch entry (0: shared)
     int64_t mask_batch = 0;
-    double dropout = 0;  // on the probabilities (after softmax), element index ((b*H + h)*Lq +
-                         // i)*Lk + j of the stream
+    double dropout = 0;  // on the probabilities (after softmax): number ((b*H + h)*Lq + i)*Lk + j
+                         // of the stream (DropRule)
     RandomStream random;
 };
 

@@ -45,8 +45,9 @@ struct ElementwiseKernels {
     // dst[i] = cond[i] ? a[i] : b[i], contiguous; chooses, never multiplies, so NaN in the other
     // branch stays there.
     Kernel<T*, const bool*, const T*, const T*, int64_t> select{"select"};
-    // Dropout with keep scale: dst[i] = u_i < p ? 0 : src[i] / (1 - p), u_i = draw i of the stream.
-    // The same call on the gradient is the backward. dst may equal src. p in [0, 1).
+    // Dropout with keep scale: dst[i] = dropped ? 0 : src[i] / (1 - p), as DropRule (random.h) has
+    // number i of the stream. The same call on the gradient is the backward. dst may equal src. p
+    // in [0, 1).
     Kernel<T*, const T*, double, RandomStream, int64_t> dropout{"dropout"};
     // The derivative of what follows a product, y = dropout(op(z)), z the product and its bias:
     // dz = dropout(dy) * op'(z), and the bias's, the sums of dz's columns, which are ADDED to
@@ -59,7 +60,7 @@ struct ElementwiseKernels {
         UnaryOp op;
         T param;
         double p;             // of dropout, [0, 1); 0: none
-        RandomStream random;  // draw r * cols + c
+        RandomStream random;  // number r * cols + c
         int64_t rows, cols;
     };
     Kernel<const EpilogueBackwardArgs&> epilogue_backward{"epilogue_backward"};

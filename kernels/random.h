@@ -3,6 +3,7 @@
 // the block.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/kernel.h"
@@ -34,6 +35,23 @@ inline PhiloxBlock philox(uint64_t seed, uint64_t stream, uint64_t block) {
 // Uniform in [0, 1), 24 bits, exact in f32.
 inline double uniform_from_bits(uint32_t bits) {
     return (bits >> 8) * (1.0 / 16777216.0);
+}
+
+// Dropout takes 16 bits a number, so that a block serves eight: number i is dropped where half i %
+// 2, the low one first, of draw i / 2 of the stream is below `limit`. p, [0, 1), is thereby rounded
+// to a multiple of 2^-16 (below 1), and `scale` is 1 / (1 - p) of the rounded one: means stay
+// exact.
+struct DropRule {
+    explicit DropRule(double p)
+        : limit(static_cast<uint32_t>(std::min(std::nearbyint(p * 65536), 65535.0))),
+          scale(65536.0 / (65536 - limit)) {}
+    uint32_t limit;  // 0: nothing is dropped
+    double scale;    // of what is kept
+};
+
+inline uint32_t drop_bits(const RandomStream& random, uint64_t i) {
+    const PhiloxBlock block = philox(random.seed, random.stream, i / 8);
+    return block.word[i / 2 % 4] >> (16 * (i % 2)) & 0xFFFFu;
 }
 
 template <class T>

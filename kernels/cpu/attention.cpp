@@ -196,21 +196,19 @@ void drop(const AttentionArgs<T>& a, uint64_t first, int64_t rows, int64_t n, in
           const Drops&... drops) {
     const Tag<T> d;
     constexpr int64_t N = lanes_of<T>();
-    const auto scale = hn::Set(d, static_cast<T>(1.0 / (1.0 - a.dropout)));
-    const int32_t limit = drop_limit(a.dropout);
-    PhiloxWords words;
+    const DropRule rule(a.dropout);
+    const auto scale = hn::Set(d, static_cast<T>(rule.scale));
+    DropDraws draws(a.random, rule);
     // Some rows at a time, or a part of one.
-    constexpr int64_t kPiece = (PhiloxWords::kWords - 4) / N * N;
+    constexpr int64_t kPiece = DropDraws::kMost / N * N;
     const int64_t group = HWY_MAX(kPiece / HWY_MAX(n, int64_t{1}), int64_t{1});
     for (int64_t row = 0; row < rows; row += group)
         for (int64_t col = 0; col < n; col += kPiece) {
             const int64_t some = HWY_MIN(group, rows - row), width = HWY_MIN(kPiece, n - col);
-            const uint64_t draw = first + static_cast<uint64_t>(row * n + col);
-            const int64_t skip = static_cast<int64_t>(draw % 4);
-            philox_words(words, a.random, draw / 4, ceil_div(skip + (some - 1) * n + width, 4));
+            draws.draw(first + static_cast<uint64_t>(row * n + col), (some - 1) * n + width);
             for (int64_t i = 0; i < some; ++i)
                 for (int64_t j = 0; j < width; j += N) {
-                    const auto gone = dropped(d, words.word + skip + i * n + j, limit);
+                    const auto gone = draws.dropped(d, i * n + j);
                     const int64_t at = (row + i) * ld + col + j;
                     (hn::Store(
                          hn::IfThenZeroElse(gone, hn::Mul(hn::Load(d, drops.src + at), scale)), d,

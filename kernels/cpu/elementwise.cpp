@@ -209,28 +209,25 @@ void select(Context& context, T* dst, const bool* cond, const T* a, const T* b, 
 
 // ---- Dropout -----------------------------------------------------------------------------------
 
-// begin is a multiple of PhiloxWords::kWords.
 template <class T>
-void dropout_range(T* dst, const T* src, double p, const RandomStream& random, int64_t begin,
-                   int64_t end) {
+void dropout_range(T* dst, const T* src, const DropRule& rule, const RandomStream& random,
+                   int64_t begin, int64_t end) {
     const Tag<T> d;
-    const int32_t limit = drop_limit(p);
-    const auto scale = hn::Set(d, static_cast<T>(1 / (1 - p)));
+    const auto scale = hn::Set(d, static_cast<T>(rule.scale));
     // So few at a time that the lines of the next ones, fetched while these are drawn, fit the
     // buffers of the processor.
     constexpr int64_t kPiece = 256, kLine = 64 / sizeof(T);
-    static_assert(PhiloxWords::kWords % kPiece == 0);
-    PhiloxWords words;
+    DropDraws draws(random, rule);
     for (int64_t i = begin; i < end; i += kPiece) {
         const int64_t n = std::min(end - i, kPiece);
         for (int64_t j = i + kPiece; j < std::min(end, i + 2 * kPiece); j += kLine) {
             hwy::Prefetch(src + j);
             hwy::Prefetch(dst + j);
         }
-        philox_words(words, random, static_cast<uint64_t>(i / 4), ceil_div(n, 4));
+        draws.draw(static_cast<uint64_t>(i), n);
         constexpr int64_t N = lanes_of<T>();
         const auto value = [&](auto v, int64_t j) HWY_ATTR {
-            return hn::IfThenZeroElse(dropped(d, words.word + j, limit), hn::Mul(v, scale));
+            return hn::IfThenZeroElse(draws.dropped(d, j), hn::Mul(v, scale));
         };
         int64_t j = 0;
         for (; j + N <= n; j += N) hn::StoreU(value(hn::LoadU(d, src + i + j), j), d, dst + i + j);
@@ -243,9 +240,9 @@ void dropout_range(T* dst, const T* src, double p, const RandomStream& random, i
 
 template <class T>
 void dropout(Context& context, T* dst, const T* src, double p, RandomStream random, int64_t n) {
-    static_assert(kChunkElements % PhiloxWords::kWords == 0);
+    const DropRule rule(p);
     context.pool->for_ranges(n, kChunkElements, [&](int64_t begin, int64_t end) {
-        dropout_range(dst, src, p, random, begin, end);
+        dropout_range(dst, src, rule, random, begin, end);
     });
 }
 
@@ -262,22 +259,19 @@ void epilogue_backward_rows(const EpilogueBackwardArgs<T>& a, int64_t begin, int
     constexpr int64_t N = lanes_of<T>();
     // A piece of a row at a time; what comes after it is fetched while its numbers are drawn.
     constexpr int64_t kPiece = 256, kLine = 64 / sizeof(T);
-    const int32_t limit = drop_limit(a.p);
-    const auto scale = hn::Set(d, static_cast<T>(1 / (1 - a.p)));
-    PhiloxWords words;
+    const DropRule rule(a.p);
+    const auto scale = hn::Set(d, static_cast<T>(rule.scale));
+    DropDraws draws(a.random, rule);
     for (int64_t at = begin * a.cols; at < end * a.cols;) {
         const int64_t col = at % a.cols, n = std::min(kPiece, a.cols - col);
-        const uint32_t* word = words.word + at % 4;
         const int64_t ahead = at + (drops ? n : kFetchAhead<T>);
         for (int64_t j = ahead; j < ahead + n; j += kLine) {
             hwy::Prefetch(a.dy + j);
             if (a.z) hwy::Prefetch(a.z + j);
         }
-        if constexpr (drops)
-            philox_words(words, a.random, static_cast<uint64_t>(at / 4), ceil_div(at % 4 + n, 4));
+        if constexpr (drops) draws.draw(static_cast<uint64_t>(at), n);
         const auto value = [&](auto g, auto z, int64_t j) HWY_ATTR {
-            if constexpr (drops)
-                g = hn::IfThenZeroElse(dropped(d, word + j, limit), hn::Mul(g, scale));
+            if constexpr (drops) g = hn::IfThenZeroElse(draws.dropped(d, j), hn::Mul(g, scale));
             return f(g, z);
         };
         const T *dy = a.dy + at, *z = (a.z ? a.z : a.dy) + at;

@@ -24,11 +24,11 @@ namespace {
 
 template <class T>
 void uniform_range(T* dst, T low, T high, const RandomStream& random, int64_t begin, int64_t end) {
-    PhiloxWords words;
+    PhiloxWords words(random);
     const T range = high - low;
     for (int64_t i = begin; i < end; i += PhiloxWords::kWords) {
         const int64_t n = std::min(end - i, PhiloxWords::kWords);
-        philox_words(words, random, static_cast<uint64_t>(i / 4), ceil_div(n, 4));
+        words.draw(static_cast<uint64_t>(i / 4), ceil_div(n, 4));
         for (int64_t j = 0; j < n; ++j) {
             const T u = static_cast<T>(static_cast<int32_t>(words.word[j] >> 8)) *
                         static_cast<T>(1.0 / 16777216.0);
@@ -49,11 +49,11 @@ void uniform(Context& context, T* dst, T low, T high, RandomStream random, int64
 template <class T>
 void normal_range(T* dst, T mean, T std_dev, const RandomStream& random, int64_t begin,
                   int64_t end) {
-    PhiloxWords words;
+    PhiloxWords words(random);
     constexpr double kTwoPi = 6.283185307179586476925286766559;
     for (int64_t i = begin; i < end; i += PhiloxWords::kWords / 2) {
         const int64_t n = std::min(end - i, PhiloxWords::kWords / 2);
-        philox_words(words, random, static_cast<uint64_t>(i / 2), ceil_div(n, 2));
+        words.draw(static_cast<uint64_t>(i / 2), ceil_div(n, 2));
         for (int64_t j = 0; j < n; ++j) {
             const double u1 = 1 - uniform_from_bits(words.word[2 * j]);
             const double u2 = uniform_from_bits(words.word[2 * j + 1]);

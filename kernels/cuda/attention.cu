@@ -40,7 +40,9 @@ __device__ inline T kept(const AttentionArgs<T>& a, const Drop<T>& drop, int64_t
                          int64_t j) {
     if (drop.limit == 0) return T{1};
     const uint64_t at = static_cast<uint64_t>((head * a.lq + i) * a.lk + j);
-    return dropped(draw_of(a.random, at), drop.limit) ? T{0} : drop.scale;
+    uint32_t bits[1];
+    drop_bits(bits, a.random, at);
+    return bits[0] < drop.limit ? T{0} : drop.scale;
 }
 
 // tile (32, stride) = rows first .. first + 31 of src (count, width); zeros beyond them.
@@ -290,8 +292,8 @@ size_t shared_bytes(const char* op, int64_t head_dim, int64_t tiles, int64_t squ
 
 template <class T>
 Drop<T> drop_of(const AttentionArgs<T>& a) {
-    if (a.dropout <= 0) return {0, T{1}};
-    return {drop_limit(a.dropout), static_cast<T>(1 / (1 - a.dropout))};
+    const DropRule rule(a.dropout);
+    return {rule.limit, static_cast<T>(rule.scale)};
 }
 
 // f(integral_constant) with the columns of a lane.

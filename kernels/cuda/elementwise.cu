@@ -84,17 +84,25 @@ __global__ void binary_kernel(Binary<T> f, T* dst, const T* a, const T* b, LoopI
     }
 }
 
-// A Philox block, 4 elements, a thread and step.
-template <class T>
+// A Philox block, 8 elements, a thread and step: two vectors where all pointers are aligned.
+template <bool aligned, class T>
 __global__ void dropout_kernel(T* dst, const T* src, uint32_t limit, T scale, RandomStream random,
                                int64_t count) {
-    const int64_t blocks = ceil_div(count, 4);
+    const int64_t blocks = ceil_div(count, 8);
     for (int64_t block = global_thread(); block < blocks; block += all_threads()) {
-        const Draws draws = draws_of(random, static_cast<uint64_t>(block));
+        uint32_t bits[8];
+        drop_bits(bits, random, static_cast<uint64_t>(8 * block));
+        if (aligned && 8 * block + 8 <= count) {
+            Pack<T, 8> v = load_pack<8>(src, block);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            const int64_t i = 4 * block + j;
-            if (i < count) dst[i] = dropped(draws.word[j], limit) ? T{0} : src[i] * scale;
+            for (int j = 0; j < 8; ++j) v.value[j] = bits[j] < limit ? T{0} : v.value[j] * scale;
+            reinterpret_cast<Pack<T, 8>*>(dst)[block] = v;
+            continue;
+        }
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            const int64_t i = 8 * block + j;
+            if (i < count) dst[i] = bits[j] < limit ? T{0} : src[i] * scale;
         }
     }
 }
@@ -118,11 +126,11 @@ __global__ void epilogue_backward_kernel(EpilogueBackwardArgs<T> a, uint32_t lim
             const int64_t first = row * a.cols + col, pack = first / n;
             Pack<T, n> v = load_pack<n>(a.dy, pack);
             if (limit > 0) {
-                uint32_t word[n];
-                draws_from(word, a.random, static_cast<uint64_t>(first));
+                uint32_t bits[n];
+                drop_bits(bits, a.random, static_cast<uint64_t>(first));
 #pragma unroll
                 for (int i = 0; i < n; ++i)
-                    v.value[i] = dropped(word[i], limit) ? T{0} : v.value[i] * scale;
+                    v.value[i] = bits[i] < limit ? T{0} : v.value[i] * scale;
             }
             if (a.z)
                 v = map_pack<T, n>(UnaryGradient<T>{a.op, a.param}, v, load_pack<n>(a.z, pack));
@@ -195,8 +203,11 @@ void select(Context& context, T* dst, const bool* cond, const T* a, const T* b, 
 template <class T>
 void dropout(Context& context, T* dst, const T* src, double p, RandomStream random, int64_t n) {
     if (n <= 0) return;
-    launch("dropout", context, {walking_blocks(n, 4 * kThreads), kThreads}, dropout_kernel<T>, dst,
-           src, drop_limit(p), static_cast<T>(1 / (1 - p)), random, n);
+    const DropRule rule(p);
+    const bool aligned = pack_aligned(dst, 8) && pack_aligned(src, 8);
+    launch("dropout", context, {walking_blocks(n, 8 * kThreads), kThreads},
+           aligned ? dropout_kernel<true, T> : dropout_kernel<false, T>, dst, src, rule.limit,
+           static_cast<T>(rule.scale), random, n);
 }
 
 template <class T>
@@ -205,16 +216,16 @@ void epilogue_backward(Context& context, const EpilogueBackwardArgs<T>& a) {
     const char* op = "epilogue_backward";
     const RowParts parts(a.rows);
     const DeviceLoan<T> partial(op, context, a.dbias ? parts.count * a.cols : 0);
+    const DropRule rule(a.p);
     const auto run = [&](auto wide) {
         constexpr int n = decltype(wide)::value;
         const dim3 grid(grid_size(op, ceil_div(a.cols, 32 * n)),
                         static_cast<unsigned>(parts.count));
         launch(op, context, {grid, dim3(32, kColumnThreads)}, epilogue_backward_kernel<n, T>, a,
-               a.p > 0 ? drop_limit(a.p) : 0u, static_cast<T>(1 / (1 - a.p)), partial.data(),
-               parts.rows);
+               rule.limit, static_cast<T>(rule.scale), partial.data(), parts.rows);
     };
-    if (a.cols % 4 == 0 && pack_aligned(a.dy, 4) && pack_aligned(a.z, 4) && pack_aligned(a.dz, 4))
-        run(std::integral_constant<int, 4>());
+    if (a.cols % 8 == 0 && pack_aligned(a.dy, 8) && pack_aligned(a.z, 8) && pack_aligned(a.dz, 8))
+        run(std::integral_constant<int, 8>());
     else
         run(std::integral_constant<int, 1>());
     if (a.dbias)

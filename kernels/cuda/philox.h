@@ -27,36 +27,22 @@ __device__ inline Draws draws_of(RandomStream random, uint64_t block) {
     return {{c0, c1, c2, c3}};
 }
 
-// Draw i of the stream.
-__device__ inline uint32_t draw_of(RandomStream random, uint64_t i) {
-    const Draws draws = draws_of(random, i / 4);
-    // Chosen, not indexed: an index that is known late would put the words into memory.
-    const uint32_t low = i % 2 ? draws.word[1] : draws.word[0];
-    const uint32_t high = i % 2 ? draws.word[3] : draws.word[2];
-    return i % 4 < 2 ? low : high;
-}
-
-// word[i] = draw first + i, of one draw or of the four of a block.
+// bits[i] = what decides over number first + i (DropRule), of one number or of the eight of a
+// block.
 template <int n>
-__device__ inline void draws_from(uint32_t (&word)[n], RandomStream random, uint64_t first) {
-    static_assert(n == 1 || n == 4);
+__device__ inline void drop_bits(uint32_t (&bits)[n], RandomStream random, uint64_t first) {
+    static_assert(n == 1 || n == 8);
+    const Draws draws = draws_of(random, first / 8);
     if constexpr (n == 1) {
-        word[0] = draw_of(random, first);
+        // Chosen, not indexed: an index that is known late would put the words into memory.
+        const uint32_t i = static_cast<uint32_t>(first % 8);
+        const uint32_t low = i & 2 ? draws.word[1] : draws.word[0];
+        const uint32_t high = i & 2 ? draws.word[3] : draws.word[2];
+        bits[0] = (i & 4 ? high : low) >> (16 * (i & 1)) & 0xFFFFu;
     } else {
-        const Draws draws = draws_of(random, first / 4);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) word[i] = draws.word[i];
+        for (int i = 0; i < 8; ++i) bits[i] = draws.word[i / 2] >> (16 * (i % 2)) & 0xFFFFu;
     }
-}
-
-// Dropout's decision: u < p for u = (bits >> 8) 2^-24 is (bits >> 8) < ceil(p 2^24).
-inline uint32_t drop_limit(double p) {
-    const double scaled = p * 16777216.0;
-    const auto floor = static_cast<uint32_t>(scaled);
-    return floor + (static_cast<double>(floor) < scaled ? 1u : 0u);
-}
-__device__ inline bool dropped(uint32_t bits, uint32_t limit) {
-    return (bits >> 8) < limit;
 }
 
 }  // namespace mc::cuda

@@ -38,11 +38,10 @@ Array naive_attention(const Array& q, const Array& k, const Array& v, const Atte
         for (int64_t j = 0; j < lk; ++j) {
             double share = total > 0 ? p[static_cast<size_t>(j)] / total : 0;
             if (o.dropout > 0) {
-                const int64_t draw = ((b * o.heads + h) * lq + i) * lk + j;
-                const uint32_t bits =
-                    philox(stream.seed, stream.stream, static_cast<uint64_t>(draw / 4))
-                        .word[draw % 4];
-                share = uniform_from_bits(bits) < o.dropout ? 0 : share / (1 - o.dropout);
+                const DropRule rule(o.dropout);
+                const int64_t number = ((b * o.heads + h) * lq + i) * lk + j;
+                const bool drop = drop_bits(stream, static_cast<uint64_t>(number)) < rule.limit;
+                share = drop ? 0 : share * rule.scale;
             }
             for (int64_t d = 0; d < width; ++d)
                 out.at({b, i, h * width + d}) += share * v.at({b, j, h * width + d});

@@ -218,14 +218,13 @@ TEST_CASE("dropout: the stream's own draws, the same in backward") {
     Generator draws(5, 11);
     const RandomStream stream = draws.stream();
     const Array in(x);
-    int64_t at = 0, zeros = 0;
+    const DropRule rule(p);
+    uint64_t at = 0;
+    int64_t zeros = 0;
     const Array want = filled({7, 9}, [&](const std::vector<int64_t>& i) {
-        const uint32_t bits =
-            philox(stream.seed, stream.stream, static_cast<uint64_t>(at / 4)).word[at % 4];
-        ++at;
-        const bool drop = uniform_from_bits(bits) < p;
+        const bool drop = drop_bits(stream, at++) < rule.limit;
         zeros += drop;
-        return drop ? 0.0 : in.at(i) / (1 - p);
+        return drop ? 0.0 : in.at(i) * rule.scale;
     });
     CHECK(zeros > 8);
     CHECK(zeros < 30);

@@ -40,6 +40,7 @@ Reference reference(const Case& c, const std::vector<double>& q, const std::vect
     const auto at = [&](int64_t b, int64_t t, int64_t h, int64_t length) {
         return static_cast<size_t>(((b * length + t) * c.heads + h) * c.head_dim);
     };
+    const DropRule rule(c.dropout);
     Reference r;
     r.out.assign(q.size(), 0);
     r.dq.assign(q.size(), 0);
@@ -65,9 +66,7 @@ Reference reference(const Case& c, const std::vector<double>& q, const std::vect
                     peak = std::max(peak, p[J]);
                     const uint64_t n =
                         static_cast<uint64_t>(((b * c.heads + h) * c.lq + i) * c.lk + j);
-                    const double u =
-                        uniform_from_bits(philox(random.seed, random.stream, n / 4).word[n % 4]);
-                    keep[J] = u < c.dropout ? 0 : 1 / (1 - c.dropout);
+                    keep[J] = drop_bits(random, n) < rule.limit ? 0 : rule.scale;
                 }
                 for (double& x : p) sum += x = peak == -INFINITY ? 0 : std::exp(x - peak);
                 r.lse.push_back(sum == 0 ? -INFINITY : peak + std::log(sum));

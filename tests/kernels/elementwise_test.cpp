@@ -262,20 +262,35 @@ TEST_CASE_TEMPLATE("affine, axpy, fill, select", T, float, double) {
     });
 }
 
-TEST_CASE_TEMPLATE("dropout drops where the stream's draw is below p", T, float, double) {
+TEST_CASE("dropout's rule: p to 2^-16, a scale that keeps the mean, eight numbers a block") {
+    for (const double p : {0.0, 1e-9, 0.1, 0.25, 0.5, 0.999, 0.9999999}) {
+        const DropRule rule(p);
+        CAPTURE(p);
+        CHECK(rule.limit < 65536);
+        CHECK(std::fabs(rule.limit / 65536.0 - p) <= (p > 0.99999 ? 1 : 0.5) / 65536);
+        CHECK((1 - rule.limit / 65536.0) * rule.scale == doctest::Approx(1).epsilon(1e-15));
+    }
+    CHECK(DropRule(0).limit == 0);
+    CHECK(DropRule(0).scale == 1);
+    for (uint64_t i = 0; i < 20; ++i) {
+        const uint32_t word = philox(99, 3, i / 8).word[i % 8 / 2];
+        CHECK(drop_bits({99, 3}, i) == (i % 2 ? word >> 16 : word & 0xFFFF));
+    }
+}
+
+TEST_CASE_TEMPLATE("dropout drops where its rule says", T, float, double) {
     const RandomStream stream{99, 3};
     for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         for (double p : {0.0, 0.1, 0.5, 0.999}) {
             for (int64_t n : {0, 1, 3, 9, 16, 17, 1023, 1025, 40001}) {
+                const DropRule rule(p);
                 GuardedBuffer<T> src(n, 1), dst(n, 2);
                 fill_random(src, 1, 0.5, 1);
                 table.dropout(context, dst.data(), src.data(), p, stream, n);
                 int64_t wrong = 0;
                 for (int64_t i = 0; i < n; ++i) {
-                    const auto block =
-                        philox(stream.seed, stream.stream, static_cast<uint64_t>(i / 4));
-                    const bool drop = uniform_from_bits(block.word[i % 4]) < p;
-                    const double want = drop ? 0 : static_cast<double>(src[i]) / (1 - p);
+                    const bool drop = drop_bits(stream, static_cast<uint64_t>(i)) < rule.limit;
+                    const double want = drop ? 0 : static_cast<double>(src[i]) * rule.scale;
                     wrong +=
                         std::fabs(static_cast<double>(dst[i]) - want) > 2 * epsilon<T>() * want;
                 }
@@ -293,7 +308,7 @@ TEST_CASE_TEMPLATE(
     double) {
     const RandomStream stream{7, 11};
     const std::pair<int64_t, int64_t> sizes[] = {{1, 1},   {3, 2},    {2, 5},    {17, 8}, {70, 33},
-                                                 {5, 257}, {130, 64}, {3, 1030}, {9, 260}};
+                                                 {5, 257}, {130, 64}, {3, 1030}, {9, 264}};
     for_each_table<T>(elementwise_kernels, [&](KernelTable<T>& table, Context& context) {
         for (const auto& [rows, cols] : sizes)
             for (const bool activated : {true, false})

@@ -84,7 +84,7 @@ int run(const Options& options) {
         adapted[key] = value;
     adapted["schedule"] = "warm_up_cosine";
     train::LoopOptions loop = train::loop_options(adapted, options.out);
-    loop.config = config;
+    loop.config = train::without_nulls(config);
     // Each phase has a cosine of its own, both over the whole number of steps (moclip.md 5.2). The
     // published code takes a new rate once an epoch.
     const double lr = config.at("lr");
@@ -157,7 +157,10 @@ int main(int argc, char** argv) {
     app.add_option("--lexicon", options.lexicon, "lexicon that captions are reworded with")
         ->check(CLI::ExistingFile);
     app.add_option("--config", options.config, "JSON file with settings over the preset's");
-    app.add_option("--set", options.settings, "single settings over both, KEY=VALUE");
+    app.add_option(
+        "--set", options.settings,
+        "single settings over both, KEY=VALUE; those of the motion tower, motion.KEY, are "
+        "listed in TRAINING.md");
     app.add_flag("--resume", options.resume, "go on from the run folder's last checkpoint");
     app.add_flag("--quiet", options.quiet, "no progress on standard error");
     add_common_options(app, options.common);

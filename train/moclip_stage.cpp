@@ -354,10 +354,14 @@ namespace {
 
 using Json = nlohmann::json;
 
+// The group `motion` of a preset: sizes and body parts; how the tower works is the mode's.
 Json motion_json(const moclip::MotionEncoderConfig& c) {
-    return {{"part_table", c.part_table}, {"limb_edges", c.limb_edges}, {"width", c.width},
-            {"heads", c.heads},           {"layers", c.layers},         {"part_dim", c.part_dim},
-            {"hidden_dim", c.hidden_dim}, {"mlp_ratio", c.mlp_ratio},   {"dropout", c.dropout}};
+    Json json = to_json(c);
+    json.erase("output_dim");  // the text tower's
+    for (const char* key :
+         {"input_space", "limb_attention", "pe_axis", "key_padding_mask", "pooling"})
+        json[key] = nullptr;
+    return json;
 }
 
 }  // namespace
@@ -419,25 +423,15 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
     } else {
         throw Error("mode is " + mode + ", want paper or reference");
     }
-    const Json& m = config.at("motion");
-    o.motion.part_table = m.at("part_table");
-    o.motion.limb_edges = m.at("limb_edges");
-    o.motion.width = m.at("width");
-    o.motion.heads = m.at("heads");
-    o.motion.layers = m.at("layers");
-    o.motion.part_dim = m.at("part_dim");
-    o.motion.hidden_dim = m.at("hidden_dim");
-    o.motion.mlp_ratio = m.at("mlp_ratio");
-    o.motion.dropout = m.at("dropout");
-    if (o.motion.width % o.motion.heads != 0)
-        throw Error("motion.width " + std::to_string(o.motion.width) +
-                    " is no multiple of motion.heads");
     if (config.at("naive")
             .get<bool>()) {  // contrastive alone, no positions, no limbs (moclip.md 10)
         o.tether = o.align = false;
         o.motion.position_axis = moclip::PositionAxis::none;
         o.motion.limb_attention = false;
     }
+    Json motion = to_json(o.motion);
+    motion.update(without_nulls(config.at("motion")));
+    o.motion = motion_encoder_config(motion, "the group motion");
     o.batch = config.at("batch");
     o.steps = config.at("steps");
     o.frozen_share = config.at("frozen_share");

@@ -118,7 +118,9 @@ class MoClipStage : public Stage {
     std::unordered_map<std::string, std::vector<float>> frozen_text_;  // caption to (E)
 };
 
-const std::vector<Preset>& moclip_presets();  // small, humanml3d; mode is `paper` or `reference`
+// small, humanml3d; mode is `paper` or `reference`. What is null in the group `motion` is as the
+// mode has it; its keys are those of a motion tower's configuration (models/config_json.h).
+const std::vector<Preset>& moclip_presets();
 MoClipStageOptions moclip_stage_options(const nlohmann::json& config, const std::string& data);
 
 }  // namespace mc::train

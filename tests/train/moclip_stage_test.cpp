@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 
+#include "models/config_json.h"
 #include "tests/error_of.h"
 #include "tests/moclip_workshop.h"
 #include "tests/reference_test.h"
@@ -159,6 +160,28 @@ TEST_CASE("moclip stage: reference mode makes a third of the crops a unit shorte
     CHECK_FALSE(doubled("paper"));
 }
 
+TEST_CASE("moclip stage: the tower's options are the mode's where the group motion has none") {
+    const Workshop shop;
+    const auto tower = [&](const std::vector<std::string>& settings) {
+        return to_json(moclip_stage_options(shop.config(settings), shop.data().string()).motion);
+    };
+    const std::vector<const char*> keys = {"input_space", "limb_attention", "pe_axis",
+                                           "key_padding_mask", "pooling"};
+    const nlohmann::json paper = to_json(moclip::MotionEncoderConfig::paper()),
+                         reference = to_json(moclip::MotionEncoderConfig::reference());
+    for (const char* key : keys) {
+        CAPTURE(key);
+        CHECK(tower({})[key] == paper[key]);
+        CHECK(tower({"mode=reference"})[key] == reference[key]);
+        // A run from before there were such keys goes on.
+        CHECK_FALSE(without_nulls(shop.config())["motion"].contains(key));
+    }
+    CHECK(tower({"motion.pooling=mean_valid"})["pooling"] == "mean_valid");
+    CHECK(tower({"naive=true"})["pe_axis"] == "none");
+    CHECK(tower({"naive=true", "motion.pe_axis=time"})["pe_axis"] == "time");
+    CHECK(tower({"motion.limb_attention=false"})["limb_attention"] == false);
+}
+
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {
     const Workshop shop;
     const auto stage = shop.stage(shop.config());
@@ -178,7 +201,13 @@ TEST_CASE("moclip stage: settings that make no sense are errors") {
         return mc::testing::error_of([&] { shop.stage(shop.config(settings)); });
     };
     CHECK(error({"mode=poem"}).find("want paper or reference") != std::string::npos);
-    CHECK(error({"motion.heads=5"}).find("motion.heads") != std::string::npos);
+    CHECK(error({"motion.heads=5"}).find("width 12 is no multiple of its 5 heads") !=
+          std::string::npos);
+    CHECK(error({"motion.pooling=median"})
+              .find("the group motion: configuration key pooling is \"median\", want one of "
+                    "mean_all") != std::string::npos);
+    CHECK(error({"motion.limb_attention=3"}).find("limb_attention has the wrong type") !=
+          std::string::npos);
     CHECK(error({"frozen_share=1.5"}).find("0 to 1") != std::string::npos);
     CHECK(error({"motion.part_table=t2m8_fixed"}).find("six parts") != std::string::npos);
     clip::write_maybe_gzip(shop.vocabulary(), "#version: 0.2\nt h\n");

@@ -30,7 +30,8 @@ Tensor coordinates(const std::vector<int>& joints) {
 }  // namespace
 
 std::span<const char* const> names_of(InputSpace) {
-    static constexpr const char* names[] = {"normalised_ric", "metric_root_relative"};
+    static constexpr const char* names[] = {"normalised_ric", "metric_global",
+                                            "metric_root_relative", "metric_heading"};
     return names;
 }
 
@@ -88,13 +89,22 @@ void joints_for_encoder(InputSpace space, const motion::Normalisation& normalisa
     features.rows.resize(static_cast<size_t>(frames * dims));
     normalisation.denormalise(normalised, features.rows.data(), frames);
     const motion::JointSequence all = motion::joints_from_features(features);
+    const motion::RootPath path = motion::recover_root(features);
     std::fill_n(dst, padded * joints * 3, 0.0f);
     for (int64_t t = 0; t < frames; ++t)
-        for (int64_t j = 0; j < joints; ++j)
+        for (int64_t j = 0; j < joints; ++j) {
+            float* to = dst + (t * joints + j) * 3;
+            const bool by_root = j > 0 && space != InputSpace::metric_global;
             for (int c = 0; c < 3; ++c) {
-                const float origin = j > 0 ? all.at(t, 0)[c] : c == 1 ? 0.0f : all.at(0, 0)[c];
-                dst[(t * joints + j) * 3 + c] = all.at(t, j)[c] - origin;
+                const float origin = by_root ? all.at(t, 0)[c] : c == 1 ? 0.0f : all.at(0, 0)[c];
+                to[c] = all.at(t, j)[c] - origin;
             }
+            if (by_root && space == InputSpace::metric_heading) {
+                const motion::Vec3 v = motion::rotate(path.heading(t), {to[0], to[1], to[2]});
+                to[0] = static_cast<float>(v.x);
+                to[2] = static_cast<float>(v.z);
+            }
+        }
 }
 
 MotionEncoder::PartEncoder::PartEncoder(const MotionEncoderConfig& config, Generator* init) {

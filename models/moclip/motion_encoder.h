@@ -14,7 +14,8 @@
 
 namespace mc::moclip {
 
-enum class InputSpace { normalised_ric, metric_root_relative };
+// What the tower is given of a motion: joints_for_encoder.
+enum class InputSpace { normalised_ric, metric_global, metric_root_relative, metric_heading };
 enum class PositionAxis { none, batch, time };
 enum class Pooling { mean_all, mean_valid, attention };
 
@@ -47,8 +48,13 @@ struct MotionEncoderConfig {
 // Joints as the tower takes them, from z-normalised feature rows (frames, D) of one motion, into
 // dst (padded, J, 3). normalised_ric: the reference's input, recovered from the still normalised
 // features, padded with zero rows BEFORE the recovery, so that padding carries the last position.
-// metric_root_relative: metres; every joint relative to the root of its frame, the root relative to
-// the xz of frame 0; zeros beyond.
+// The others have metres (KIT-ML: millimetres), y up, and zeros in the padding (moclip.md 8, which
+// spells out metric_root_relative alone; of the other two this is the definition):
+//   metric_global         joints where they are; frame 0 stands at x = z = 0 and faces +z;
+//   metric_root_relative  every joint relative to the root of its frame, the root as it is in
+//                         metric_global (M2T's convention);
+//   metric_heading        the same, and every joint but the root turned about y so that the body
+//                         faces +z in each frame: a turn is seen in the root's path alone.
 void joints_for_encoder(InputSpace space, const motion::Normalisation& normalisation,
                         const float* normalised, int64_t frames, int64_t padded, float* dst);
 

@@ -206,6 +206,9 @@ TEST_CASE("moclip stage: settings that make no sense are errors") {
     CHECK(error({"motion.pooling=median"})
               .find("the group motion: configuration key pooling is \"median\", want one of "
                     "mean_all") != std::string::npos);
+    CHECK(error({"motion.input_space=metric_body"})
+              .find("want one of normalised_ric, metric_global, metric_root_relative, "
+                    "metric_heading") != std::string::npos);
     CHECK(error({"motion.limb_attention=3"}).find("limb_attention has the wrong type") !=
           std::string::npos);
     CHECK(error({"frozen_share=1.5"}).find("0 to 1") != std::string::npos);

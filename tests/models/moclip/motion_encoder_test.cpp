@@ -280,6 +280,85 @@ TEST_CASE("motion encoder: wrong shapes and tables are errors") {
                          Error);
 }
 
+namespace {
+
+// A walk on a curve, z-normalised with made-up statistics.
+struct Walk {
+    motion::FeatureSequence features =
+        motion::motion_features(testing::synthetic_motion(testing::Action::kWalk, 21, 3));
+    motion::Normalisation n;
+    std::vector<float> normalised;
+
+    explicit Walk(float turn = 0.03f) {
+        for (int64_t t = 0; t < features.frames; ++t)
+            features.rows[static_cast<size_t>(t * features.dims)] = turn;
+        for (int64_t c = 0; c < 263; ++c) {
+            n.mean.push_back(0.01 * static_cast<double>(c % 7));
+            n.std.push_back(0.5 + 0.01 * static_cast<double>(c % 11));
+        }
+        normalised.resize(features.rows.size());
+        n.normalise(features.rows.data(), normalised.data(), features.frames);
+    }
+    // (padded, 22, 3) of the first `frames`.
+    std::vector<float> joints(InputSpace space, int64_t frames, int64_t padded) const {
+        std::vector<float> x(static_cast<size_t>(padded * 66), 7.0f);
+        joints_for_encoder(space, n, normalised.data(), frames, padded, x.data());
+        return x;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("joints for the encoder: where they are, relative to the root, and to where it faces") {
+    const Walk walk;
+    const motion::JointSequence world = motion::joints_from_features(walk.features);
+    const auto global = walk.joints(InputSpace::metric_global, 20, 24),
+               relative = walk.joints(InputSpace::metric_root_relative, 20, 24),
+               heading = walk.joints(InputSpace::metric_heading, 20, 24);
+    const double turned = motion::recover_root(walk.features).yaw(19);
+    REQUIRE(std::abs(turned) > 1);  // radians
+    double gap = 0;
+    for (int64_t t = 0; t < 20; ++t)
+        for (int64_t j = 0; j < 22; ++j) {
+            const size_t at = static_cast<size_t>((t * 22 + j) * 3);
+            for (size_t c = 0; c < 3; ++c) {
+                gap = std::max<double>(gap, std::abs(global[at + c] - world.at(t, j)[c]));
+                if (j == 0) REQUIRE(heading[at + c] == relative[at + c]);
+            }
+            // The position columns are those of the root's frame: x and z about it, y from the
+            // floor.
+            if (j == 0) continue;
+            const float* columns = walk.features.at(t) + 4 + 3 * (j - 1);
+            gap = std::max<double>(gap, std::abs(heading[at] - columns[0]));
+            gap = std::max<double>(gap, std::abs(heading[at + 2] - columns[2]));
+            REQUIRE(heading[at + 1] == relative[at + 1]);
+        }
+    CHECK(gap < 1e-5);
+    CHECK(std::abs(heading[19 * 66 + 3] - relative[19 * 66 + 3]) > 0.01);
+    for (const auto* x : {&global, &heading})
+        for (size_t i = 20 * 66; i < x->size(); ++i) REQUIRE((*x)[i] == 0);
+    // A body that keeps its pose and its turn looks the same in every frame, whatever the turn.
+    const auto straight = Walk(0).joints(InputSpace::metric_heading, 20, 20),
+               sharp = Walk(0.2f).joints(InputSpace::metric_heading, 20, 20);
+    for (size_t i = 0; i < straight.size(); ++i)
+        if (i % 66 > 2) REQUIRE(sharp[i] == doctest::Approx(straight[i]).epsilon(1e-5));
+}
+
+TEST_CASE("motion encoder: gradients agree with differences in every input space") {
+    for (size_t i = 0; i < names_of(InputSpace{}).size(); ++i) {
+        MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
+        config.hidden_dim = 6;
+        config.input_space = static_cast<InputSpace>(i);
+        CAPTURE(name_of(config.input_space));
+        MotionEncoder model(config, nullptr);
+        model.to(DType::f64);
+        train::fill_as_moclip_golden(model);
+        const Tensor joints =
+            Tensor::from(Walk().joints(config.input_space, 6, 6), {1, 6, 22, 3}).to(DType::f64);
+        CHECK(gradient_gap(model, [&] { return model(joints, {6}, {}); }) < 1e-6);
+    }
+}
+
 TEST_CASE("joints for the encoder: metres relative to the root, or the reference's own input") {
     const motion::FeatureSequence features =
         motion::motion_features(testing::synthetic_motion(testing::Action::kWalk, 21, 3));

@@ -82,6 +82,8 @@ void fields(Config& c, const Visit& visit) requires
     visit("limb_attention", c.limb_attention);
     visit("limb_edges", c.limb_edges);
     visit("pe_axis", c.position_axis);
+    visit("pe_kind", c.position_kind);
+    visit("pe_rows", c.position_rows);
     visit("key_padding_mask", c.key_padding_mask);
     visit("pooling", c.pooling);
     visit("width", c.width);
@@ -174,7 +176,12 @@ nlohmann::json to_json(const clip::TextConfig& config) {
     return written(config);
 }
 nlohmann::json to_json(const moclip::MotionEncoderConfig& config) {
-    return written(config);
+    nlohmann::json json = written(config);
+    // Keys that came later are left out where they say nothing: older programs read the file.
+    const nlohmann::json plain = written(moclip::MotionEncoderConfig{});
+    for (const char* key : {"pe_kind", "pe_rows"})
+        if (json[key] == plain[key]) json.erase(key);
+    return json;
 }
 
 vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source) {
@@ -201,6 +208,8 @@ moclip::MotionEncoderConfig motion_encoder_config(const nlohmann::json& json,
     if (config.width % config.heads != 0)
         throw Error(source + ": the motion tower's width " + std::to_string(config.width) +
                     " is no multiple of its " + std::to_string(config.heads) + " heads");
+    if (const std::string problem = moclip::problem_of(config); !problem.empty())
+        throw Error(source + ": " + problem);
     return config;
 }
 

@@ -78,6 +78,7 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
         throw Error(vocabulary + ": has " + std::to_string(tokenizer_.vocab_size()) + " ids, " +
                     text_weights + " embeds " + std::to_string(tower_.config.vocab) +
                     "; name the vocabulary it was trained with");
+    check_positions();
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
     if (tower_.logit_scale) student_.set_scale(*tower_.logit_scale);
@@ -88,6 +89,24 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
     if (student_.logit_matrix.defined()) student_.logit_matrix.set_requires_grad(false);
     student_.to(options.device);
     teacher_.to(options.device);
+}
+
+void MoClipStage::check_positions() const {
+    const moclip::MotionEncoderConfig& m = student_.motion.config();
+    if (m.position_kind != moclip::PositionKind::learned) return;
+    // Along the batch: retrieval() takes up to 64 motions at once.
+    const bool along_time = m.position_axis == moclip::PositionAxis::time;
+    int64_t most = along_time ? options_.padded_frames : std::max<int64_t>(64, options_.batch);
+    if (along_time)
+        for (const MotionData* data : {&train_, &held_out_})
+            for (const auto& sample : data->samples())
+                most = std::max(most, moclip_crop(sample.frames, 0, false).frames);
+    if (m.position_rows < most)
+        throw Error(
+            fmt::format("motion.pe_rows={}: {}; set motion.pe_rows={} or more", m.position_rows,
+                        along_time ? fmt::format("a motion has up to {} frames", most)
+                                   : fmt::format("up to {} motions are embedded at once", most),
+                        most));
 }
 
 void MoClipStage::prepare(int64_t step, AdamW& optimizer) {
@@ -328,6 +347,7 @@ StringMap MoClipStage::metadata() const {
             {"dataset", data.filename().string()},
             {"parts", m.part_table},
             {"pe_axis", moclip::name_of(m.position_axis)},
+            {"pe_kind", moclip::name_of(m.position_kind)},
             {"pooling", moclip::name_of(m.pooling)},
             {"input_space", moclip::name_of(m.input_space)},
             {"limb_edges", m.limb_attention ? m.limb_edges : "none"},
@@ -358,8 +378,8 @@ using Json = nlohmann::json;
 Json motion_json(const moclip::MotionEncoderConfig& c) {
     Json json = to_json(c);
     json.erase("output_dim");  // the text tower's
-    for (const char* key :
-         {"input_space", "limb_attention", "pe_axis", "key_padding_mask", "pooling"})
+    for (const char* key : {"input_space", "limb_attention", "pe_axis", "pe_kind", "pe_rows",
+                            "key_padding_mask", "pooling"})
         json[key] = nullptr;
     return json;
 }

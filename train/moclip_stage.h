@@ -101,6 +101,7 @@ class MoClipStage : public Stage {
     // one forward of the batch costs less than a launch for each, the batch anew each time. Either
     // way the values do not depend on what came before: a resumed run sees the same bits.
     Tensor frozen_text(const std::vector<std::string>& captions, const Tensor& ids);
+    void check_positions() const;  // Error: a learned table with fewer than the data will ask for
     StringMap metadata() const;
 
     MoClipStageOptions options_;

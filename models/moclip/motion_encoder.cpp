@@ -40,6 +40,11 @@ std::span<const char* const> names_of(PositionAxis) {
     return names;
 }
 
+std::span<const char* const> names_of(PositionKind) {
+    static constexpr const char* names[] = {"sinusoidal", "learned"};
+    return names;
+}
+
 std::span<const char* const> names_of(Pooling) {
     static constexpr const char* names[] = {"mean_all", "mean_valid", "attention"};
     return names;
@@ -107,6 +112,12 @@ void joints_for_encoder(InputSpace space, const motion::Normalisation& normalisa
         }
 }
 
+std::string problem_of(const MotionEncoderConfig& config) {
+    if (config.position_kind == PositionKind::learned && config.position_axis == PositionAxis::none)
+        return "pe_kind=learned has no effect with pe_axis=none; set pe_axis to time or batch";
+    return "";
+}
+
 MotionEncoder::PartEncoder::PartEncoder(const MotionEncoderConfig& config, Generator* init) {
     add("six_layers", six_layers);
     add("six_layers_2", six_layers_2);
@@ -138,7 +149,15 @@ MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
       temporal_reduction_(config.width, init),
       proj_(config.width, config.output_dim, init),
       positions_(nn::sinusoidal_positions(kPositions, config.width)) {
+    if (const std::string problem = problem_of(config); !problem.empty())
+        throw Error("[moclip] " + problem);
     add("encoder", encoder_);
+    if (config.position_kind == PositionKind::learned) {
+        learned_positions_ = Var(nn::sinusoidal_positions(config.position_rows, config.width)
+                                     .reshape({config.position_rows, 1, config.width}),
+                                 requires_grad);
+        add_parameter("position_enc.pe", learned_positions_);
+    }
     if (config.limb_attention) {
         const int64_t parts = static_cast<int64_t>(parts_.size());
         if (parts != 6)
@@ -193,6 +212,19 @@ Var MotionEncoder::part_features(const Var& position, const Var& velocity,
     }
     return reshape(transpose(tokens, 1, 2),
                    {rows, config_.part_dim * parts});  // feature-major: index i P + p
+}
+
+Var MotionEncoder::positions(int64_t rows) const {
+    const bool learned = learned_positions_.defined();
+    const int64_t most = learned ? config_.position_rows : kPositions;
+    if (rows > most)
+        throw Error("[moclip] " + std::to_string(rows) +
+                    (config_.position_axis == PositionAxis::time ? " frames" : " motions") +
+                    " and a table of " + std::to_string(most) + " positions" +
+                    (learned ? "; train with a larger pe_rows" : ""));
+    if (learned) return slice(learned_positions_, 0, 0, rows);
+    return Var(
+        positions_.slice(0, 0, rows).unsqueeze(1).to(device()).to(proj_.weight.value().dtype()));
 }
 
 Var MotionEncoder::pooled(const Var& y, const std::vector<int64_t>& lengths) const {
@@ -256,13 +288,11 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
         }
         y = reshape(ln_pre_(embedded), {batch, frames, config_.width});
     }
-    const auto positions = [&](int64_t rows) {  // (rows, D)
-        return positions_.slice(0, 0, rows).to(where).to(y.dtype());
-    };
     if (config_.position_axis ==
         PositionAxis::batch)  // QUIRK: one row of the table a sample, for all its frames
-        y = y + Var(positions(batch).unsqueeze(1));
-    if (config_.position_axis == PositionAxis::time) y = y + Var(positions(frames));
+        y = y + positions(batch);
+    if (config_.position_axis == PositionAxis::time)
+        y = y + reshape(positions(frames), {frames, config_.width});
     y = nn::dropout(y, config_.dropout, pass);
     AttentionOptions options;
     if (config_.key_padding_mask) {

@@ -17,11 +17,14 @@ namespace mc::moclip {
 // What the tower is given of a motion: joints_for_encoder.
 enum class InputSpace { normalised_ric, metric_global, metric_root_relative, metric_heading };
 enum class PositionAxis { none, batch, time };
+// The table of positions: a formula, or parameters `position_enc.pe` that begin as its values.
+enum class PositionKind { sinusoidal, learned };
 enum class Pooling { mean_all, mean_valid, attention };
 
 // Their values by name, as moclip.md 8 spells them, in the order above.
 std::span<const char* const> names_of(InputSpace);
 std::span<const char* const> names_of(PositionAxis);
+std::span<const char* const> names_of(PositionKind);
 std::span<const char* const> names_of(Pooling);
 template <class Option>
 std::string name_of(Option value) {
@@ -34,6 +37,8 @@ struct MotionEncoderConfig {
     bool limb_attention = false;
     std::string limb_edges = "pairs";
     PositionAxis position_axis = PositionAxis::batch;
+    PositionKind position_kind = PositionKind::sinusoidal;
+    int64_t position_rows = 196;  // of a learned table: frames along time, motions along the batch
     bool key_padding_mask = false;
     Pooling pooling = Pooling::mean_all;
     int64_t width = 1032, heads = 12, layers = 12, part_dim = 256, hidden_dim = 128,
@@ -60,12 +65,13 @@ void joints_for_encoder(InputSpace space, const motion::Normalisation& normalisa
 
 class MotionEncoder : public nn::Module {
   public:
+    // Error: problem_of(config).
     MotionEncoder(const MotionEncoderConfig& config, Generator* init);
 
     // joints (B, T, J, 3) on any device, lengths (B) in frames (ignored where nothing is masked) ->
     // (B, output_dim), not normalised, on the model's device. `watch` sees, where nothing is
     // masked, "encoder" (B, T, P h) and "embed" (B, T, D); and of each block l "after_block{l}" (B,
-    // T, D).
+    // T, D). Error: more frames (or motions, along the batch) than positions.
     Var operator()(const Tensor& joints, const std::vector<int64_t>& lengths, const nn::Pass& pass,
                    const Watch& watch = {}) const;
 
@@ -90,6 +96,7 @@ class MotionEncoder : public nn::Module {
 
     // (R, P*h) feature-major part features of R frames, from positions and velocities (R, 3 J).
     Var part_features(const Var& position, const Var& velocity, const nn::Pass& pass) const;
+    Var positions(int64_t rows) const;  // (rows, 1, D), as y is
     Var pooled(const Var& y, const std::vector<int64_t>& lengths) const;
 
     MotionEncoderConfig config_;
@@ -104,7 +111,11 @@ class MotionEncoder : public nn::Module {
     nn::LayerNorm ln_post_;
     TemporalReduction temporal_reduction_;
     nn::Linear proj_;
-    Tensor positions_;  // (rows, D)
+    Tensor positions_;       // (rows, D), of the formula
+    Var learned_positions_;  // (position_rows, 1, D), as the published table is shaped
 };
+
+// What contradicts itself in a configuration, in one line that names its keys; empty if nothing.
+std::string problem_of(const MotionEncoderConfig& config);
 
 }  // namespace mc::moclip

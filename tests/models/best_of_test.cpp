@@ -193,6 +193,13 @@ TEST_CASE("a motion tower's configuration goes through JSON and back") {
     CHECK(to_json(again) == json);
     CHECK(again.pooling == moclip::Pooling::mean_valid);
 
+    // A program from before a key was there reads what does not need it.
+    CHECK_FALSE(json.contains("pe_kind"));
+    config.position_kind = moclip::PositionKind::learned;
+    config.position_rows = 99;
+    CHECK(to_json(config)["pe_kind"] == "learned");
+    CHECK(motion_encoder_config(to_json(config), "here").position_rows == 99);
+
     nlohmann::json broken = json;
     broken["pooling"] = "median";
     CHECK_THROWS_WITH_AS(motion_encoder_config(broken, "here"),

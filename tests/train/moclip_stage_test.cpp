@@ -25,6 +25,29 @@ bool same_bits(const Tensor& a, const Tensor& b) {
            std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.numel()) * size_of(a.dtype())) == 0;
 }
 
+// Trains a little, writes the model, makes the tower anew of what the file says, and wants the same
+// embeddings.
+moclip::MotionEncoderConfig trained_and_read(const Workshop& shop,
+                                             const std::vector<std::string>& settings,
+                                             const std::string& name) {
+    const nlohmann::json config = shop.config(settings);
+    const auto stage = shop.stage(config);
+    CHECK(run_loop(*stage, shop.loop(config, shop.scratch.path / name)).finished);
+    const fs::path path = shop.scratch.path / (name + ".safetensors");
+    stage->write_model(path);
+    const SafetensorsFile file(path);
+    const auto about = nlohmann::json::parse(file.metadata().at("motion_config"));
+    moclip::MotionEncoder tower(motion_encoder_config(about, name), nullptr);
+    nn::TensorMap state;
+    for (const auto& [key, tensor] : file.all())
+        if (key.starts_with("motion.")) state[key.substr(7)] = tensor;
+    tower.load(state);
+    const Tensor joints = Generator(5).normal({2, 8, 22, 3});
+    CHECK(same_bits(tower(joints, {8, 5}, {}).value(),
+                    stage->model().motion(joints, {8, 5}, {}).value()));
+    return tower.config();
+}
+
 }  // namespace
 
 TEST_CASE("moclip stage: three recorded optimiser steps of either phase") {
@@ -165,10 +188,10 @@ TEST_CASE("moclip stage: the tower's options are the mode's where the group moti
     const auto tower = [&](const std::vector<std::string>& settings) {
         return to_json(moclip_stage_options(shop.config(settings), shop.data().string()).motion);
     };
-    const std::vector<const char*> keys = {"input_space", "limb_attention", "pe_axis",
-                                           "key_padding_mask", "pooling"};
-    const nlohmann::json paper = to_json(moclip::MotionEncoderConfig::paper()),
-                         reference = to_json(moclip::MotionEncoderConfig::reference());
+    const std::vector<const char*> keys = {"input_space", "limb_attention",   "pe_axis", "pe_kind",
+                                           "pe_rows",     "key_padding_mask", "pooling"};
+    nlohmann::json paper = to_json(moclip::MotionEncoderConfig::paper()),
+                   reference = to_json(moclip::MotionEncoderConfig::reference());
     for (const char* key : keys) {
         CAPTURE(key);
         CHECK(tower({})[key] == paper[key]);
@@ -180,6 +203,33 @@ TEST_CASE("moclip stage: the tower's options are the mode's where the group moti
     CHECK(tower({"naive=true"})["pe_axis"] == "none");
     CHECK(tower({"naive=true", "motion.pe_axis=time"})["pe_axis"] == "time");
     CHECK(tower({"motion.limb_attention=false"})["limb_attention"] == false);
+}
+
+TEST_CASE("moclip stage: learned positions are trained, saved and read again") {
+    const Workshop shop;
+    for (const std::string mode : {"paper", "reference"}) {
+        CAPTURE(mode);
+        const auto settings = [&](const std::string& rows) {
+            return std::vector<std::string>{
+                "mode=" + mode,
+                mode == "paper" ? "motion.part_table=t2m6" : "motion.part_table=t2m8_compat",
+                "steps=2", "motion.pe_kind=learned", "motion.pe_rows=" + rows};
+        };
+        const auto config = trained_and_read(shop, settings("70"), mode);
+        CHECK(config.position_kind == moclip::PositionKind::learned);
+        CHECK(config.position_rows == 70);
+        const SafetensorsFile file(shop.scratch.path / (mode + ".safetensors"));
+        CHECK(file.metadata().at("pe_kind") == "learned");
+        const Tensor table = file.get("motion.position_enc.pe");
+        const Tensor formula = nn::sinusoidal_positions(70, 12);
+        CHECK_FALSE(same_bits(table.reshape({70, 12}), formula));
+        CHECK(
+            mc::testing::error_of([&] { shop.stage(shop.config(settings("12"))); }) ==
+            (mode == "paper"
+                 ? "motion.pe_rows=12: a motion has up to 28 frames; set motion.pe_rows=28 or more"
+                 : "motion.pe_rows=12: up to 64 motions are embedded at once; set "
+                   "motion.pe_rows=64 or more"));
+    }
 }
 
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {
@@ -209,6 +259,13 @@ TEST_CASE("moclip stage: settings that make no sense are errors") {
     CHECK(error({"motion.input_space=metric_body"})
               .find("want one of normalised_ric, metric_global, metric_root_relative, "
                     "metric_heading") != std::string::npos);
+    CHECK(
+        error({"naive=true", "motion.pe_kind=learned"}) ==
+        "the group motion: pe_kind=learned has no effect with pe_axis=none; set pe_axis to time or "
+        "batch");
+    CHECK(error({"motion.pe_kind=random"}).find("want one of sinusoidal, learned") !=
+          std::string::npos);
+    CHECK(error({"motion.pe_rows=0"}) == "motion.pe_rows=0: want 1 or more");
     CHECK(error({"motion.limb_attention=3"}).find("limb_attention has the wrong type") !=
           std::string::npos);
     CHECK(error({"frozen_share=1.5"}).find("0 to 1") != std::string::npos);

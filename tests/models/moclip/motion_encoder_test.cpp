@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 
+#include "models/config_json.h"
 #include "motion/features.h"
 #include "tests/reference_test.h"
 #include "tests/synthetic_motion.h"
@@ -242,6 +243,67 @@ TEST_CASE("motion encoder: order of frames counts where positions run along time
         const double gap = largest_gap(model(early, {9}, {}).value(), model(late, {9}, {}).value());
         CHECK((paper ? gap > 1e-4 : gap < 1e-12));
     }
+}
+
+TEST_CASE("motion encoder: learned positions begin as the formula's, are parameters, and end") {
+    for (const bool paper : {false, true}) {
+        CAPTURE(paper);
+        MotionEncoderConfig config =
+            tiny(paper ? MotionEncoderConfig::paper() : MotionEncoderConfig::reference());
+        config.hidden_dim = 6;
+        Generator init(3), again(3);
+        MotionEncoder formula(config, &init);
+        config.position_kind = PositionKind::learned;
+        config.position_rows = paper ? 7 : 4;  // along time, along the batch
+        MotionEncoder model(config, &again);
+        const Tensor joints = golden_joints(4, 7, 22, DType::f32);
+        const std::vector<int64_t> lengths{7, 3, 1, 5};
+        CHECK(largest_gap(formula(joints, lengths, {}).value(),
+                          model(joints, lengths, {}).value()) == 0);
+        CHECK(formula.parameters().size() + 1 == model.parameters().size());
+        REQUIRE(model.state().count("position_enc.pe") == 1);
+        CHECK(model.state().at("position_enc.pe").shape() == Shape{config.position_rows, 1, 24});
+
+        // Another table is another embedding, and goes along with the state.
+        model.state().at("position_enc.pe").fill_(0.5);
+        const Tensor moved = model(joints, lengths, {}).value();
+        CHECK(largest_gap(formula(joints, lengths, {}).value(), moved) > 1e-3);
+        MotionEncoder loaded(config, nullptr);
+        loaded.load(model.state());
+        CHECK(largest_gap(loaded(joints, lengths, {}).value(), moved) == 0);
+        CHECK_THROWS_WITH_AS(formula.load(model.state()),
+                             doctest::Contains("unexpected: position_enc.pe"), Error);
+
+        model.to(DType::f64);
+        train::fill_as_moclip_golden(model);
+        const Tensor precise = golden_joints(3, 6, 22, DType::f64);
+        CHECK(gradient_gap(model, [&] { return model(precise, {6, 3, 1}, {}); }) < 1e-6);
+        for (auto& [name, parameter] : model.parameters())
+            if (name == "position_enc.pe")
+                for (int64_t row = 0; row < config.position_rows; ++row) {
+                    double largest = 0;
+                    for (int64_t c = 0; c < 24; ++c)
+                        largest = std::max(
+                            largest,
+                            std::abs(parameter->grad().contiguous().item<double>({row, 0, c})));
+                    CHECK((largest > 1e-9) == (row < (paper ? 6 : 3)));
+                }
+        CHECK_THROWS_WITH_AS(
+            model(golden_joints(5, 8, 22, DType::f64), {8, 8, 8, 8, 8}, {}),
+            paper ? "[moclip] 8 frames and a table of 7 positions; train with a larger pe_rows"
+                  : "[moclip] 5 motions and a table of 4 positions; train with a larger pe_rows",
+            Error);
+        config.position_axis = PositionAxis::none;
+        CHECK_THROWS_WITH_AS(MotionEncoder(config, nullptr),
+                             "[moclip] pe_kind=learned has no effect with pe_axis=none; set "
+                             "pe_axis to time or batch",
+                             Error);
+        CHECK_THROWS_WITH_AS(motion_encoder_config(to_json(config), "here"),
+                             doctest::Contains("here: pe_kind=learned has no effect"), Error);
+    }
+    MotionEncoder model(tiny(MotionEncoderConfig::paper()), nullptr);
+    CHECK_THROWS_WITH_AS(model(Tensor::zeros({1, 5001, 22, 3}), {1}, {}),
+                         "[moclip] 5001 frames and a table of 5000 positions", Error);
 }
 
 TEST_CASE("motion encoder: limbs that no edge joins do not see each other") {

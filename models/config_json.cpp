@@ -1,5 +1,7 @@
 #include "models/config_json.h"
 
+#include <algorithm>
+
 namespace mc {
 namespace {
 
@@ -78,6 +80,7 @@ template <class Config, class Visit>
 void fields(Config& c, const Visit& visit) requires
     std::is_same_v<std::remove_const_t<Config>, moclip::MotionEncoderConfig> {
     visit("part_table", c.part_table);
+    visit("parts", c.parts);
     visit("input_space", c.input_space);
     visit("limb_attention", c.limb_attention);
     visit("limb_edges", c.limb_edges);
@@ -121,6 +124,21 @@ Option option_named(const nlohmann::json& name, const char* key, const std::stri
                 known);
 }
 
+// [[0], [0, 3, 6]]
+std::vector<std::vector<int>> lists_of_numbers(const nlohmann::json& json, const char* key,
+                                               const std::string& source) {
+    const auto small = [](const nlohmann::json& number) {
+        return number.is_number_integer() && number >= -1000 && number <= 1000;
+    };
+    const auto list = [&](const nlohmann::json& each) {
+        return each.is_array() && std::all_of(each.begin(), each.end(), small);
+    };
+    if (!json.is_array() || !std::all_of(json.begin(), json.end(), list))
+        throw Error(source + ": configuration key " + key + " is " + json.dump() +
+                    ", want lists of whole numbers in a list, [[0],[0,3,6]]");
+    return json.get<std::vector<std::vector<int>>>();
+}
+
 template <class Config>
 Config read(const nlohmann::json& json, const std::string& source) {
     if (!json.is_object()) throw Error(source + ": the model configuration is not an object");
@@ -135,6 +153,9 @@ Config read(const nlohmann::json& json, const std::string& source) {
         using Value = std::remove_reference_t<decltype(value)>;
         if constexpr (std::is_enum_v<Value>) {
             value = option_named<Value>(*found, key, source);
+            return;
+        } else if constexpr (std::is_same_v<Value, std::vector<std::vector<int>>>) {
+            value = lists_of_numbers(*found, key, source);
             return;
         } else {
             const bool fits = std::is_same_v<Value, bool>          ? found->is_boolean()
@@ -179,7 +200,7 @@ nlohmann::json to_json(const moclip::MotionEncoderConfig& config) {
     nlohmann::json json = written(config);
     // Keys that came later are left out where they say nothing: older programs read the file.
     const nlohmann::json plain = written(moclip::MotionEncoderConfig{});
-    for (const char* key : {"pe_kind", "pe_rows"})
+    for (const char* key : {"parts", "pe_kind", "pe_rows"})
         if (json[key] == plain[key]) json.erase(key);
     return json;
 }

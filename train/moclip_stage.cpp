@@ -16,8 +16,14 @@ namespace {
 moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip::TextConfig& text,
                                   int64_t columns) {
     moclip::MoClipConfig config{text, options.motion, options.matrix_scale};
-    std::string& parts = config.motion.part_table;
-    parts = moclip::table_for_joints(parts, motion::skeleton_for_dims(columns).joints);
+    const int64_t joints = motion::skeleton_for_dims(columns).joints;
+    std::string& table = config.motion.part_table;
+    if (table != "custom")
+        table = moclip::table_for_joints(table, joints);
+    else if (const int64_t of = moclip::joints_of(config.motion.parts); of != joints)
+        throw Error(
+            fmt::format("motion.parts are of {} joints, the data's skeleton has {}: joint 21 {}",
+                        of, joints, of < joints ? "is in none of them" : "is not there"));
     config.motion.output_dim = text.embed_dim;
     return config;
 }
@@ -378,8 +384,8 @@ using Json = nlohmann::json;
 Json motion_json(const moclip::MotionEncoderConfig& c) {
     Json json = to_json(c);
     json.erase("output_dim");  // the text tower's
-    for (const char* key : {"input_space", "limb_attention", "pe_axis", "pe_kind", "pe_rows",
-                            "key_padding_mask", "pooling"})
+    for (const char* key : {"parts", "input_space", "limb_attention", "pe_axis", "pe_kind",
+                            "pe_rows", "key_padding_mask", "pooling"})
         json[key] = nullptr;
     return json;
 }

@@ -27,6 +27,12 @@ Tensor coordinates(const std::vector<int>& joints) {
     return Tensor::from_ids(ids, {static_cast<int64_t>(ids.size())});
 }
 
+const MotionEncoderConfig& checked(const MotionEncoderConfig& config) {
+    if (const std::string problem = problem_of(config); !problem.empty())
+        throw Error("[moclip] " + problem);
+    return config;
+}
+
 }  // namespace
 
 std::span<const char* const> names_of(InputSpace) {
@@ -48,6 +54,10 @@ std::span<const char* const> names_of(PositionKind) {
 std::span<const char* const> names_of(Pooling) {
     static constexpr const char* names[] = {"mean_all", "mean_valid", "attention"};
     return names;
+}
+
+PartTable MotionEncoderConfig::part_joints() const {
+    return part_table == "custom" ? parts : moclip::part_table(part_table);
 }
 
 MotionEncoderConfig MotionEncoderConfig::reference() {
@@ -113,6 +123,15 @@ void joints_for_encoder(InputSpace space, const motion::Normalisation& normalisa
 }
 
 std::string problem_of(const MotionEncoderConfig& config) {
+    if (config.part_table == "custom") {
+        if (config.parts.empty())
+            return "part_table=custom has no parts; give the joints of each, "
+                   "parts=[[0],[0,3,6,9,12,15],...]";
+        if (const std::string problem = problem_of(config.parts); !problem.empty()) return problem;
+    } else if (!config.parts.empty()) {
+        return "parts are given and part_table is " + config.part_table +
+               "; set part_table=custom to use them";
+    }
     if (config.position_kind == PositionKind::learned && config.position_axis == PositionAxis::none)
         return "pe_kind=learned has no effect with pe_axis=none; set pe_axis to time or batch";
     return "";
@@ -123,7 +142,7 @@ MotionEncoder::PartEncoder::PartEncoder(const MotionEncoderConfig& config, Gener
     add("six_layers_2", six_layers_2);
     add("six_layers_v", six_layers_v);
     add("six_layers_v2", six_layers_v2);
-    for (const auto& part : moclip::part_table(config.part_table)) {
+    for (const auto& part : config.part_joints()) {
         const int64_t in = 3 * static_cast<int64_t>(part.size());
         six_layers.emplace(in, config.hidden_dim, init);
         six_layers_2.emplace(config.hidden_dim, config.part_dim / 2, init);
@@ -141,7 +160,7 @@ MotionEncoder::LimbAttention::LimbAttention(int64_t width, Generator* init)
 
 MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
     : config_(config),
-      parts_(moclip::part_table(config.part_table)),
+      parts_(checked(config).part_joints()),
       encoder_(config, init),
       embed_(config.part_dim * static_cast<int64_t>(parts_.size()), config.width, init),
       ln_pre_(config.width),
@@ -149,8 +168,6 @@ MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
       temporal_reduction_(config.width, init),
       proj_(config.width, config.output_dim, init),
       positions_(nn::sinusoidal_positions(kPositions, config.width)) {
-    if (const std::string problem = problem_of(config); !problem.empty())
-        throw Error("[moclip] " + problem);
     add("encoder", encoder_);
     if (config.position_kind == PositionKind::learned) {
         learned_positions_ = Var(nn::sinusoidal_positions(config.position_rows, config.width)
@@ -249,10 +266,9 @@ Var MotionEncoder::pooled(const Var& y, const std::vector<int64_t>& lengths) con
 
 Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t>& lengths,
                               const nn::Pass& pass, const Watch& watch) const {
-    if (joints_in.dims() != 4 || joints_in.size(3) != 3 ||
-        joints_in.size(2) != moclip::joints_of_table(config_.part_table))
+    if (joints_in.dims() != 4 || joints_in.size(3) != 3 || joints_in.size(2) != joints_of(parts_))
         throw Error("[moclip] joints " + joints_in.shape().str() + ", want (B, T, " +
-                    std::to_string(moclip::joints_of_table(config_.part_table)) + ", 3)");
+                    std::to_string(joints_of(parts_)) + ", 3)");
     const int64_t batch = joints_in.size(0), frames = joints_in.size(1),
                   values = 3 * joints_in.size(2);
     const bool masked = config_.key_padding_mask || config_.pooling != Pooling::mean_all;

@@ -33,6 +33,7 @@ std::string name_of(Option value) {
 
 struct MotionEncoderConfig {
     std::string part_table = "t2m8_compat";
+    PartTable parts;  // of part_table "custom", else empty
     InputSpace input_space = InputSpace::normalised_ric;
     bool limb_attention = false;
     std::string limb_edges = "pairs";
@@ -44,6 +45,8 @@ struct MotionEncoderConfig {
     int64_t width = 1032, heads = 12, layers = 12, part_dim = 256, hidden_dim = 128,
             output_dim = 512, mlp_ratio = 4;
     double dropout = 0.1;
+
+    PartTable part_joints() const;  // parts, or those of the table of that name
 
     static MotionEncoderConfig reference();
     static MotionEncoderConfig paper();

@@ -188,8 +188,9 @@ TEST_CASE("moclip stage: the tower's options are the mode's where the group moti
     const auto tower = [&](const std::vector<std::string>& settings) {
         return to_json(moclip_stage_options(shop.config(settings), shop.data().string()).motion);
     };
-    const std::vector<const char*> keys = {"input_space", "limb_attention",   "pe_axis", "pe_kind",
-                                           "pe_rows",     "key_padding_mask", "pooling"};
+    const std::vector<const char*> keys = {"input_space",      "limb_attention", "pe_axis",
+                                           "pe_kind",          "pe_rows",        "parts",
+                                           "key_padding_mask", "pooling"};
     nlohmann::json paper = to_json(moclip::MotionEncoderConfig::paper()),
                    reference = to_json(moclip::MotionEncoderConfig::reference());
     for (const char* key : keys) {
@@ -230,6 +231,31 @@ TEST_CASE("moclip stage: learned positions are trained, saved and read again") {
                  : "motion.pe_rows=12: up to 64 motions are embedded at once; set "
                    "motion.pe_rows=64 or more"));
     }
+}
+
+TEST_CASE("moclip stage: parts of one's own are trained, saved and read again") {
+    const Workshop shop;
+    const std::vector<std::string> settings = {
+        "mode=reference", "steps=2", "motion.part_table=custom",
+        "motion.parts=[[0,1,2,3,4,5,6,7,8,9,10],[11,12,13,14,15,16,17,18,19,20,21,0]]"};
+    const auto config = trained_and_read(shop, settings, "custom");
+    CHECK(config.part_table == "custom");
+    REQUIRE(config.parts.size() == 2);
+    CHECK(config.parts[1].back() == 0);
+    const auto error = [&](const std::string& parts) {
+        return mc::testing::error_of([&] {
+            shop.stage(shop.config({"mode=reference", "motion.part_table=custom", parts}));
+        });
+    };
+    CHECK(error("motion.parts=null").find("part_table=custom has no parts") != std::string::npos);
+    CHECK(error("motion.parts=[[0,1]]") == "the group motion: joint 2 is in none of the parts");
+    CHECK(error("motion.parts=0,1").find("want lists of whole numbers") != std::string::npos);
+    // KIT-ML's joints on HumanML3D's skeleton.
+    CHECK(error("motion.parts=[[0,1,2,3,4,5,6,7,8,9,10],[11,12,13,14,15,16,17,18,19,20]]") ==
+          "motion.parts are of 21 joints, the data's skeleton has 22: joint 21 is in none of them");
+    CHECK(mc::testing::error_of([&] {
+              shop.stage(shop.config({"motion.parts=[[0]]"}));
+          }).find("set part_table=custom") != std::string::npos);
 }
 
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {

@@ -306,6 +306,58 @@ TEST_CASE("motion encoder: learned positions begin as the formula's, are paramet
                          "[moclip] 5001 frames and a table of 5000 positions", Error);
 }
 
+TEST_CASE("motion encoder: parts of one's own") {
+    // The published table's own parts, given one by one, are the published table.
+    MotionEncoderConfig config = tiny(MotionEncoderConfig::reference());
+    config.hidden_dim = 6;
+    Generator init(3), again(3);
+    MotionEncoder named(config, &init);
+    config.parts = part_table("t2m8_compat");
+    CHECK_THROWS_WITH_AS(MotionEncoder(config, nullptr),
+                         "[moclip] parts are given and part_table is t2m8_compat; set "
+                         "part_table=custom to use them",
+                         Error);
+    config.part_table = "custom";
+    MotionEncoder custom(config, &again);
+    const Tensor joints = golden_joints(2, 5, 22, DType::f32);
+    CHECK(largest_gap(named(joints, {5, 5}, {}).value(), custom(joints, {5, 5}, {}).value()) == 0);
+
+    config.parts = {
+        {0}, {21, 20, 19, 18, 17, 16, 15, 14, 13, 12}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}};
+    MotionEncoder three(config, nullptr);
+    CHECK(three.state().at("encoder.six_layers.1.weight").shape() == Shape{6, 30});
+    CHECK(three.state().at("embed.weight").shape() == Shape{24, 3 * 8});
+    CHECK(three.state().count("encoder.six_layers.3.weight") == 0);
+    three.to(DType::f64);
+    train::fill_as_moclip_golden(three);
+    const Tensor precise = golden_joints(2, 5, 22, DType::f64);
+    CHECK(gradient_gap(three, [&] { return three(precise, {5, 5}, {}); }) < 1e-6);
+    // Their order is what the weights are of.
+    std::reverse(config.parts[1].begin(), config.parts[1].end());
+    MotionEncoder turned(config, nullptr);
+    turned.to(DType::f64);
+    train::fill_as_moclip_golden(turned);
+    CHECK(largest_gap(three(precise, {5, 5}, {}).value(), turned(precise, {5, 5}, {}).value()) >
+          1e-4);
+
+    const nlohmann::json json = to_json(config);
+    CHECK(motion_encoder_config(json, "here").parts == config.parts);
+    for (const auto& [parts, words] : std::vector<std::pair<nlohmann::json, std::string>>{
+             {nullptr,
+              "here: configuration key parts is null, want lists of whole numbers in a "
+              "list, [[0],[0,3,6]]"},
+             {{0, 1}, "key parts is [0,1], want lists"},
+             {{{0.5}}, "want lists"},
+             {{{1e300}}, "want lists"},
+             {nlohmann::json::array(), "here: part_table=custom has no parts; give the joints"},
+             {{{0}, {1, 2}}, "here: joint 3 is in none of the parts"}}) {
+        nlohmann::json broken = json;
+        broken["parts"] = parts;
+        CHECK_THROWS_WITH_AS(motion_encoder_config(broken, "here"),
+                             doctest::Contains(words.c_str()), Error);
+    }
+}
+
 TEST_CASE("motion encoder: limbs that no edge joins do not see each other") {
     MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
     config.limb_edges = "skeleton";

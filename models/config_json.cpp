@@ -84,6 +84,7 @@ void fields(Config& c, const Visit& visit) requires
     visit("input_space", c.input_space);
     visit("limb_attention", c.limb_attention);
     visit("limb_edges", c.limb_edges);
+    visit("edges", c.edges);
     visit("pe_axis", c.position_axis);
     visit("pe_kind", c.position_kind);
     visit("pe_rows", c.position_rows);
@@ -200,7 +201,7 @@ nlohmann::json to_json(const moclip::MotionEncoderConfig& config) {
     nlohmann::json json = written(config);
     // Keys that came later are left out where they say nothing: older programs read the file.
     const nlohmann::json plain = written(moclip::MotionEncoderConfig{});
-    for (const char* key : {"parts", "pe_kind", "pe_rows"})
+    for (const char* key : {"parts", "edges", "pe_kind", "pe_rows"})
         if (json[key] == plain[key]) json.erase(key);
     return json;
 }

@@ -384,7 +384,7 @@ using Json = nlohmann::json;
 Json motion_json(const moclip::MotionEncoderConfig& c) {
     Json json = to_json(c);
     json.erase("output_dim");  // the text tower's
-    for (const char* key : {"parts", "input_space", "limb_attention", "pe_axis", "pe_kind",
+    for (const char* key : {"parts", "edges", "input_space", "limb_attention", "pe_axis", "pe_kind",
                             "pe_rows", "key_padding_mask", "pooling"})
         json[key] = nullptr;
     return json;

@@ -27,6 +27,31 @@ Tensor coordinates(const std::vector<int>& joints) {
     return Tensor::from_ids(ids, {static_cast<int64_t>(ids.size())});
 }
 
+std::string edges_problem(const MotionEncoderConfig& config) {
+    const bool custom = config.limb_edges == "custom";
+    if (!custom && !config.edges.empty())
+        return "edges are given and limb_edges is " + config.limb_edges +
+               "; set limb_edges=custom to use them";
+    if (custom && !config.limb_attention)
+        return "limb_edges=custom has no effect with limb_attention=false; set limb_attention=true";
+    if (custom && config.edges.empty())
+        return "limb_edges=custom has no edges; give the pairs of parts, edges=[[0,1],[2,3],...]";
+    const int parts = static_cast<int>(config.part_joints().size());
+    const auto is_part = [&](int p) { return p >= 0 && p < parts; };
+    for (const auto& edge : config.edges)
+        if (edge.size() != 2 || edge[0] == edge[1] || !is_part(edge[0]) || !is_part(edge[1])) {
+            std::string text;
+            for (const int p : edge) text += (text.empty() ? "" : ",") + std::to_string(p);
+            return "edges have [" + text + "], want two different parts of 0 to " +
+                   std::to_string(parts - 1);
+        }
+    if (config.limb_attention && !custom && parts != 6)
+        return "limb_edges=" + config.limb_edges + " is for tables of six parts, not " +
+               config.part_table + " with " + std::to_string(parts) +
+               "; set limb_edges=custom and edges, or limb_attention=false";
+    return "";
+}
+
 const MotionEncoderConfig& checked(const MotionEncoderConfig& config) {
     if (const std::string problem = problem_of(config); !problem.empty())
         throw Error("[moclip] " + problem);
@@ -58,6 +83,13 @@ std::span<const char* const> names_of(Pooling) {
 
 PartTable MotionEncoderConfig::part_joints() const {
     return part_table == "custom" ? parts : moclip::part_table(part_table);
+}
+
+LimbEdges MotionEncoderConfig::part_edges() const {
+    if (limb_edges != "custom") return moclip::limb_edges(limb_edges);
+    LimbEdges pairs;
+    for (const auto& edge : edges) pairs.emplace_back(edge.at(0), edge.at(1));
+    return pairs;
 }
 
 MotionEncoderConfig MotionEncoderConfig::reference() {
@@ -132,6 +164,7 @@ std::string problem_of(const MotionEncoderConfig& config) {
         return "parts are given and part_table is " + config.part_table +
                "; set part_table=custom to use them";
     }
+    if (const std::string problem = edges_problem(config); !problem.empty()) return problem;
     if (config.position_kind == PositionKind::learned && config.position_axis == PositionAxis::none)
         return "pe_kind=learned has no effect with pe_axis=none; set pe_axis to time or batch";
     return "";
@@ -177,16 +210,13 @@ MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
     }
     if (config.limb_attention) {
         const int64_t parts = static_cast<int64_t>(parts_.size());
-        if (parts != 6)
-            throw Error("[moclip] limb attention is for tables of six parts, not " +
-                        config.part_table);
         part_embed_ = nn::init::normal({parts, config.part_dim}, 0.02, init);
         add_parameter("part_embed", part_embed_);
         limb_attn_ = std::make_unique<LimbAttention>(config.part_dim, init);
         add("limb_attn", *limb_attn_);
         limb_mask_ = Tensor::full({parts, parts}, 1, DType::boolean);
         for (int64_t p = 0; p < parts; ++p) limb_mask_.data<bool>()[p * parts + p] = false;
-        for (const auto& [a, b] : moclip::limb_edges(config.limb_edges))
+        for (const auto& [a, b] : config.part_edges())
             limb_mask_.data<bool>()[a * parts + b] = limb_mask_.data<bool>()[b * parts + a] = false;
     }
     add("embed", embed_);

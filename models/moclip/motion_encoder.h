@@ -37,6 +37,8 @@ struct MotionEncoderConfig {
     InputSpace input_space = InputSpace::normalised_ric;
     bool limb_attention = false;
     std::string limb_edges = "pairs";
+    std::vector<std::vector<int>>
+        edges;  // of limb_edges "custom": pairs of parts, from 0; else empty
     PositionAxis position_axis = PositionAxis::batch;
     PositionKind position_kind = PositionKind::sinusoidal;
     int64_t position_rows = 196;  // of a learned table: frames along time, motions along the batch
@@ -47,6 +49,7 @@ struct MotionEncoderConfig {
     double dropout = 0.1;
 
     PartTable part_joints() const;  // parts, or those of the table of that name
+    LimbEdges part_edges() const;   // edges, or those of that name
 
     static MotionEncoderConfig reference();
     static MotionEncoderConfig paper();

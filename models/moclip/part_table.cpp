@@ -68,14 +68,15 @@ std::string table_for_joints(const std::string& name, int64_t joints) {
     return parts == 6 ? "t2m6" : "t2m8_compat";
 }
 
-std::vector<std::pair<int, int>> limb_edges(const std::string& name) {
-    std::vector<std::pair<int, int>> edges = {{0, 1}, {0, 4}, {0, 5}, {1, 2}, {1, 3}};
+LimbEdges limb_edges(const std::string& name) {
+    LimbEdges edges = {{0, 1}, {0, 4}, {0, 5}, {1, 2}, {1, 3}};
     if (name == "skeleton") return edges;
     edges.insert(edges.end(), {{2, 3}, {4, 5}});
     if (name == "pairs") return edges;
     edges.insert(edges.end(), {{2, 4}, {2, 5}, {3, 4}, {3, 5}});
     if (name == "all4") return edges;
-    throw Error("[moclip] limb edges " + name + ", want skeleton, pairs or all4");
+    throw Error("[moclip] limb edges " + name +
+                ", want skeleton, pairs, all4 or custom (with edges)");
 }
 
 }  // namespace mc::moclip

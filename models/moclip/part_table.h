@@ -30,6 +30,7 @@ std::string table_for_joints(const std::string& name, int64_t joints);
 // Pairs of parts that may attend to each other besides themselves, for the first six parts of a
 // table (root, torso, right arm, left arm, right leg, left leg): "skeleton" (bones alone), "pairs"
 // (and arm-arm, leg-leg), "all4" (and the four extremities mutually). Error for another name.
-std::vector<std::pair<int, int>> limb_edges(const std::string& name);
+using LimbEdges = std::vector<std::pair<int, int>>;
+LimbEdges limb_edges(const std::string& name);
 
 }  // namespace mc::moclip

@@ -188,9 +188,9 @@ TEST_CASE("moclip stage: the tower's options are the mode's where the group moti
     const auto tower = [&](const std::vector<std::string>& settings) {
         return to_json(moclip_stage_options(shop.config(settings), shop.data().string()).motion);
     };
-    const std::vector<const char*> keys = {"input_space",      "limb_attention", "pe_axis",
-                                           "pe_kind",          "pe_rows",        "parts",
-                                           "key_padding_mask", "pooling"};
+    const std::vector<const char*> keys = {"input_space", "limb_attention",   "pe_axis",
+                                           "pe_kind",     "pe_rows",          "parts",
+                                           "edges",       "key_padding_mask", "pooling"};
     nlohmann::json paper = to_json(moclip::MotionEncoderConfig::paper()),
                    reference = to_json(moclip::MotionEncoderConfig::reference());
     for (const char* key : keys) {
@@ -256,6 +256,17 @@ TEST_CASE("moclip stage: parts of one's own are trained, saved and read again") 
     CHECK(mc::testing::error_of([&] {
               shop.stage(shop.config({"motion.parts=[[0]]"}));
           }).find("set part_table=custom") != std::string::npos);
+}
+
+TEST_CASE("moclip stage: limb edges of one's own are trained, saved and read again") {
+    const Workshop shop;
+    const auto config = trained_and_read(
+        shop, {"steps=2", "motion.limb_edges=custom", "motion.edges=[[0,1],[2,5]]"}, "edges");
+    CHECK(config.limb_edges == "custom");
+    CHECK(config.edges == std::vector<std::vector<int>>{{0, 1}, {2, 5}});
+    CHECK(mc::testing::error_of([&] {
+              shop.stage(shop.config({"motion.limb_edges=custom", "motion.edges=[[0,6]]"}));
+          }) == "the group motion: edges have [0,6], want two different parts of 0 to 5");
 }
 
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {

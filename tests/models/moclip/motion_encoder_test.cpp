@@ -384,6 +384,53 @@ TEST_CASE("motion encoder: limbs that no edge joins do not see each other") {
     CHECK(largest_gap(before, fresh(golden_joints(1, 5, 22, DType::f32), {5}, {}).value()) == 0);
 }
 
+TEST_CASE("motion encoder: limb edges of one's own") {
+    MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
+    config.hidden_dim = 6;
+    const auto made = [&](DType dtype = DType::f64) {
+        auto model = std::make_unique<MotionEncoder>(config, nullptr);
+        model->to(dtype);
+        train::fill_as_moclip_golden(*model);
+        return model;
+    };
+    const Tensor joints = golden_joints(2, 5, 22, DType::f64);
+    const auto embedded = [&] { return (*made())(joints, {5, 4}, {}).value(); };
+    // A list that says what a name says, in whatever order.
+    const Tensor pairs = embedded();
+    config.limb_edges = "custom";
+    config.edges = {{3, 2}, {5, 4}, {0, 1}, {0, 4}, {0, 5}, {2, 1}, {1, 3}, {3, 1}};
+    CHECK(largest_gap(embedded(), pairs) == 0);
+    config.edges.pop_back();
+    config.edges.erase(config.edges.begin());
+    CHECK(largest_gap(embedded(), pairs) > 1e-5);
+    CHECK(motion_encoder_config(to_json(config), "here").edges == config.edges);
+    // Of a table that no name is for.
+    config.part_table = "t2m8_fixed";
+    config.edges = {{6, 7}, {0, 6}};
+    const auto model = made();
+    CHECK(gradient_gap(*model, [&] { return (*model)(joints, {5, 4}, {}); }) < 1e-6);
+
+    const auto problem = [&] { return problem_of(config); };
+    CHECK(problem() == "");
+    for (const auto& [edge, text] :
+         std::vector<std::pair<std::vector<int>, std::string>>{{{0, 8}, "0,8"},
+                                                               {{-1, 2}, "-1,2"},
+                                                               {{3, 3}, "3,3"},
+                                                               {{1}, "1"},
+                                                               {{1, 2, 3}, "1,2,3"}}) {
+        config.edges = {{0, 1}, edge};
+        CHECK(problem() == "edges have [" + text + "], want two different parts of 0 to 7");
+    }
+    config.edges = {};
+    CHECK(problem().find("limb_edges=custom has no edges; give the pairs") == 0);
+    config.edges = {{0, 1}};
+    config.limb_attention = false;
+    CHECK(problem() ==
+          "limb_edges=custom has no effect with limb_attention=false; set limb_attention=true");
+    config.limb_edges = "all4";
+    CHECK(problem() == "edges are given and limb_edges is all4; set limb_edges=custom to use them");
+}
+
 TEST_CASE("motion encoder: wrong shapes and tables are errors") {
     MotionEncoder model(tiny(MotionEncoderConfig::reference()), nullptr);
     CHECK_THROWS_WITH_AS(model(Tensor::zeros({1, 4, 21, 3}), {4}, {}),

@@ -28,8 +28,6 @@ struct Options {
     CommonOptions common;
 };
 
-constexpr int64_t kEpochs = 50;  // what --naive N counts in
-
 void print_recall(const char* when, const train::MoClipStage::Recall& r) {
     fmt::print(
         "{}: text to motion, pools of {} of the test split: R@1 {:.1f} %, R@2 {:.1f} %, R@3 {:.1f} "
@@ -49,8 +47,9 @@ int run(const Options& options) {
     if (options.lambda) settings.push_back(fmt::format("lambda={}", *options.lambda));
     if (options.naive) {
         settings.push_back("naive=true");
-        settings.push_back(fmt::format("frozen_share={}", 1 - static_cast<double>(*options.naive) /
-                                                                  static_cast<double>(kEpochs)));
+        settings.push_back(fmt::format(
+            "frozen_share={}",
+            1 - static_cast<double>(*options.naive) / static_cast<double>(train::kMoClipEpochs)));
     }
     settings.insert(settings.end(), options.settings.begin(), options.settings.end());
     nlohmann::json config;
@@ -89,8 +88,7 @@ int run(const Options& options) {
     // published code takes a new rate once an epoch.
     const double lr = config.at("lr");
     const int64_t first = stage.switch_step(), steps = loop.steps;
-    const int64_t epoch =
-        stage_options.mode == "reference" ? std::max<int64_t>(1, steps / kEpochs) : 1;
+    const int64_t epoch = stage_options.mode == "reference" ? stage.epoch_steps() : 1;
     loop.rate = [=](int64_t step) {
         const int64_t done = step < first ? step : step - first;
         return train::cosine_rate(lr, done / epoch * epoch, steps);

@@ -198,12 +198,13 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
     const std::vector<std::string> captions = part_of(all_captions, share);
     const Batch batch = assemble(train_, part_of(clips, share), captions, options_.double_units);
     Generator own = ranks().own(generator);
+    const bool dropout = !options_.compat_eval_leak || step / epoch_steps() % 5 != 0;
     Tape tape;
     Tape::Recording recording(tape);
     // Each motion has the texts of the whole batch for negatives: every rank goes on with all
     // ranks' embeddings to the loss of one process.
     const auto of_all = [&](const Var& z) { return all_gather(l2_normalize(z), share, ranks()); };
-    const Var zm = of_all(student_.motion(batch.joints, batch.lengths, {true, &own}));
+    const Var zm = of_all(student_.motion(batch.joints, batch.lengths, {dropout, &own}));
     const Var zs = of_all(step < switch_step_ ? Var(frozen_text(captions, batch.ids))
                                               : student_.text(batch.ids));
     const bool tethered = options_.tether && step >= switch_step_;
@@ -394,13 +395,23 @@ Json motion_json(const moclip::MotionEncoderConfig& c) {
 
 const std::vector<Preset>& moclip_presets() {
     static const std::vector<Preset> presets = [] {
-        const Json common = {
-            {"mode", "paper"},      {"frozen_share", 0.7},    {"lambda", 0.4},
-            {"naive", false},       {"min_frames", 12},       {"balance", 0.5},
-            {"feat_bias_power", 2}, {"reword_share", 0.5},    {"mirror_pairs", true},
-            {"beta1", 0.9},         {"beta2", 0.999},         {"clip_norm", 1.0},
-            {"seed", 3407},         {"weight_decay_1", 1e-4}, {"weight_decay_2", 1e-2},
-            {"log_every", 20}};
+        const Json common = {{"compat_eval_leak", nullptr},
+                             {"mode", "paper"},
+                             {"frozen_share", 0.7},
+                             {"lambda", 0.4},
+                             {"naive", false},
+                             {"min_frames", 12},
+                             {"balance", 0.5},
+                             {"feat_bias_power", 2},
+                             {"reword_share", 0.5},
+                             {"mirror_pairs", true},
+                             {"beta1", 0.9},
+                             {"beta2", 0.999},
+                             {"clip_norm", 1.0},
+                             {"seed", 3407},
+                             {"weight_decay_1", 1e-4},
+                             {"weight_decay_2", 1e-2},
+                             {"log_every", 20}};
         Json small = common;
         small.update({{"motion", motion_json(moclip::MotionEncoderConfig::small())},
                       {"batch", 64},
@@ -454,6 +465,13 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
         o.tether = o.align = false;
         o.motion.position_axis = moclip::PositionAxis::none;
         o.motion.limb_attention = false;
+    }
+    if (const Json& leak = config.at("compat_eval_leak"); !leak.is_null()) {
+        if (!leak.is_boolean())
+            throw Error("compat_eval_leak is " + leak.dump() + ", want true or false");
+        o.compat_eval_leak = leak;
+        if (leak && mode != "reference")
+            throw Error("compat_eval_leak=true is of the published code; set mode=reference too");
     }
     Json motion = to_json(o.motion);
     motion.update(without_nulls(config.at("motion")));

@@ -269,6 +269,36 @@ TEST_CASE("moclip stage: limb edges of one's own are trained, saved and read aga
           }) == "the group motion: edges have [0,6], want two different parts of 0 to 5");
 }
 
+TEST_CASE("moclip stage: compat_eval_leak has no dropout in every fifth epoch") {
+    const Workshop shop;
+    const std::vector<std::string> common = {"mode=reference", "motion.part_table=t2m8_compat",
+                                             "steps=100"};  // two an epoch
+    const auto made = [&](std::vector<std::string> settings) {
+        settings.insert(settings.begin(), common.begin(), common.end());
+        return shop.stage(shop.config(settings));
+    };
+    const auto without = made({"motion.dropout=0"}),
+               leaking = made({"motion.dropout=0.5", "compat_eval_leak=true"}),
+               always = made({"motion.dropout=0.5", "compat_eval_leak=false"});
+    CHECK(leaking->epoch_steps() == 2);
+    for (const int64_t step : {0, 1, 2, 3, 8, 9, 10, 11, 12, 90, 91, 92, 99}) {
+        CAPTURE(step);
+        const auto loss = [&](const std::unique_ptr<MoClipStage>& stage) {
+            Generator draws(7, static_cast<uint64_t>(step) << 32);
+            return stage->step(step, draws).at("loss");
+        };
+        const double want = loss(without);
+        const bool off = step / 2 % 5 == 0;
+        CHECK((loss(leaking) == want) == off);
+        CHECK(loss(always) != want);
+    }
+    CHECK(mc::testing::error_of([&] { made({"compat_eval_leak=perhaps"}); }) ==
+          "compat_eval_leak is \"perhaps\", want true or false");
+    CHECK(mc::testing::error_of([&] { shop.stage(shop.config({"compat_eval_leak=true"})); }) ==
+          "compat_eval_leak=true is of the published code; set mode=reference too");
+    CHECK_FALSE(without_nulls(shop.config()).contains("compat_eval_leak"));
+}
+
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {
     const Workshop shop;
     const auto stage = shop.stage(shop.config());

@@ -82,6 +82,7 @@ void fields(Config& c, const Visit& visit) requires
     visit("part_table", c.part_table);
     visit("parts", c.parts);
     visit("input_space", c.input_space);
+    visit("standardise", c.standardise);
     visit("limb_attention", c.limb_attention);
     visit("limb_edges", c.limb_edges);
     visit("edges", c.edges);
@@ -201,7 +202,7 @@ nlohmann::json to_json(const moclip::MotionEncoderConfig& config) {
     nlohmann::json json = written(config);
     // Keys that came later are left out where they say nothing: older programs read the file.
     const nlohmann::json plain = written(moclip::MotionEncoderConfig{});
-    for (const char* key : {"parts", "edges", "pe_kind", "pe_rows"})
+    for (const char* key : {"parts", "standardise", "edges", "pe_kind", "pe_rows"})
         if (json[key] == plain[key]) json.erase(key);
     return json;
 }

@@ -28,6 +28,37 @@ moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip:
     return config;
 }
 
+// Mean and standard deviation of the joints' x, y and z as the tower takes them, over the longest
+// crop from the start of each clip. An axis that nothing moves along has 1.
+motion::Normalisation axes_of(const MotionData& data, moclip::InputSpace space) {
+    int64_t count = 0;
+    double mean[3] = {}, squares[3] = {};
+    std::vector<float> rows, joints;
+    for (size_t i = 0; i < data.samples().size(); ++i) {
+        const int64_t frames = moclip_crop(data.samples()[i].frames, 0, false).frames;
+        rows.resize(static_cast<size_t>(frames * data.dims()));
+        joints.resize(static_cast<size_t>(frames * (data.dims() + 1) / 12 * 3));
+        data.normalised(i, 0, frames, rows.data());
+        moclip::joints_for_encoder(space, data.normalisation(), rows.data(), frames, frames,
+                                   joints.data());
+        for (size_t j = 0; j < joints.size(); j += 3) {  // Welford's method
+            ++count;
+            for (size_t c = 0; c < 3; ++c) {
+                const double x = static_cast<double>(joints[j + c]), step = x - mean[c];
+                mean[c] += step / static_cast<double>(count);
+                squares[c] += step * (x - mean[c]);
+            }
+        }
+    }
+    motion::Normalisation axes;
+    for (size_t c = 0; c < 3; ++c) {
+        const double std = std::sqrt(squares[c] / static_cast<double>(std::max<int64_t>(1, count)));
+        axes.mean.push_back(mean[c]);
+        axes.std.push_back(std > 0 ? std : 1);
+    }
+    return axes;
+}
+
 template <class T>
 std::vector<T> part_of(const std::vector<T>& all, const Share& share) {
     return {all.begin() + share.begin, all.begin() + share.end};
@@ -85,6 +116,8 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
                     text_weights + " embeds " + std::to_string(tower_.config.vocab) +
                     "; name the vocabulary it was trained with");
     check_positions();
+    if (options.motion.standardise)
+        student_.motion.set_joint_statistics(axes_of(train_, options.motion.input_space));
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
     if (tower_.logit_scale) student_.set_scale(*tower_.logit_scale);
@@ -385,8 +418,8 @@ using Json = nlohmann::json;
 Json motion_json(const moclip::MotionEncoderConfig& c) {
     Json json = to_json(c);
     json.erase("output_dim");  // the text tower's
-    for (const char* key : {"parts", "edges", "input_space", "limb_attention", "pe_axis", "pe_kind",
-                            "pe_rows", "key_padding_mask", "pooling"})
+    for (const char* key : {"parts", "edges", "input_space", "standardise", "limb_attention",
+                            "pe_axis", "pe_kind", "pe_rows", "key_padding_mask", "pooling"})
         json[key] = nullptr;
     return json;
 }

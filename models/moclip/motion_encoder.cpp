@@ -164,6 +164,10 @@ std::string problem_of(const MotionEncoderConfig& config) {
         return "parts are given and part_table is " + config.part_table +
                "; set part_table=custom to use them";
     }
+    if (config.standardise && config.input_space == InputSpace::normalised_ric)
+        return "standardise=true is for metric joints, input_space is normalised_ric; choose "
+               "another "
+               "input_space, or leave it out";
     if (const std::string problem = edges_problem(config); !problem.empty()) return problem;
     if (config.position_kind == PositionKind::learned && config.position_axis == PositionAxis::none)
         return "pe_kind=learned has no effect with pe_axis=none; set pe_axis to time or batch";
@@ -202,6 +206,12 @@ MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
       proj_(config.width, config.output_dim, init),
       positions_(nn::sinusoidal_positions(kPositions, config.width)) {
     add("encoder", encoder_);
+    if (config.standardise) {
+        joint_mean_ = Tensor::zeros({3});
+        joint_std_ = Tensor::full({3}, 1);
+        add_buffer("joint_mean", joint_mean_);
+        add_buffer("joint_std", joint_std_);
+    }
     if (config.position_kind == PositionKind::learned) {
         learned_positions_ = Var(nn::sinusoidal_positions(config.position_rows, config.width)
                                      .reshape({config.position_rows, 1, config.width}),
@@ -261,6 +271,13 @@ Var MotionEncoder::part_features(const Var& position, const Var& velocity,
                    {rows, config_.part_dim * parts});  // feature-major: index i P + p
 }
 
+void MotionEncoder::set_joint_statistics(const motion::Normalisation& axes) {
+    for (int64_t c = 0; c < 3; ++c) {
+        joint_mean_.slice(0, c, c + 1).fill_(axes.mean.at(static_cast<size_t>(c)));
+        joint_std_.slice(0, c, c + 1).fill_(axes.std.at(static_cast<size_t>(c)));
+    }
+}
+
 Var MotionEncoder::positions(int64_t rows) const {
     const bool learned = learned_positions_.defined();
     const int64_t most = learned ? config_.position_rows : kPositions;
@@ -309,7 +326,9 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
                             std::to_string(frames) + " frames");
     const DeviceType where = device();
     const Shape flat{batch * frames, values};
-    const Var joints(joints_in.to(where).reshape({batch, frames, values}));
+    Var given(joints_in.to(where));
+    if (config_.standardise) given = div(given - Var(joint_mean_), Var(joint_std_));
+    const Var joints = reshape(given, {batch, frames, values});
     const Var position = reshape(joints, flat), velocity = reshape(velocity_of(joints), flat);
     Var y;
     if (masked) {  // only valid frames are computed by the part encoder; zero rows stand for the

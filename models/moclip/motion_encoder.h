@@ -35,6 +35,9 @@ struct MotionEncoderConfig {
     std::string part_table = "t2m8_compat";
     PartTable parts;  // of part_table "custom", else empty
     InputSpace input_space = InputSpace::normalised_ric;
+    // Metric joints less joint_mean, divided by joint_std: what the data's are along each axis, in
+    // metres (KIT-ML, whose millimetres tanh would not tell apart: millimetres). moclip.md 8.
+    bool standardise = false;
     bool limb_attention = false;
     std::string limb_edges = "pairs";
     std::vector<std::vector<int>>
@@ -82,6 +85,9 @@ class MotionEncoder : public nn::Module {
                    const Watch& watch = {}) const;
 
     const MotionEncoderConfig& config() const { return config_; }
+    // With `standardise`: of x, y and z, over all joints and frames of what joints_for_encoder
+    // gives of the training clips; 0 and 1 until they are set. They are buffers of the state.
+    void set_joint_statistics(const motion::Normalisation& axes);
 
   private:
     struct PartEncoder : nn::Module {
@@ -117,8 +123,9 @@ class MotionEncoder : public nn::Module {
     nn::LayerNorm ln_post_;
     TemporalReduction temporal_reduction_;
     nn::Linear proj_;
-    Tensor positions_;       // (rows, D), of the formula
-    Var learned_positions_;  // (position_rows, 1, D), as the published table is shaped
+    Tensor joint_mean_, joint_std_;  // (3), with standardise
+    Tensor positions_;               // (rows, D), of the formula
+    Var learned_positions_;          // (position_rows, 1, D), as the published table is shaped
 };
 
 // What contradicts itself in a configuration, in one line that names its keys; empty if nothing.

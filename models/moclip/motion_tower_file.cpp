@@ -63,6 +63,7 @@ class Shapes {
                             source_, mlp, c.width));
         c.heads = c.width % 12 == 0 ? 12 : std::max<int64_t>(1, c.width / 64);
         c.limb_attention = tensors_.contains("part_embed");
+        c.standardise = tensors_.contains("joint_mean");
         return c;
     }
 

@@ -188,9 +188,9 @@ TEST_CASE("moclip stage: the tower's options are the mode's where the group moti
     const auto tower = [&](const std::vector<std::string>& settings) {
         return to_json(moclip_stage_options(shop.config(settings), shop.data().string()).motion);
     };
-    const std::vector<const char*> keys = {"input_space", "limb_attention",   "pe_axis",
-                                           "pe_kind",     "pe_rows",          "parts",
-                                           "edges",       "key_padding_mask", "pooling"};
+    const std::vector<const char*> keys = {
+        "input_space", "limb_attention", "pe_axis", "pe_kind",          "pe_rows",
+        "parts",       "standardise",    "edges",   "key_padding_mask", "pooling"};
     nlohmann::json paper = to_json(moclip::MotionEncoderConfig::paper()),
                    reference = to_json(moclip::MotionEncoderConfig::reference());
     for (const char* key : keys) {
@@ -297,6 +297,49 @@ TEST_CASE("moclip stage: compat_eval_leak has no dropout in every fifth epoch") 
     CHECK(mc::testing::error_of([&] { shop.stage(shop.config({"compat_eval_leak=true"})); }) ==
           "compat_eval_leak=true is of the published code; set mode=reference too");
     CHECK_FALSE(without_nulls(shop.config()).contains("compat_eval_leak"));
+}
+
+TEST_CASE("moclip stage: joints are standardised by the training clips' statistics") {
+    const Workshop shop;
+    for (const std::string space : {"metric_global", "metric_root_relative", "metric_heading"}) {
+        CAPTURE(space);
+        const std::vector<std::string> settings = {"steps=2", "motion.standardise=true",
+                                                   "motion.input_space=" + space};
+        const auto config = trained_and_read(shop, settings, space);
+        CHECK(config.standardise);
+        const SafetensorsFile file(shop.scratch.path / (space + ".safetensors"));
+        MotionDataOptions options;
+        options.root = shop.data().string();
+        options.min_frames = 12;
+        const MotionData data(options);
+        std::vector<double> sum(3), squares(3);
+        double count = 0;
+        for (size_t i = 0; i < data.samples().size(); ++i) {
+            const int64_t frames = data.samples()[i].frames / 4 * 4;
+            std::vector<float> rows(static_cast<size_t>(frames * 263)),
+                joints(static_cast<size_t>(frames * 66));
+            data.normalised(i, 0, frames, rows.data());
+            moclip::joints_for_encoder(config.input_space, data.normalisation(), rows.data(),
+                                       frames, frames, joints.data());
+            for (size_t j = 0; j < joints.size(); ++j) {
+                sum[j % 3] += joints[j];
+                squares[j % 3] += static_cast<double>(joints[j]) * joints[j];
+            }
+            count += static_cast<double>(frames * 22);
+        }
+        for (int64_t c = 0; c < 3; ++c) {
+            const size_t axis = static_cast<size_t>(c);
+            const double mean = sum[axis] / count;
+            CHECK(file.get("motion.joint_mean").item<float>({c}) ==
+                  doctest::Approx(mean).epsilon(1e-5).scale(1));
+            CHECK(file.get("motion.joint_std").item<float>({c}) ==
+                  doctest::Approx(std::sqrt(squares[axis] / count - mean * mean)).epsilon(1e-5));
+        }
+    }
+    CHECK(mc::testing::error_of([&] {
+              shop.stage(shop.config(
+                  {"mode=reference", "motion.part_table=t2m8_compat", "motion.standardise=true"}));
+          }).find("standardise=true is for metric joints") != std::string::npos);
 }
 
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {

@@ -306,6 +306,32 @@ TEST_CASE("motion encoder: learned positions begin as the formula's, are paramet
                          "[moclip] 5001 frames and a table of 5000 positions", Error);
 }
 
+TEST_CASE("motion encoder: standardised joints are those less the mean, over the deviation") {
+    MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
+    config.hidden_dim = 6;
+    MotionEncoder plain(config, nullptr);
+    config.standardise = true;
+    MotionEncoder model(config, nullptr);
+    for (MotionEncoder* each : {&plain, &model}) {
+        each->to(DType::f64);
+        train::fill_as_moclip_golden(*each);
+    }
+    model.set_joint_statistics({{1, -2, 0.5}, {2, 4, 0.25}});
+    const Tensor joints = golden_joints(2, 6, 22, DType::f64), by_hand = joints.clone();
+    const double mean[] = {1, -2, 0.5}, std[] = {2, 4, 0.25};
+    for (int64_t i = 0; i < by_hand.numel(); ++i)
+        by_hand.data<double>()[i] = (by_hand.data<double>()[i] - mean[i % 3]) / std[i % 3];
+    CHECK(largest_gap(model(joints, {6, 4}, {}).value(), plain(by_hand, {6, 4}, {}).value()) <
+          1e-12);
+    CHECK(gradient_gap(model, [&] { return model(joints, {6, 4}, {}); }) < 1e-6);
+    CHECK(model.state().at("joint_std").item<double>({2}) == 0.25);
+    CHECK(model.parameters().size() == plain.parameters().size());
+    CHECK(motion_encoder_config(to_json(config), "here").standardise);
+    config.input_space = InputSpace::normalised_ric;
+    CHECK_THROWS_WITH_AS(MotionEncoder(config, nullptr),
+                         doctest::Contains("standardise=true is for metric joints"), Error);
+}
+
 TEST_CASE("motion encoder: parts of one's own") {
     // The published table's own parts, given one by one, are the published table.
     MotionEncoderConfig config = tiny(MotionEncoderConfig::reference());

@@ -146,6 +146,14 @@ TEST_CASE("motion tower files: what is given goes over what is told") {
                                          {"input_space", "metric_global"},
                                          {"part_table", "t2m8_fixed"}});
     CHECK(to_json(file.config) == to_json(p.config));
+    p.state["joint_mean"] = Tensor::full({3}, 0.5);
+    p.state["joint_std"] = Tensor::full({3}, 2);
+    p.write();
+    CHECK(p.read({{"input_space", "metric_global"}}).config.standardise);
+    CHECK(error_of([&] { p.read(); }).find("choose another input_space") != std::string::npos);
+    p.state.erase("joint_mean");
+    p.state.erase("joint_std");
+    p.write();
     CHECK(error_of([&] {
               p.read({{"width", 48}});
           }).find("does not fit the model") != std::string::npos);

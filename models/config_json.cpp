@@ -166,7 +166,11 @@ Config read(const nlohmann::json& json, const std::string& source) {
                                                                    : found->is_number();
             if (!fits)
                 throw Error(source + ": configuration key " + key +
-                            " has the wrong type: " + found->dump());
+                            " has the wrong type: " + found->dump() + ", want " +
+                            (std::is_same_v<Value, bool>          ? "true or false"
+                             : std::is_same_v<Value, std::string> ? "a text"
+                             : std::is_integral_v<Value>          ? "a whole number"
+                                                                  : "a number"));
             value = found->template get<Value>();
         }
         if constexpr (std::is_same_v<Value, int64_t>)
@@ -231,8 +235,13 @@ moclip::MotionEncoderConfig motion_encoder_config(const nlohmann::json& json,
     if (config.width % config.heads != 0)
         throw Error(source + ": the motion tower's width " + std::to_string(config.width) +
                     " is no multiple of its " + std::to_string(config.heads) + " heads");
-    if (const std::string problem = moclip::problem_of(config); !problem.empty())
-        throw Error(source + ": " + problem);
+    std::string problem;
+    try {
+        problem = moclip::problem_of(config);
+    } catch (const Error& e) {  // a table or edges of a name that there is not
+        problem = e.what();
+    }
+    if (!problem.empty()) throw Error(source + ": " + problem);
     return config;
 }
 

@@ -29,6 +29,7 @@ Tensor coordinates(const std::vector<int>& joints) {
 
 std::string edges_problem(const MotionEncoderConfig& config) {
     const bool custom = config.limb_edges == "custom";
+    if (!custom) moclip::limb_edges(config.limb_edges);  // throws for a name that there is not
     if (!custom && !config.edges.empty())
         return "edges are given and limb_edges is " + config.limb_edges +
                "; set limb_edges=custom to use them";

@@ -223,6 +223,17 @@ Json read_json(const std::filesystem::path& path) {
     }
 }
 
+// What of `settings` has a key in `config`.
+Json known_to(const Json& config, const Json& settings) {
+    Json known = Json::object();
+    for (const auto& [key, value] : settings.items()) {
+        const auto there = config.find(key);
+        if (there == config.end()) continue;
+        known[key] = there->is_object() && value.is_object() ? known_to(*there, value) : value;
+    }
+    return known;
+}
+
 }  // namespace
 
 std::vector<std::string> config_keys(const Json& config) {
@@ -274,7 +285,7 @@ void apply_setting(Json& config, const std::string& setting) {
 
 Json resolve_config(const std::vector<Preset>& presets, const std::string& preset,
                     const std::optional<std::filesystem::path>& file,
-                    const std::vector<std::string>& settings) {
+                    const std::vector<std::string>& settings, const Begun& begun) {
     const auto found = std::find_if(presets.begin(), presets.end(),
                                     [&](const Preset& p) { return p.name == preset; });
     if (found == presets.end()) {
@@ -283,6 +294,7 @@ Json resolve_config(const std::vector<Preset>& presets, const std::string& prese
         throw Error(fmt::format("no preset '{}'; there are: {}", preset, fmt::join(names, ", ")));
     }
     Json config = found->values;
+    merge_config(config, known_to(config, begun.settings), begun.source);
     if (file) merge_config(config, read_json(*file), file->string());
     for (const auto& setting : settings) apply_setting(config, setting);
     check_ranges(config, found->values, "");

@@ -28,12 +28,20 @@ MotionData::MotionData(const MotionDataOptions& options) : split_(options.split)
     read.split = options.split;
     read.min_frames = options.min_frames;
     data_ = motion::read_dataset(read);
-    normalisation_ = motion::read_normalisation(read.root / "Mean.npy", read.root / "Std.npy",
-                                                options.feat_bias_power);
-    if (normalisation_.dims() != data_.dims)
-        throw Error(options.root + "/Mean.npy: " + std::to_string(normalisation_.dims()) +
-                    " columns for motions of " + std::to_string(data_.dims) +
-                    "; rebuild the data set");
+    if (options.normalisation) {
+        normalisation_ = *options.normalisation;
+        if (normalisation_.dims() != data_.dims)
+            throw Error(options.root + ": has motions of " + std::to_string(data_.dims) +
+                        " columns, the tokenizer is for " + std::to_string(normalisation_.dims()) +
+                        "; name data of its skeleton");
+    } else {
+        normalisation_ = motion::read_normalisation(read.root / "Mean.npy", read.root / "Std.npy",
+                                                    options.feat_bias_power);
+        if (normalisation_.dims() != data_.dims)
+            throw Error(options.root + "/Mean.npy: " + std::to_string(normalisation_.dims()) +
+                        " columns for motions of " + std::to_string(data_.dims) +
+                        "; rebuild the data set");
+    }
     weights_ = motion::balanced_weights(data_.samples, options.balance);
     by_length_.resize(weights_.size());
     std::iota(by_length_.begin(), by_length_.end(), size_t{0});

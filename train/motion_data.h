@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct MotionDataOptions {
     int64_t min_frames = 16;
     double balance = 0.5;     // categories drawn: 0 as often as they are, 1 equally often
     int feat_bias_power = 2;  // motion_data.md 6
+    // A tokenizer's own, where it learned on other data; none: the data set's.
+    std::optional<motion::Normalisation> normalisation = {};
 };
 
 // The same options for another split.

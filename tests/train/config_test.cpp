@@ -55,6 +55,18 @@ TEST_CASE("config: settings take the type of the preset's value") {
     CHECK(set({"lr=1e-4"})["lr"] == 1e-4);
 }
 
+TEST_CASE("config: what a run begins from stands over the preset, under file and settings") {
+    const Begun begun{{{"model", {{"width", 64}, {"dropout", 0.3}, {"heads", 2}}}, {"gone", 1}},
+                      "runs/before"};
+    const Json c = resolve_config(presets, "small", {}, {"model.dropout=0.2"}, begun);
+    CHECK(c["model"] == Json({{"width", 64}, {"dropout", 0.2}}));
+    CHECK(c["batch"] == 64);
+    CHECK_FALSE(c.contains("gone"));
+    CHECK_THROWS_WITH_AS(
+        resolve_config(presets, "small", {}, {}, {{{"model", {{"width", "wide"}}}}, "runs/before"}),
+        doctest::Contains("runs/before"), Error);
+}
+
 TEST_CASE("config: wrong settings say what is wanted") {
     const auto complaint = [](const std::string& setting, const char* part) {
         CHECK_THROWS_WITH_AS(set({setting}), doctest::Contains(part), Error);

@@ -53,6 +53,27 @@ TEST_CASE("motion data: clips that cannot be read are named and counted") {
     CHECK(left_out(rest, val) == lines);
 }
 
+TEST_CASE("motion data: a tokenizer's own normalisation takes the data set's place") {
+    const testing::SyntheticDataset made(12, 26, true);
+    const MotionData own(made.options);
+    MotionDataOptions options = made.options;
+    options.normalisation = own.normalisation();
+    for (double& mean : options.normalisation->mean) mean += 1;
+    for (double& std : options.normalisation->std) std *= 2;
+    std::filesystem::remove(std::filesystem::path(options.root) / "Mean.npy");
+    const MotionData theirs(options);
+    const Tensor a = own.normalised(0, 0, 2), b = theirs.normalised(0, 0, 2);
+    for (int64_t d = 0; d < own.dims(); ++d) {
+        const double std = own.normalisation().std[static_cast<size_t>(d)];
+        CHECK(
+            static_cast<double>(b.data<float>()[d]) ==
+            doctest::Approx((static_cast<double>(a.data<float>()[d]) - 1 / std) / 2).epsilon(1e-5));
+    }
+    options.normalisation->mean.pop_back();
+    CHECK_THROWS_WITH_AS(MotionData{options}, doctest::Contains("name data of its skeleton"),
+                         Error);
+}
+
 TEST_CASE("motion data: a mirrored motion and its original are each other's twins") {
     const MotionData data(testing::SyntheticDataset(40, 26, true).options);
     const std::vector<size_t> twins = data.mirror_twins();

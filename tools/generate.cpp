@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <cinttypes>
 #include <cmath>
 #include <cstdio>
 
@@ -27,7 +26,7 @@ struct Options {
     ModelChoice model;
     std::string prompts_file, out = "out", length = "auto", formats = "bvh,html,npy";
     std::string edit;                 // motion to edit
-    std::vector<std::string> frames;  // of it, "A:B"
+    std::vector<std::string> frames;  // of it, "A:B" or "A:B,C:D"
     int64_t count = 1;
     std::optional<uint64_t> seed;
     bool lock_feet = false, replace = false;
@@ -58,17 +57,8 @@ MotionEdit edit_of(const Options& options) {
     Notes notes;
     edit.source = read_motion_features(options.edit, &notes);
     for (const std::string& note : notes) notice("generate: warning: {}\n", note);
-    for (const std::string& text : options.frames) {
-        int64_t from = 0, to = 0;
-        int read = 0;
-        if (std::sscanf(text.c_str(), "%" SCNd64 ":%" SCNd64 "%n", &from, &to, &read) != 2 ||
-            static_cast<size_t>(read) != text.size())
-            throw Error(
-                fmt::format("--frames {}: want A:B, the first frame to make anew and the "
-                            "first to keep again",
-                            text));
-        edit.ranges.emplace_back(from, to);
-    }
+    for (const std::string& list : options.frames)
+        for (const auto& range : frame_ranges(list)) edit.ranges.push_back(range);
     return edit;
 }
 
@@ -222,7 +212,6 @@ int main(int argc, char** argv) {
             ->check(CLI::ExistingFile);
     CLI::Option* frames = app.add_option("--frames", options.frames,
                                          "which frames of it, A:B without B; several as A:B,C:D")
-                              ->delimiter(',')
                               ->allow_extra_args(false)  // else a prompt after it would be one
                               ->needs(edit);
     edit->needs(frames)->excludes("--length");

@@ -115,3 +115,18 @@ TEST_CASE("motion input: a mirrored figure is noticed, in a BVH and in joints") 
         }
     }
 }
+
+TEST_CASE("motion input: frames to edit are ranges, and a list with any other piece is refused") {
+    using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+    CHECK(mc::tools::frame_ranges("40:80") == Ranges{{40, 80}});
+    CHECK(mc::tools::frame_ranges("40:80, 90:100") == Ranges{{40, 80}, {90, 100}});
+    for (const char* list :
+         {"", ",", "40:80,", ",40:80", "40:80,,90:100", "40", "40:", ":80", "40:80:", "40:80:90",
+          "40-80", "4 0:80", "40:8x", "40:99999999999999999999"}) {
+        CAPTURE(list);
+        CHECK_THROWS_WITH_AS(mc::tools::frame_ranges(list), doctest::Contains("want A:B"),
+                             mc::Error);
+    }
+    CHECK_THROWS_WITH_AS(mc::tools::frame_ranges("40:80,"),
+                         doctest::Contains("--frames 40:80,: \"\" is no range"), mc::Error);
+}

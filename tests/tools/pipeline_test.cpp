@@ -196,6 +196,7 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
         "x --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + source + "_features.npy ";
     refuses("generate", edit, 2, "--frames");
     refuses("generate", edit + "--frames 30", 1, "want A:B");
+    refuses("generate", edit + "--frames 30:40,", 1, "\"\" is no range");
     refuses("generate", edit + "--frames 20:30 40:50", 1, "the prompt \"40:50\" has no word");
     refuses("generate", edit + "--frames 30:20", 1, "30:20");
     refuses("generate", edit + "--frames 70:90", 1, "70:90");

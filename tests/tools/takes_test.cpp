@@ -84,6 +84,8 @@ TEST_CASE("takes: names of files and formats") {
     CHECK(file_stem("\u4eba") == "motion");
     CHECK(file_stem(std::string(100, 'x')).size() == 40);
     CHECK(format_list("BVH, npy") == std::vector<std::string>{"bvh", "npy"});
-    CHECK_THROWS_AS(format_list("gif"), mc::Error);
-    CHECK_THROWS_AS(format_list(""), mc::Error);
+    for (const char* list : {"gif", "", ",", "npy,", ",npy", "npy,,bvh", "npy;bvh"}) {
+        CAPTURE(list);
+        CHECK_THROWS_WITH_AS(format_list(list), doctest::Contains("is none of bvh"), mc::Error);
+    }
 }

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <optional>
+
 #include "kernels/error.h"
 #include "motion/bvh.h"
 #include "motion/features.h"
@@ -9,6 +12,8 @@
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
 #include "motion/skeleton.h"
+#include "tensor/formats/split.h"
+#include "tensor/formats/utf8.h"
 
 namespace mc::tools {
 namespace {
@@ -35,7 +40,31 @@ motion::JointSequence read_motion_bvh(const std::filesystem::path& path, Notes* 
     return out;
 }
 
+// Nothing if the text is more or less than a whole number of 64 bits.
+std::optional<int64_t> whole_number(const std::string& text) {
+    int64_t value = 0;
+    const char* end = text.data() + text.size();
+    const auto read = std::from_chars(text.data(), end, value);
+    return read.ec == std::errc() && read.ptr == end ? std::optional(value) : std::nullopt;
+}
+
 }  // namespace
+
+std::vector<std::pair<int64_t, int64_t>> frame_ranges(const std::string& list) {
+    std::vector<std::pair<int64_t, int64_t>> ranges;
+    for (const std::string& piece : split(list, ',')) {
+        const std::vector<std::string> ends = split(piece, ':');
+        const auto from = whole_number(trimmed(ends.front()));
+        const auto to = whole_number(trimmed(ends.back()));
+        if (ends.size() != 2 || !from || !to)
+            throw Error(fmt::format(
+                "--frames {}: \"{}\" is no range; want A:B, the first frame to make anew and the "
+                "first to keep again, or several as A:B,C:D",
+                printable(list), printable(piece)));
+        ranges.emplace_back(*from, *to);
+    }
+    return ranges;
+}
 
 motion::JointSequence read_motion(const std::filesystem::path& path, Notes* notes) {
     const auto read = [&] {

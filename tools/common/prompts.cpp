@@ -8,6 +8,7 @@
 
 #include "kernels/error.h"
 #include "models/clip/text_cleaning.h"
+#include "tensor/formats/split.h"
 #include "tensor/formats/utf8.h"
 
 namespace mc::tools {
@@ -15,13 +16,6 @@ namespace {
 
 constexpr size_t kMaxPromptBytes = 100000;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-std::string trimmed(const std::string& text) {
-    const char* blank = " \t\r";
-    const size_t begin = text.find_first_not_of(blank);
-    if (begin == std::string::npos) return "";
-    return text.substr(begin, text.find_last_not_of(blank) - begin + 1);
-}
 
 std::vector<PromptLine> read_lines(std::istream& in, const std::string& name) {
     std::vector<PromptLine> prompts;

@@ -8,7 +8,6 @@
 #include <functional>
 #include <iterator>
 #include <optional>
-#include <sstream>
 
 #include "kernels/error.h"
 #include "motion/gltf.h"
@@ -19,6 +18,7 @@
 #include "motion/skeleton.h"
 #include "motion/strip.h"
 #include "tensor/formats/atomic_file.h"
+#include "tensor/formats/split.h"
 
 namespace mc::tools {
 namespace {
@@ -101,8 +101,7 @@ std::vector<TakeFile> files_of(std::span<const Take> takes, const std::string& p
 
 std::vector<std::string> format_list(const std::string& list) {
     std::vector<std::string> formats;
-    std::stringstream stream(list);
-    for (std::string part; std::getline(stream, part, ',');) {
+    for (std::string part : split(list, ',')) {
         std::erase_if(part, [](unsigned char c) { return std::isspace(c); });
         for (char& c : part) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
         if (std::ranges::find(kFormats, part) == kFormats.end())
@@ -110,7 +109,6 @@ std::vector<std::string> format_list(const std::string& list) {
                 "--format {}: \"{}\" is none of bvh, html, npy, glb, png, features", list, part));
         formats.push_back(part);
     }
-    if (formats.empty()) throw Error("--format: names no format");
     return formats;
 }
 

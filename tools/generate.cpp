@@ -168,11 +168,12 @@ int run(Options& options) {
         }
         std::string stem = file_stem(requests[i].prompt);
         if (requests.size() > 1) stem = fmt::format("{:03}_{}", i + 1, stem);
-        const WrittenTakes files =
-            write_takes(options.out, stem, requests[i].prompt, takes, formats, options.replace);
+        const WrittenTakes files = write_takes(options.out, stem, requests[i].prompt, takes,
+                                               formats, options.replace, options.edit);
         if (!files.taken.empty())
-            notice("generate: {} is another motion's and stays; --replace writes over it\n",
-                   files.taken);
+            notice("generate: {} is {}\n", files.taken,
+                   options.replace ? "the motion to edit and stays"
+                                   : "another motion's and stays; --replace writes over it");
         written.insert(written.end(), files.files.begin(), files.files.end());
         write_seconds += watch.lap();
     }
@@ -225,7 +226,9 @@ int main(int argc, char** argv) {
                    "folder for what is written. Files of another motion stay: then the new ones' "
                    "names end in -2, -3, ...")
         ->capture_default_str();
-    app.add_flag("--replace", options.replace, "write over files of another motion");
+    app.add_flag("--replace", options.replace,
+                 "write over files of another motion with these names, those in other formats too, "
+                 "so that all of a name are of one motion (the motion to edit stays)");
     app.add_option(
            "--format", options.formats,
            "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "

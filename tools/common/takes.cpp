@@ -127,21 +127,27 @@ std::string file_stem(const std::string& prompt) {
 
 WrittenTakes write_takes(const fs::path& folder, const std::string& stem, const std::string& prompt,
                          std::span<const Take> takes, const std::vector<std::string>& formats,
-                         bool replace) {
+                         bool replace, const fs::path& source) {
     std::vector<TakeFile> files = files_of(takes, prompt, formats);
     WrittenTakes written;
     std::string name = stem;
-    for (int64_t number = 2; !replace; ++number) {
-        const auto another = std::ranges::find_if(
-            files, [&](TakeFile& file) { return file.is_another(file.path(folder, name)); });
-        if (another == files.end()) break;
-        if (written.taken.empty()) written.taken = another->path(folder, name).string();
+    const auto stays = [&](TakeFile& file) {
+        const fs::path path = file.path(folder, name);
+        std::error_code failed;
+        return replace ? fs::equivalent(path, source, failed) : file.is_another(path);
+    };
+    for (int64_t number = 2;; ++number) {
+        const auto other = std::ranges::find_if(files, stays);
+        if (other == files.end()) break;
+        if (written.taken.empty()) written.taken = other->path(folder, name).string();
         name = fmt::format("{}-{}", stem, number);
     }
     for (TakeFile& file : files) {
-        if (!file.wanted()) continue;
-        written.files.push_back(file.path(folder, name));
-        write_text_file(written.files.back(), file.bytes());
+        const fs::path path = file.path(folder, name);
+        // A file of a format that is not wanted now would be left to play another motion.
+        if (!file.wanted() && !(fs::is_regular_file(path) && file.is_another(path))) continue;
+        written.files.push_back(path);
+        write_text_file(path, file.bytes());
     }
     return written;
 }

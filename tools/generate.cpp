@@ -231,8 +231,9 @@ int main(int argc, char** argv) {
                  "so that all of a name are of one motion (the motion to edit stays)");
     app.add_option(
            "--format", options.formats,
-           "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "
-           "from; png: a strip of poses)")
+           "any of bvh,html,npy,glb,png,features (bvh and glb: metres, Y up; npy: joints, in the "
+           "data set's unit, KIT's in millimetres; features: the rows they come from; png: a strip "
+           "of poses)")
         ->capture_default_str();
     app.add_flag("--lock-feet", options.lock_feet,
                  "hold feet that stand on the floor in place (not on stairs; in all that is "

@@ -65,6 +65,27 @@ TEST_CASE("motion input: other rates become the model's, rounded frame times are
     CHECK_THROWS_WITH(mc::tools::read_motion(path), doctest::Contains("walk.bvh: [resample]"));
 }
 
+TEST_CASE("motion input: a BVH comes in its skeleton's unit, whatever unit it was written in") {
+    mc::testing::ScratchDir scratch;
+    const std::string path = (scratch.path / "walk.bvh").string();
+    for (const int64_t count : {22, 21}) {
+        const RigMotion metres = fit_rig(rig_joints(walking_rig(40, 0.5, 1, count)));
+        const double unit = count == 22 ? 1 : 1000;  // KIT's skeleton is in millimetres
+        for (const auto& [factor, name] :
+             {std::pair{1, ""}, {100, "centimetres"}, {1000, "millimetres"}}) {
+            CAPTURE(count);
+            CAPTURE(factor);
+            write_bvh(path, rig_to_bvh(scaled(metres, factor)));
+            std::vector<std::string> notes;
+            const JointSequence joints = mc::tools::read_motion(path, &notes);
+            const auto error = mc::testing::joint_error(joints, rig_joints(scaled(metres, unit)));
+            CHECK(error.worst < 5e-6 * unit);
+            REQUIRE(notes.size() == (factor == 1 ? 0 : 1));
+            if (factor != 1) CHECK(notes[0].find(name) != std::string::npos);
+        }
+    }
+}
+
 TEST_CASE("motion input: what the reader mended is passed on") {
     mc::testing::ScratchDir scratch;
     const std::string path = (scratch.path / "walk.bvh").string();

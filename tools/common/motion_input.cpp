@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <optional>
 
 #include "kernels/error.h"
@@ -22,12 +24,34 @@ bool is_bvh(const std::filesystem::path& path) {
     return path.extension() == ".bvh" || path.extension() == ".BVH";
 }
 
+// A BVH does not say its unit; the figure does: of metres, centimetres and millimetres the one in
+// which its legs come nearest to a person's.
+struct LengthUnit {
+    const char* name;
+    double millimetres;
+};
+constexpr LengthUnit kLengthUnits[] = {{"metres", 1000}, {"centimetres", 10}, {"millimetres", 1}};
+
+const LengthUnit& unit_of(const motion::JointSequence& joints) {
+    const double scale = motion::figure_scale(joints);  // 1 for HumanML3D's figure, in metres
+    return *std::ranges::min_element(kLengthUnits, {}, [&](const LengthUnit& unit) {
+        return std::fabs(std::log(scale * unit.millimetres / 1000));
+    });
+}
+
 motion::JointSequence read_motion_bvh(const std::filesystem::path& path, Notes* notes) {
     const motion::Bvh bvh = motion::read_bvh(path.string());
     if (notes) notes->insert(notes->end(), bvh.warnings.begin(), bvh.warnings.end());
     if (bvh.frames == 0) throw Error(path.string() + ": has no frames");
-    const motion::JointSequence joints = motion::bvh_joints(bvh, path.string(), notes);
-    const double fps = motion::skeleton_for_joints(joints.joints).fps;
+    motion::JointSequence joints = motion::bvh_joints(bvh, path.string(), notes);
+    const motion::Skeleton& skeleton = motion::skeleton_for_joints(joints.joints);
+    const LengthUnit& unit = unit_of(joints);
+    if (notes && &unit != kLengthUnits)
+        notes->push_back(fmt::format("{}: by the figure's legs in {}, not in metres; converted",
+                                     path.string(), unit.name));
+    const auto factor = static_cast<float>(unit.millimetres / skeleton.millimetres);
+    for (float& x : joints.xyz) x *= factor;
+    const double fps = skeleton.fps;
     motion::JointSequence out;
     try {
         out = motion::resample(joints, fps);

@@ -18,7 +18,8 @@ using Notes = std::vector<std::string>;
 // naming --frames, if a piece of the list is none.
 std::vector<std::pair<int64_t, int64_t>> frame_ranges(const std::string& list);
 
-// A BVH is turned to Y up and resampled to its skeleton's rate (20 or 12.5 frames a second).
+// A BVH is turned to Y up, brought to its skeleton's unit (metres; KIT: millimetres) and resampled
+// to its rate (20 or 12.5 frames a second).
 motion::JointSequence read_motion(const std::filesystem::path& path, Notes* notes = nullptr);
 // Feature rows as they are in the file, or extracted from joints (one row less than frames).
 motion::FeatureSequence read_motion_features(const std::filesystem::path& path,

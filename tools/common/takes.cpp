@@ -65,10 +65,10 @@ std::string encode(const std::string& format, const Take& take, const std::strin
     if (format == "npy") return motion::encode_joints(take.joints);
     if (format == "features") return motion::encode_features(take.features);
     if (format == "png") return motion::encode_png(motion::strip_image(take.joints));
-    const motion::RigMotion rig = motion::fit_rig(take.joints);
-    if (format == "bvh") return motion::format_bvh(motion::rig_to_bvh(rig));
     const double metres = motion::skeleton_for_joints(take.joints.joints).millimetres / 1000;
-    return motion::encode_glb(motion::scaled(rig, metres), prompt);
+    const motion::RigMotion rig = motion::scaled(motion::fit_rig(take.joints), metres);
+    if (format == "bvh") return motion::format_bvh(motion::rig_to_bvh(rig));
+    return motion::encode_glb(rig, prompt);
 }
 
 std::string encode_page(std::span<const Take> takes, const std::string& prompt) {

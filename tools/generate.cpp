@@ -100,23 +100,28 @@ int run(Options& options) {
     const std::vector<std::string> formats = format_list(options.formats);
     Bundle bundle = open_bundle(options.model);
     MotionGenerator& generator = *bundle.generator;
-    std::vector<GenerationRequest> requests;
+    std::vector<PromptLine> lines;
     for (const std::string& prompt : options.prompts) {
         check_prompt(prompt, "the command line");
-        requests.push_back({prompt, frames_of(options.length, generator, "--length")});
+        lines.push_back({prompt, "", "the command line"});
     }
-    if (options.prompts.size() > 1 && std::ranges::all_of(options.prompts, is_one_word))
+    if (lines.size() > 1 && std::ranges::all_of(options.prompts, is_one_word))
         notice(
             "generate: warning: {} prompts of one word each, so a motion for each; put words "
             "that belong together in quotes\n",
-            options.prompts.size());
+            lines.size());
     if (!options.prompts_file.empty())
-        for (const PromptLine& line : read_prompts(options.prompts_file))
-            requests.push_back(
-                {line.text, frames_of(line.seconds.empty() ? options.length : line.seconds,
-                                      generator, line.place)});
-    if (requests.empty())
+        for (PromptLine& line : read_prompts(options.prompts_file))
+            lines.push_back(std::move(line));
+    if (lines.empty())
         throw Error("no prompt; write one as an argument, or name a file with --prompts");
+    std::vector<GenerationRequest> requests;
+    for (const PromptLine& line : lines)
+        requests.push_back({line.text, line.seconds.empty()
+                                           ? frames_of(options.length, generator, "--length")
+                                           : frames_of(line.seconds, generator, line.place)});
+    if (const std::string warning = script_warning(lines); !warning.empty())
+        notice("generate: warning: {}\n", warning);
     if (!options.edit.empty()) {
         const MotionEdit edit = edit_of(options);
         check_edit(edit, generator.unit(), generator.max_frames() / generator.unit());

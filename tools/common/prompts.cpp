@@ -57,4 +57,17 @@ std::vector<PromptLine> read_prompts(const std::filesystem::path& path) {
     return read_lines(file, path.string());
 }
 
+std::string script_warning(std::span<const PromptLine> prompts) {
+    std::string first;
+    int64_t count = 0;
+    for (const PromptLine& prompt : prompts)
+        if (!clip::is_latin(prompt.text) && count++ == 0) first = prompt.place;
+    if (count == 0) return "";
+    return fmt::format(
+        "{}: {} not in Latin letters, and the text encoder has learnt English alone: expect a "
+        "motion that has little to do with the words",
+        first,
+        count == 1 ? "the prompt is" : fmt::format("this prompt and {} more are", count - 1));
+}
+
 }  // namespace mc::tools

@@ -17,6 +17,7 @@
 #include "motion/skeleton.h"
 #include "tensor/formats/npy.h"
 #include "tools/common/cli.h"
+#include "tools/common/motion_input.h"
 #include "tools/common/paths.h"
 
 namespace mc::tools {
@@ -122,6 +123,7 @@ int main(int argc, char** argv) {
         "Examples:\n"
         "  motion dataset build --mocap data/mocap --out data/HumanML3D_mocap\n"
         "  motion features new_joints/012314.npy features.npy\n"
+        "  motion features walk.bvh features.npy\n"
         "  motion joints features.npy joints.npy\n"
         "  motion info features.npy\n"
         "Exit status: 0 done, 1 failed, 2 wrong usage.");
@@ -167,7 +169,12 @@ int main(int argc, char** argv) {
     bool as_is = false, rotations = false;
     CLI::App* features = app.add_subcommand(
         "features", "joints (N, 22, 3) or (N, 21, 3) to feature rows (N-1, 263) or (N-1, 251)");
-    features->add_option("joints", in, "npy file to read")->required();
+    features
+        ->add_option(
+            "joints", in,
+            "npy file to read, or a BVH made by generate, also after Blender wrote it: any "
+            "frame rate, unit and axis up")
+        ->required();
     features->add_option("features", out, "npy file to write")->required();
     features->add_flag(
         "--as-is", as_is,
@@ -186,7 +193,9 @@ int main(int argc, char** argv) {
             options.mirror = !no_mirror;
             print_report(build_dataset(options, show_progress), options.out, as_json);
         } else if (features->parsed()) {
-            const JointSequence sequence = read_joints(in);
+            Notes notes;
+            const JointSequence sequence = read_motion_joints(in, &notes);
+            for (const std::string& note : notes) notice("motion: warning: {}\n", note);
             check_not_read(out, in);
             write_features(out,
                            as_is ? extract_features(sequence, skeleton_for_joints(sequence.joints))

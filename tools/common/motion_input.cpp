@@ -64,6 +64,16 @@ motion::JointSequence read_motion_bvh(const std::filesystem::path& path, Notes* 
     return out;
 }
 
+// The same joints, with a note if they are mirrored.
+motion::JointSequence noticed(motion::JointSequence joints, const std::filesystem::path& path,
+                              Notes* notes) {
+    if (notes && motion::is_mirrored(joints))
+        notes->push_back(path.string() +
+                         ": the feet point backward, so left and right seem to be exchanged, as "
+                         "when a figure is mirrored or comes from a left-handed system");
+    return joints;
+}
+
 // Nothing if the text is more or less than a whole number of 64 bits.
 std::optional<int64_t> whole_number(const std::string& text) {
     int64_t value = 0;
@@ -90,19 +100,18 @@ std::vector<std::pair<int64_t, int64_t>> frame_ranges(const std::string& list) {
     return ranges;
 }
 
+motion::JointSequence read_motion_joints(const std::filesystem::path& path, Notes* notes) {
+    return noticed(is_bvh(path) ? read_motion_bvh(path, notes) : motion::read_joints(path), path,
+                   notes);
+}
+
 motion::JointSequence read_motion(const std::filesystem::path& path, Notes* notes) {
-    const auto read = [&] {
-        if (is_bvh(path)) return read_motion_bvh(path, notes);
-        const NpyArray array = read_npy(path);
-        if (array.shape.size() != 2) return motion::joints_of_array(array);
-        return motion::joints_from_features(motion::features_of_array(array));
-    };
-    const motion::JointSequence joints = read();
-    if (notes && motion::is_mirrored(joints))
-        notes->push_back(path.string() +
-                         ": the feet point backward, so left and right seem to be exchanged, as "
-                         "when a figure is mirrored or comes from a left-handed system");
-    return joints;
+    if (is_bvh(path)) return read_motion_joints(path, notes);
+    const NpyArray array = read_npy(path);
+    return noticed(array.shape.size() == 2
+                       ? motion::joints_from_features(motion::features_of_array(array))
+                       : motion::joints_of_array(array),
+                   path, notes);
 }
 
 motion::FeatureSequence read_motion_features(const std::filesystem::path& path, Notes* notes) {

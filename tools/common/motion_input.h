@@ -21,6 +21,8 @@ std::vector<std::pair<int64_t, int64_t>> frame_ranges(const std::string& list);
 // A BVH is turned to Y up, brought to its skeleton's unit (metres; KIT: millimetres) and resampled
 // to its rate (20 or 12.5 frames a second).
 motion::JointSequence read_motion(const std::filesystem::path& path, Notes* notes = nullptr);
+// The same of a BVH or joints; Error for feature rows.
+motion::JointSequence read_motion_joints(const std::filesystem::path& path, Notes* notes = nullptr);
 // Feature rows as they are in the file, or extracted from joints (one row less than frames).
 motion::FeatureSequence read_motion_features(const std::filesystem::path& path,
                                              Notes* notes = nullptr);

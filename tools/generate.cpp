@@ -249,7 +249,7 @@ int main(int argc, char** argv) {
         "  generate \"a person jumps\"\n"
         "  generate \"someone walks in a circle\" --length 6 --count 4 --seed 7 --format bvh,glb\n"
         "  generate --prompts prompts.txt --out takes\n"
-        "  generate \"a person jumps\" --edit takes/walk.npy --frames 40:80\n"
+        "  generate \"a person jumps\" --edit out/walk.bvh --frames 40:80\n"
         "  generate \"a person jumps\" --checkpoints BAMM --generator bamm --text-encoder "
         "ViT-B-32.pt");
     return run_program(app, argc, argv, [&] { return run(options); });

@@ -92,6 +92,18 @@ TEST_CASE("motion: features of a BVH are those of the joints in it") {
     CHECK(turned.status == 0);
     CHECK(turned.text.find("motion: warning: " + dir + "blender.bvh: has +Z up") !=
           std::string::npos);
+    // And back to a BVH, or a GLB, by the name; once files of joints with such names.
+    CHECK(run("joints " + dir + "f.npy " + dir + "again.bvh").status == 0);
+    const Bvh again = read_bvh(dir + "again.bvh");
+    CHECK(mc::testing::joint_error(bvh_joints(again),
+                                   joints_from_features(read_features(dir + "f.npy")))
+              .mean < 0.01);
+    CHECK(run("joints " + dir + "f.npy " + dir + "again.glb").status == 0);
+    CHECK(mc::testing::read_bytes(dir + "again.glb").starts_with("glTF"));
+    const Outcome info = run("info " + dir + "again.bvh");
+    CHECK(info.status == 0);
+    CHECK(info.text.find("joints of " + std::to_string(again.frames) + " frames x 22 joints") !=
+          std::string::npos);
     // Rows of features have no features.
     CHECK(run("features " + dir + "f.npy " + dir + "g.npy").status == 1);
 }

@@ -20,10 +20,6 @@
 namespace mc::tools {
 namespace {
 
-bool is_bvh(const std::filesystem::path& path) {
-    return path.extension() == ".bvh" || path.extension() == ".BVH";
-}
-
 // A BVH does not say its unit; the figure does: of metres, centimetres and millimetres the one in
 // which its legs come nearest to a person's.
 struct LengthUnit {
@@ -83,6 +79,10 @@ std::optional<int64_t> whole_number(const std::string& text) {
 }
 
 }  // namespace
+
+bool is_bvh(const std::filesystem::path& path) {
+    return path.extension() == ".bvh" || path.extension() == ".BVH";
+}
 
 std::vector<std::pair<int64_t, int64_t>> frame_ranges(const std::string& list) {
     std::vector<std::pair<int64_t, int64_t>> ranges;

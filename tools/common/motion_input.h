@@ -14,6 +14,9 @@ namespace mc::tools {
 // What the reader mended or changed, a line each, for the user to know.
 using Notes = std::vector<std::string>;
 
+// By the end of its name.
+bool is_bvh(const std::filesystem::path& path);
+
 // The ranges of a list as "40:80,90:100": of each the first frame and the first after it. Error,
 // naming --frames, if a piece of the list is none.
 std::vector<std::pair<int64_t, int64_t>> frame_ranges(const std::string& list);

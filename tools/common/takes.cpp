@@ -15,7 +15,6 @@
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
-#include "motion/skeleton.h"
 #include "motion/strip.h"
 #include "tensor/formats/atomic_file.h"
 #include "tensor/formats/split.h"
@@ -65,8 +64,7 @@ std::string encode(const std::string& format, const Take& take, const std::strin
     if (format == "npy") return motion::encode_joints(take.joints);
     if (format == "features") return motion::encode_features(take.features);
     if (format == "png") return motion::encode_png(motion::strip_image(take.joints));
-    const double metres = motion::skeleton_for_joints(take.joints.joints).millimetres / 1000;
-    const motion::RigMotion rig = motion::scaled(motion::fit_rig(take.joints), metres);
+    const motion::RigMotion rig = motion::fit_rig_in_metres(take.joints);
     if (format == "bvh") return motion::format_bvh(motion::rig_to_bvh(rig));
     return motion::encode_glb(rig, prompt);
 }

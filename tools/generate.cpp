@@ -10,6 +10,7 @@
 #include "models/motion_edit.h"
 #include "motion/features.h"
 #include "motion/foot_lock.h"
+#include "motion/skeleton.h"
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
 #include "tools/common/motion_input.h"
@@ -100,6 +101,8 @@ int run(Options& options) {
     const std::vector<std::string> formats = format_list(options.formats);
     Bundle bundle = open_bundle(options.model);
     MotionGenerator& generator = *bundle.generator;
+    if (options.lock_feet && generator.fps() != motion::humanml3d_skeleton().fps)
+        throw Error("--lock-feet: knows HumanML3D's feet, not those of KIT's figure; leave it out");
     std::vector<PromptLine> lines;
     for (const std::string& prompt : options.prompts) {
         check_prompt(prompt, "the command line");
@@ -240,9 +243,10 @@ int main(int argc, char** argv) {
            "data set's unit, KIT's in millimetres; features: the rows they come from; png: a strip "
            "of poses)")
         ->capture_default_str();
-    app.add_flag("--lock-feet", options.lock_feet,
-                 "hold feet that stand on the floor in place (not on stairs; in all that is "
-                 "written; the figure's lowest joint comes to the floor)");
+    app.add_flag(
+        "--lock-feet", options.lock_feet,
+        "hold feet that stand on the floor in place (not on stairs, not KIT's; in all that is "
+        "written; the figure's lowest joint comes to the floor)");
     add_common_options(app, options.common);
     app.footer(
         "Examples:\n"

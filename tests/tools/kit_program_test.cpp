@@ -107,6 +107,11 @@ TEST_CASE("KIT: every stage, a bundle and a motion, with no setting that names t
     const motion::JointSequence made = motion::read_joints(dir + "/out/a_person_walks.npy");
     CHECK(made.joints == 21);
     CHECK(made.frames == 48);  // of 50
+    // Refused before a motion is made, not after it.
+    refuses("generate",
+            "\"a person walks\" --lock-feet --bundle " + dir + "/bundle --out " + dir + "/locked",
+            1, "generate: --lock-feet: knows HumanML3D's feet");
+    CHECK_FALSE(fs::exists(dir + "/locked"));
     // glTF is in metres, whatever the data set is in.
     const std::string glb = bytes_of(dir + "/out/a_person_walks.glb");
     const auto gltf = nlohmann::json::parse(glb.substr(20, glb.find(std::string("BIN\0", 4)) - 24));

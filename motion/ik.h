@@ -77,6 +77,9 @@ RigMotion fit_template_rig(const JointSequence& joints, int iterations = 100);
 // All lengths times `factor`: another unit.
 RigMotion scaled(RigMotion motion, double factor);
 
+// fit_rig in metres, as files for other programs are: KIT's joints are in millimetres.
+RigMotion fit_rig_in_metres(const JointSequence& joints);
+
 // Forward kinematics, joints in the order of JointSequence.
 JointSequence rig_joints(const RigMotion& motion);
 

@@ -10,10 +10,10 @@
 #include <iterator>
 #include <limits>
 #include <numeric>
-#include <sstream>
 
 #include "kernels/error.h"
 #include "tensor/formats/json_limit.h"
+#include "tensor/formats/split.h"
 
 namespace mc::train {
 namespace {
@@ -97,8 +97,8 @@ Json parse_text(const std::string& text, const Json& like) {
     }
     if (like.is_array() && !text.starts_with('[')) {
         Json list = Json::array();
-        std::istringstream parts(text);
-        for (std::string part; std::getline(parts, part, ',');)
+        if (text.empty()) return list;
+        for (const std::string& part : split(text, ','))
             list.push_back(parse_text(part, like.empty() ? Json() : like[0]));
         return list;
     }
@@ -272,8 +272,7 @@ void apply_setting(Json& config, const std::string& setting) {
         throw Error(fmt::format("--set {}: want KEY=VALUE, such as lr=1e-4", setting));
     const std::string key = setting.substr(0, equals);
     Json* at = &config;
-    std::istringstream parts(key);
-    for (std::string part; std::getline(parts, part, '.');) {
+    for (const std::string& part : split(key, '.')) {
         if (!at->is_object() || !at->contains(part)) unknown_key("--set", key, config);
         at = &(*at)[part];
     }

@@ -9,10 +9,13 @@
 #include "models/clip/merge_file.h"
 #include "models/clip/text_transformer.h"
 #include "models/clip/tokenizer.h"
+#include "motion/bvh.h"
+#include "motion/figure.h"
 #include "motion/motion_file.h"
 #include "motion/statistics.h"
 #include "tensor/formats/safetensors.h"
 #include "tests/tools/pipeline.h"
+#include "tools/common/motion_input.h"
 
 namespace fs = std::filesystem;
 using namespace mc;
@@ -104,6 +107,11 @@ TEST_CASE("KIT: every stage, a bundle and a motion, with no setting that names t
     const motion::JointSequence made = motion::read_joints(dir + "/out/a_person_walks.npy");
     CHECK(made.joints == 21);
     CHECK(made.frames == 48);  // of 50
+    // Refused before a motion is made, not after it.
+    refuses("generate",
+            "\"a person walks\" --lock-feet --bundle " + dir + "/bundle --out " + dir + "/locked",
+            1, "generate: --lock-feet: knows HumanML3D's feet");
+    CHECK_FALSE(fs::exists(dir + "/locked"));
     // glTF is in metres, whatever the data set is in.
     const std::string glb = bytes_of(dir + "/out/a_person_walks.glb");
     const auto gltf = nlohmann::json::parse(glb.substr(20, glb.find(std::string("BIN\0", 4)) - 24));
@@ -113,5 +121,12 @@ TEST_CASE("KIT: every stage, a bundle and a motion, with no setting that names t
             for (const double x : node["translation"]) reach = std::max(reach, std::abs(x));
     CHECK(reach > 0.05);
     CHECK(reach < 3);
-    CHECK(bytes_of(dir + "/out/a_person_walks.bvh").find("Frame Time: 0.08") != std::string::npos);
+    // So is BVH, and it comes back as the joints that it was made of.
+    const std::string bvh_path = dir + "/out/a_person_walks.bvh";
+    const motion::Bvh bvh = motion::read_bvh(bvh_path);
+    CHECK(bvh.frame_time == doctest::Approx(0.08));
+    for (const motion::BvhJoint& joint : bvh.joints) CHECK(motion::length(joint.offset) < 1);
+    const motion::JointSequence again = tools::read_motion(bvh_path);
+    CHECK(again.frames == made.frames);
+    CHECK(motion::figure_scale(again) == doctest::Approx(motion::figure_scale(made)).epsilon(0.01));
 }

@@ -196,6 +196,7 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
         "x --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + source + "_features.npy ";
     refuses("generate", edit, 2, "--frames");
     refuses("generate", edit + "--frames 30", 1, "want A:B");
+    refuses("generate", edit + "--frames 30:40,", 1, "\"\" is no range");
     refuses("generate", edit + "--frames 20:30 40:50", 1, "the prompt \"40:50\" has no word");
     refuses("generate", edit + "--frames 30:20", 1, "30:20");
     refuses("generate", edit + "--frames 70:90", 1, "70:90");
@@ -250,6 +251,17 @@ TEST_CASE("programs: prompts from a file or standard input, with and without len
     const Outcome unquoted = run_program("generate", "person jumps" + how + "/unquoted");
     CHECK(unquoted.status == 0);
     CHECK(unquoted.text.find("2 prompts of one word each") != std::string::npos);
+    CHECK(unquoted.text.find("Latin") == std::string::npos);
+
+    std::ofstream(file) << "a person walks\nчеловек прыгает\n人跳\n";
+    const Outcome foreign = run_program("generate", "--prompts " + file + how + "/foreign");
+    INFO(foreign.text);
+    CHECK(foreign.status == 0);
+    CHECK(foreign.text.find("generate: warning: " + file +
+                            ":2: this prompt and 1 more are not in Latin letters") !=
+          std::string::npos);
+    refuses("generate", "--prompts " + file + " --length 60" + how + "/refused", 1,
+            "generate: --length: length 60");
 }
 
 TEST_CASE("programs: a training that is killed and resumed ends in the same bits") {

@@ -31,12 +31,7 @@ std::vector<T> part_of(const std::vector<T>& all, const Share& share) {
 
 motion::Crop moclip_crop(int64_t length, float u, bool double_units) {
     constexpr int64_t kUnit = 4, kMaxFrames = 196;
-    double rest = static_cast<double>(u);
-    int coin = 0;
-    if (double_units) {
-        coin = std::min(2, static_cast<int>(3 * rest));
-        rest = 3 * rest - coin;
-    }
+    const auto [coin, rest] = double_units ? toss(u) : CoinAndRest{0, static_cast<double>(u)};
     motion::Crop crop = motion::training_crop(length, coin, 0, kUnit, kMaxFrames);
     const int64_t places = length - crop.frames + 1;
     crop.start = std::min(places - 1, static_cast<int64_t>(rest * static_cast<double>(places)));

@@ -153,6 +153,12 @@ std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_
     return {begin, begin + batch};
 }
 
+CoinAndRest toss(float u) {
+    const double thrice = 3 * static_cast<double>(u);
+    const int coin = std::min(2, static_cast<int>(thrice));
+    return {coin, thrice - coin};
+}
+
 CaptionSource::CaptionSource(const std::string& lexicon, double reword_share)
     : reword_share_(reword_share) {
     if (!lexicon.empty())

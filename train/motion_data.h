@@ -74,6 +74,14 @@ struct DrawnClip {
 std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_t seed,
                                   int64_t step);
 
+// A uniform number as the published data sets' coin of three sides, of which 2 makes a motion a
+// unit shorter (motion_data.md 4), and a uniform number that is left of it.
+struct CoinAndRest {
+    int coin;  // 0, 1 or 2
+    double rest;
+};
+CoinAndRest toss(float u);
+
 // Captions as training sees them: one of the sample's, at random, reworded by the lexicon if there
 // is one.
 class CaptionSource {

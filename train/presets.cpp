@@ -86,7 +86,7 @@ momask::TransformerConfig small_transformer(int64_t latent, int64_t layers, doub
 }
 
 Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts, double balance,
-                double reword_share, double text_noise, double speed_change) {
+                double reword_share, double text_noise, double speed_change, const char* shorten) {
     return {{"batch", 64},
             {"min_frames", min_frames},
             {"padded_frames", padded_frames},
@@ -95,7 +95,8 @@ Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts
             {"feat_bias_power", 2},
             {"reword_share", reword_share},
             {"text_noise", text_noise},
-            {"speed_change", speed_change}};
+            {"speed_change", speed_change},
+            {"shorten", shorten}};
 }
 
 std::vector<Preset> token_presets(const momask::TransformerConfig& small, double full_cond_drop,
@@ -104,10 +105,11 @@ std::vector<Preset> token_presets(const momask::TransformerConfig& small, double
     full.cond_drop_prob = full_cond_drop;
     return {
         {"small", "two CPU cores, a few thousand clips",
-         merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5, 0.4, 0.25)),
+         merged(merged({{"model", to_json(small)}},
+                       token_data(12, 0, false, 0.5, 0.5, 0.4, 0.25, "no")),
                 optimisation(small_steps, small_lr, 200, 0.01))},
         {"humanml3d", "the originals' size and recipe",
-         merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0, 0)),
+         merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0, 0, "crop")),
                 originals(182500, 1e-5, {50000}, 0.1))}};
 }
 
@@ -201,6 +203,7 @@ const std::vector<Preset>& bad_presets() {
         two[1].values.update({{"batch", 256},
                               {"steps", 350000},
                               {"padded_frames", 0},
+                              {"shorten", "tokens"},
                               {"warm_up", 0},
                               {"beta1", 0.5},
                               {"beta2", 0.9},
@@ -246,6 +249,7 @@ void read_token_options(const Json& config, const std::string& data, TokenStageO
     options.reword_share = config.at("reword_share");
     options.text_noise = config.at("text_noise");
     options.speed_change = config.at("speed_change");
+    options.shorten = shorten_named(config.at("shorten"));
     options.seed = config.at("seed");
 }
 

@@ -17,7 +17,7 @@ class BestOfGenerator : public MotionGenerator {
         generator_->keep_only(prompts);
     }
     // Of options.candidates, of which the first is what the generator makes alone, the others are
-    // its motions of other seeds.
+    // its motions of other seeds. A score that is nan is none; Error: no candidate has another.
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
     const std::vector<double>& scores() const override { return scores_; }

@@ -25,6 +25,7 @@ class BestOfGenerator : public MotionGenerator {
     const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return generator_->warnings(); }
     double fps() const override { return generator_->fps(); }
+    int64_t dims() const override { return generator_->dims(); }
     int64_t unit() const override { return generator_->unit(); }
     int64_t max_frames() const override { return generator_->max_frames(); }
     bool can_choose() const override { return true; }

@@ -27,7 +27,12 @@ TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_
     : clips_(data.samples().size()),
       shorter_(data.samples().size()),
       quantizers_(tokenizer.config().quantizer.num_quantizers) {
-    const int64_t unit = tokenizer.unit(), dims = data.dims();
+    const int64_t unit = tokenizer.unit(), dims = data.dims(),
+                  takes = tokenizer.config().net.dim_pose;
+    if (dims != takes)
+        throw Error("[tokens] the data set's motions have " + std::to_string(dims) +
+                    " columns, the tokenizer takes " + std::to_string(takes) +
+                    "; name the one that was trained on this data set");
     int64_t longest = 0;
     for (const motion::MotionSample& sample : data.samples())
         longest = std::max(longest, sample.frames / unit * unit);

@@ -76,6 +76,7 @@ class Seeded : public MotionGenerator {
     const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return warnings_; }
     double fps() const override { return 20; }
+    int64_t dims() const override { return 263; }
     int64_t unit() const override { return 4; }
     int64_t max_frames() const override { return 196; }
 

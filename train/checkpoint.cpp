@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -170,12 +173,37 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const std::string&
     return checkpoint;
 }
 
-RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
+void RunFolder::make() const {
     std::error_code error;
     std::filesystem::create_directories(path_, error);
     if (error || !std::filesystem::is_directory(path_))
         throw Error(fmt::format("{}: cannot make the run folder: {}; choose another",
                                 path_.string(), error ? error.message() : "it is a file"));
+}
+
+void RunFolder::check_can_be_made() const {
+    namespace fs = std::filesystem;
+    std::vector<fs::path> missing;  // the innermost first
+    std::error_code failed;
+    for (fs::path at = fs::absolute(path_).lexically_normal();
+         at.has_relative_path() && !fs::exists(at, failed); at = at.parent_path())
+        missing.push_back(at);
+    const auto take_away = [&] {
+        std::error_code stays;  // what another process has begun to fill
+        for (const fs::path& folder : missing) fs::remove(folder, stays);
+    };
+    try {
+        make();
+    } catch (...) {
+        take_away();
+        throw;
+    }
+    const bool writable = ::access(path_.c_str(), W_OK | X_OK) == 0;
+    const std::string why = std::strerror(errno);
+    take_away();
+    if (!writable)
+        throw Error(fmt::format("{}: cannot write into the run folder: {}; choose another",
+                                path_.string(), why));
 }
 
 void RunFolder::save(const Checkpoint& checkpoint, bool is_best) const {

@@ -82,6 +82,7 @@ void check_run(const std::filesystem::path& out, bool resume, const nlohmann::js
                     " is not, so that this run cannot go on; begin from it with --start in "
                     "another --out folder");
     }
+    if (ranks.first()) run.check_can_be_made();
 }
 
 nn::TensorMap checkpoint_model(const Checkpoint& checkpoint) {
@@ -110,6 +111,7 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
     std::unique_ptr<Progress> progress;
     together(ranks, [&] {
         if (!ranks.first()) return;
+        run.make();
         log.emplace(run.log(), result.steps ? std::optional(result.steps) : std::nullopt);
         ProgressOptions progress_options;
         progress_options.done = result.steps;

@@ -291,6 +291,22 @@ TEST_CASE("programs: a run that is there already is noticed before any data is r
         "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir + "/text",
         1, there);
     refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
+    // What cannot be begun with leaves no folder.
+    const std::string no_run = " --data " + p.dir + " --out " + p.dir + "/never/run";
+    refuses("train", "vq" + no_run, 1, "train.txt");
+    for (const std::string stage : {"masked", "residual", "length"})
+        refuses("train", stage + " --quiet" + no_run + " --vq " + p.dir + "/vq" + p.text, 1,
+                "train.txt");
+    refuses("moclip_train", no_run + p.text, 1, "train.txt");
+    refuses("train",
+            "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir +
+                "/never/run --start " + p.dir + "/vocab.txt.gz",
+            1, "vocab.txt.gz");
+    refuses("train",
+            "vq --quiet --data " + p.data + " --out " + p.dir + "/never/run --start " + p.dir +
+                "/masked",
+            1, "stage masked");
+    CHECK_FALSE(fs::exists(p.dir + "/never"));
     // The other stages take long to begin, and say what they do.
     const Outcome ran =
         run_program("train", "length --data " + p.data + " --vq " + p.dir + "/vq" + p.text +

@@ -139,7 +139,11 @@ std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_
                                   int64_t step) {
     constexpr int64_t kShared = 4;
     constexpr uint64_t kGroupStream = uint64_t{1} << 61;
-    Generator group(seed, kGroupStream + static_cast<uint64_t>(step / kShared) * 8);
+    // A stream for each pass over the clips, one for u, one for the order of the four.
+    const int64_t clips = static_cast<int64_t>(data.samples().size()),
+                  passes = (kShared * batch + clips - 1) / clips,
+                  streams = std::max<int64_t>(8, passes + 2);
+    Generator group(seed, kGroupStream + static_cast<uint64_t>(step / kShared * streams));
     const Tensor u = group.uniform({kShared * batch});
     const std::vector<size_t> samples = data.draw_distinct(kShared * batch, group);
     std::vector<DrawnClip> drawn;

@@ -20,6 +20,7 @@
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
+#include "tensor/formats/atomic_file.h"
 #include "tensor/formats/safetensors.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/tools/pipeline.h"
@@ -182,8 +183,9 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
                          "/edited_joints" + how);
     must("generate", "\"a person jumps\" --edit " + source + ".bvh --frames 18:40 --out " + p.dir +
                          "/edited_bvh" + how);
-    mc::motion::write_bvh(p.dir + "/blender.bvh",
-                          as_blender_writes(mc::motion::read_bvh(source + ".bvh")));
+    mc::write_text_file(
+        p.dir + "/blender.bvh",
+        mc::motion::format_bvh(as_blender_writes(mc::motion::read_bvh(source + ".bvh"))));
     const Outcome blender =
         run_program("generate", "\"a person jumps\" --frames 18:40 --edit " + p.dir +
                                     "/blender.bvh --out " + p.dir + "/edited_blender" + how);

@@ -411,6 +411,7 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
         o.reduction = moclip::DistillReduction::element_mean;
         o.padded_frames = 196;
         o.double_units = true;
+        o.data.cut_captions = true;
     } else {
         throw Error("mode is " + mode + ", want paper or reference");
     }

@@ -28,6 +28,10 @@ MotionData::MotionData(const MotionDataOptions& options) : split_(options.split)
     read.split = options.split;
     read.min_frames = options.min_frames;
     data_ = motion::read_dataset(read);
+    if (options.cut_captions)
+        for (motion::MotionSample& sample : data_.samples)
+            for (motion::Caption& caption : sample.captions)
+                caption.text = motion::encoder_text(caption);
     normalisation_ = motion::read_normalisation(read.root / "Mean.npy", read.root / "Std.npy",
                                                 options.feat_bias_power);
     if (normalisation_.dims() != data_.dims)

@@ -18,6 +18,8 @@ struct MotionDataOptions {
     int64_t min_frames = 16;
     double balance = 0.5;     // categories drawn: 0 as often as they are, 1 equally often
     int feat_bias_power = 2;  // motion_data.md 6
+    // Long captions are cut as the published MoCLIP cuts them (motion::encoder_text).
+    bool cut_captions = false;
 };
 
 // The same options for another split.

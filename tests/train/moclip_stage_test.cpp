@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <map>
 
 #include "tests/error_of.h"
@@ -157,6 +158,30 @@ TEST_CASE("moclip stage: reference mode makes a third of the crops a unit shorte
     };
     CHECK(doubled("reference"));
     CHECK_FALSE(doubled("paper"));
+}
+
+TEST_CASE("moclip stage: reference mode cuts captions of more than 60 tokens to 60 words") {
+    const Workshop shop;
+    const MotionData whole(shop.motions.options);
+    const std::string clip = whole.samples().front().clip;
+    std::string text, tokens;
+    for (int i = 0; i < 61; ++i) {
+        text += (i ? " w" : "w") + std::to_string(i);
+        tokens += i ? " w/NOUN" : "w/NOUN";
+    }
+    std::ofstream(shop.data() / "texts" / (clip + ".txt")) << text << "#" << tokens << "#0#0\n";
+    const auto caption = [&](const std::string& mode) {
+        MotionDataOptions options =
+            moclip_stage_options(shop.config({"mode=" + mode, "motion.part_table=t2m6"}),
+                                 shop.data().string())
+                .data;
+        options.min_frames = shop.motions.options.min_frames;
+        const MotionData data(options);
+        REQUIRE(data.samples().front().clip == clip);
+        return data.samples().front().captions.front().text;
+    };
+    CHECK(caption("reference").ends_with(" w59"));
+    CHECK(caption("paper") == text);
 }
 
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {

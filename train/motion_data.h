@@ -32,6 +32,7 @@ class MotionData {
   public:
     explicit MotionData(const MotionDataOptions& options);
 
+    const std::string& split() const { return split_; }
     const std::vector<motion::MotionSample>& samples() const { return data_.samples; }
     const motion::Normalisation& normalisation() const { return normalisation_; }
     // On the clips that could not be read (motion::left_out).

@@ -34,8 +34,13 @@ TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_
                     " columns, the tokenizer takes " + std::to_string(takes) +
                     "; name the one that was trained on this data set");
     int64_t longest = 0;
-    for (const motion::MotionSample& sample : data.samples())
+    for (const motion::MotionSample& sample : data.samples()) {
+        if (sample.frames < unit)
+            throw Error("[tokens] " + sample.name + " of the " + data.split() + " split has " +
+                        std::to_string(sample.frames) + " frames, a token " + std::to_string(unit) +
+                        "; leave such motions out with min_frames=" + std::to_string(unit));
         longest = std::max(longest, sample.frames / unit * unit);
+    }
     for (size_t i = 0; i < clips_.size(); ++i) {
         const int64_t total = data.samples()[i].frames, frames = total / unit * unit;
         const auto add_crops = [&](int64_t kept, Variants& to) {  // at every start

@@ -30,7 +30,7 @@ Shorten shorten_named(const std::string& name);  // Error: another name
 
 class TokenData {
   public:
-    // Error: motions of other columns than the tokenizer's.
+    // Error: motions of other columns than the tokenizer's, or one that is shorter than a token.
     TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames = 0,
               double speed_change = 0, Shorten shorten = Shorten::no);
 

@@ -23,6 +23,17 @@ vq::RvqConfig with_columns(vq::RvqConfig config, int64_t columns) {
     return config;
 }
 
+// Of the samples that are as long as a token.
+std::vector<size_t> with_tokens(const vq::RvqVae& model, const MotionData& data) {
+    std::vector<size_t> samples;
+    for (size_t i = 0; i < data.samples().size(); ++i)
+        if (data.samples()[i].frames >= model.unit()) samples.push_back(i);
+    if (samples.empty())
+        throw Error("[vq] no motion of the " + data.split() + " split is as long as a token, of " +
+                    std::to_string(model.unit()) + " frames; set a smaller model.down_t");
+    return samples;
+}
+
 }  // namespace
 
 VqStage::VqStage(const VqStageOptions& options)
@@ -31,6 +42,9 @@ VqStage::VqStage(const VqStageOptions& options)
       held_out_(with_split(options.data, "val")),
       init_(options.seed, kInitStream),
       model_(with_columns(options.model, train_.dims()), &init_) {
+    train_.draw_longer(0, options.window);  // or what validate() and step() would meet
+    with_tokens(model_, train_);
+    with_tokens(model_, held_out_);
     model_.to(options.device);
 }
 
@@ -90,10 +104,11 @@ ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionDa
                                          size_t clips) {
     double world = 0, local = 0;
     int64_t counted = 0;
-    const size_t stride = clips == 0 ? 1 : std::max<size_t>(1, data.samples().size() / clips);
-    for (size_t i = 0; i < data.samples().size(); i += stride) {
+    const std::vector<size_t> samples = with_tokens(model, data);
+    const size_t stride = clips == 0 ? 1 : std::max<size_t>(1, samples.size() / clips);
+    for (size_t k = 0; k < samples.size(); k += stride) {
+        const size_t i = samples[k];
         const int64_t frames = data.samples()[i].frames / model.unit() * model.unit();
-        if (frames == 0) continue;
         const Tensor motion = data.normalised(i, 0, frames);
         const Tensor again = model.decode(model.encode(motion));
         const motion::JointSequence truth = joints_of(data, motion.data<float>(), frames);
@@ -112,7 +127,6 @@ ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionDa
                 ++counted;
             }
     }
-    if (counted == 0) throw Error("[vq] no held-out motion is long enough to be reconstructed");
     const double mean =
         motion::skeleton_for_dims(data.dims()).millimetres / static_cast<double>(counted);
     return {mean * local, mean * world};

@@ -23,6 +23,7 @@ struct VqStageOptions {
 
 class VqStage : public Stage {
   public:
+    // Error: no training motion has a window's frames, or no motion of a split a token's.
     explicit VqStage(const VqStageOptions& options);
     std::string name() const override { return "vq"; }
     vq::RvqVae& model() override { return model_; }
@@ -46,7 +47,8 @@ class VqStage : public Stage {
 struct ReconstructionError {
     double mpjpe_mm = 0, world_mm = 0;
 };
-// Of about `clips` samples spread over the split; 0: of all.
+// Of about `clips` samples spread over those of the split that are as long as a token; 0: of all.
+// Error: there are none.
 ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionData& data,
                                          size_t clips = 0);
 

@@ -206,6 +206,14 @@ TEST_CASE("moclip stage: settings that make no sense are errors") {
     CHECK(error({"motion.heads=5"}).find("motion.heads") != std::string::npos);
     CHECK(error({"frozen_share=1.5"}).find("0 to 1") != std::string::npos);
     CHECK(error({"motion.part_table=t2m8_fixed"}).find("six parts") != std::string::npos);
+    CHECK(error({"min_frames=3"}).find("min_frames=3: want 4 or more") != std::string::npos);
+    const std::string val = (shop.data() / "val.txt").string();
+    std::filesystem::copy_file(val, val + ".whole");
+    std::string first;
+    std::getline(std::ifstream(val), first);
+    std::ofstream(val) << first << "\n";
+    CHECK(error({}) == "[moclip] retrieval needs at least 2 motions in the val split, there are 1");
+    std::filesystem::rename(val + ".whole", val);
     clip::write_maybe_gzip(shop.vocabulary(), "#version: 0.2\nt h\n");
     CHECK(error({}).find("name the vocabulary it was trained with") != std::string::npos);
 }

@@ -105,6 +105,19 @@ TEST_CASE("token data: the batches of a split have every clip once, the last one
     }
 }
 
+TEST_CASE("token data: a motion that is shorter than a token is named") {
+    const testing::SyntheticDataset motions(40, 26, false);
+    const MotionData data(motions.options);
+    vq::RvqConfig config = tokenizer()->config();
+    config.net.down_t = 5;
+    Generator init(3);
+    const vq::RvqVae coarse(config, &init);
+    CHECK_THROWS_WITH_AS(TokenData(data, coarse),
+                         doctest::Contains("frames, a token 32; leave such motions out with "
+                                           "min_frames=32"),
+                         Error);
+}
+
 TEST_CASE("token data: with padding, the variants are those of padded motions") {
     const testing::SyntheticDataset motions(40, 26, false);
     const MotionData data(motions.options);

@@ -394,6 +394,10 @@ TEST_CASE("programs: bad input is one clear line") {
     refuses("generate", "\"a person jumps\" --temperature inf" + good, 2, "--temperature");
     refuses("train", "bundle --steps -1", 2, "--steps");
     refuses("train", "bundle --guidance nan", 2, "--guidance");
+    refuses("train",
+            "bundle --data " + p.data + p.text + "--vq " + p.dir + "/vq --masked " + p.dir +
+                "/masked --provenance x --out " + p.data + "/all.txt/bundle",
+            1, "all.txt/bundle: cannot make the folder: Not a directory; name another");
     refuses("generate", "\"$(printf 'a \\377 b')\"" + good, 1, "UTF-8");
     refuses("generate", "\"a person jumps\" --bundle " + p.dir + "/none", 1, "none/bundle.json");
     refuses("generate", "\"a person jumps\" --bundle " + p.bundle + " --out /proc/nowhere", 1,
@@ -505,6 +509,18 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         std::ofstream(broken / "bundle.json") << info;
     }
     refused("nan");
+}
+
+TEST_CASE("programs: a file beyond the limit of the shell is one clear line and no half") {
+    Pipeline& p = pipeline();
+    const std::string out = p.dir + "/limited";
+    const Outcome ran = run_command("ulimit -f 200; exec " + std::string(MOCLIP_BINARY_DIR) +
+                                    "/bin/train vq --out " + out + p.vq_options);
+    CHECK(ran.status == 1);
+    CHECK(ran.text == "train: " + out +
+                          "/latest.safetensors: cannot write: File too large; raise the limit on a "
+                          "file's size (ulimit -f) or write to another disk\n");
+    CHECK(std::distance(fs::directory_iterator(out), {}) == 1);  // the log
 }
 
 // A file system of its own, so small that what is written does not fit. Needs unprivileged mounts.

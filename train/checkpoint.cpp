@@ -1,7 +1,9 @@
 #include "train/checkpoint.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -209,6 +211,32 @@ void RunFolder::check_can_be_made() const {
 void RunFolder::save(const Checkpoint& checkpoint, bool is_best) const {
     if (is_best) save_checkpoint(best(), checkpoint);
     save_checkpoint(latest(), checkpoint);
+}
+
+RunClaim::RunClaim(const RunFolder& run)
+    : run_(run), descriptor_(::open(run.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    // Where a file system has no such locks, nothing is known of others.
+    if (descriptor_ < 0 || ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return;
+    ::close(descriptor_);
+    throw Error(
+        fmt::format("{}: another process trains there; wait for it or stop it, or name "
+                    "another --out folder",
+                    run.path().string()));
+}
+
+RunClaim::~RunClaim() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void RunClaim::clean() const {
+    std::vector<std::filesystem::path> left;
+    for (const auto& entry : std::filesystem::directory_iterator(run_.path()))
+        for (const auto& file : {run_.latest(), run_.best(), run_.log()})
+            if (entry.path().filename().string().starts_with(file.filename().string() + ".tmp"))
+                left.push_back(entry.path());
+    std::error_code stays;
+    for (const std::filesystem::path& path : left) std::filesystem::remove(path, stays);
 }
 
 }  // namespace mc::train

@@ -90,4 +90,21 @@ class RunFolder {
     std::filesystem::path path_;
 };
 
+// One process at a time trains in a run folder: who holds this. Error: another does, on this
+// machine or, where the file system tells, on another. It ends with the object or the process.
+class RunClaim {
+  public:
+    explicit RunClaim(const RunFolder& run);  // whose folder is there
+    ~RunClaim();
+    RunClaim(const RunClaim&) = delete;
+    RunClaim& operator=(const RunClaim&) = delete;
+
+    // Unfinished files that killed processes left behind go, each as large as a checkpoint.
+    void clean() const;
+
+  private:
+    const RunFolder run_;
+    int descriptor_;
+};
+
 }  // namespace mc::train

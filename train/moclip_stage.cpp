@@ -436,6 +436,11 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
     if (o.motion.width % o.motion.heads != 0)
         throw Error("motion.width " + std::to_string(o.motion.width) +
                     " is no multiple of motion.heads");
+    if (o.motion.part_dim % 2 != 0)
+        throw Error("motion.part_dim " + std::to_string(o.motion.part_dim) +
+                    " is odd; positions have one half of it, velocities the other");
+    if (const std::string schedule = config.at("schedule"); schedule != "cosine")
+        throw Error("schedule is " + schedule + ", want cosine, which each phase has of its own");
     if (config.at("naive")
             .get<bool>()) {  // contrastive alone, no positions, no limbs (moclip.md 10)
         o.tether = o.align = false;
@@ -449,6 +454,9 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
     o.lr = config.at("lr");
     o.motion_lr_2 = config.at("motion_lr_2");
     o.text_lr_2 = config.at("text_lr_2");
+    if (!std::isfinite(o.motion_lr_2 / o.lr) || !std::isfinite(o.text_lr_2 / o.lr))
+        throw Error("lr=" + config.at("lr").dump() +
+                    ": want more than 0; the second phase's rates are in proportion to it");
     o.weight_decay_1 = config.at("weight_decay_1");
     o.weight_decay_2 = config.at("weight_decay_2");
     o.data.root = data;

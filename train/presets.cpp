@@ -216,6 +216,18 @@ const std::vector<Preset>& bad_presets() {
     return presets;
 }
 
+namespace {
+
+// Whether the originals' schedule is asked for. Error: another name than these two.
+bool is_multi_step(const Json& config) {
+    const std::string schedule = config.at("schedule");
+    if (schedule != "multi_step" && schedule != "warm_up_cosine")
+        throw Error("schedule is " + schedule + ", want warm_up_cosine or multi_step");
+    return schedule == "multi_step";
+}
+
+}  // namespace
+
 VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
     VqStageOptions options;
     options.model = rvq_config(config.at("model"), "the vq configuration");
@@ -226,6 +238,7 @@ VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
         throw Error("window=" + std::to_string(options.window) + ": want a multiple of " +
                     std::to_string(unit) + " frames, a token's, with model.down_t=" +
                     std::to_string(options.model.net.down_t));
+    is_multi_step(config);  // before any data is read
     options.short_share = config.at("short_share");
     options.speed_change = config.at("speed_change");
     options.data.root = data;
@@ -241,6 +254,7 @@ namespace {
 // All but the model.
 void read_token_options(const Json& config, const std::string& data, TokenStageOptions& options) {
     options.batch = config.at("batch");
+    is_multi_step(config);  // before any data is read
     options.padded_frames = config.at("padded_frames");
     options.data.root = data;
     options.data.min_frames = config.at("min_frames");
@@ -291,19 +305,16 @@ LoopOptions loop_options(const Json& config, const std::filesystem::path& out) {
     loop.adamw = {config.at("beta1"), config.at("beta2"), 1e-8, config.at("weight_decay")};
     const double lr = config.at("lr");
     const int64_t warm_up = config.at("warm_up");
-    const std::string schedule = config.at("schedule");
-    if (schedule == "multi_step") {
+    if (is_multi_step(config)) {
         WarmUpMultiStep rate;
         rate.lr = lr;
         rate.warm_up = warm_up;
         rate.milestones = config.at("milestones").get<std::vector<int64_t>>();
         rate.gamma = config.at("gamma");
         loop.rate = [rate](int64_t step) { return rate.rate(step + 1); };
-    } else if (schedule == "warm_up_cosine") {
+    } else {
         const WarmUpCosine rate{lr, warm_up, loop.steps, 0.01 * lr};
         loop.rate = [rate](int64_t step) { return rate.rate(step); };
-    } else {
-        throw Error("schedule is " + schedule + ", want warm_up_cosine or multi_step");
     }
     return loop;
 }

@@ -293,6 +293,14 @@ TEST_CASE("programs: a run that is there already is noticed before any data is r
         "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir + "/text",
         1, there);
     refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
+    // So is a schedule that is none.
+    for (const std::string stage : {"masked", "residual", "length"})
+        refuses("train",
+                stage + no_data + "/new --vq " + p.dir + "/vq" + p.text + "--set schedule=poem", 1,
+                "schedule is poem");
+    refuses("train", "vq" + no_data + "/new --set schedule=poem", 1, "schedule is poem");
+    refuses("moclip_train", no_data + "/new" + p.text + "--set schedule=poem", 1,
+            "schedule is poem");
     // What cannot be begun with leaves no folder.
     const std::string no_run = " --data " + p.dir + " --out " + p.dir + "/never/run";
     refuses("train", "vq" + no_run, 1, "train.txt");

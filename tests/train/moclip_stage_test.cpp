@@ -204,6 +204,11 @@ TEST_CASE("moclip stage: settings that make no sense are errors") {
     };
     CHECK(error({"mode=poem"}).find("want paper or reference") != std::string::npos);
     CHECK(error({"motion.heads=5"}).find("motion.heads") != std::string::npos);
+    CHECK(error({"motion.part_dim=15"}) ==
+          "motion.part_dim 15 is odd; positions have one half of it, velocities the other");
+    CHECK(error({"schedule=multi_step"}).find("want cosine") != std::string::npos);
+    CHECK(error({"lr=0"}) ==
+          "lr=0.0: want more than 0; the second phase's rates are in proportion to it");
     CHECK(error({"frozen_share=1.5"}).find("0 to 1") != std::string::npos);
     CHECK(error({"motion.part_table=t2m8_fixed"}).find("six parts") != std::string::npos);
     CHECK(error({"min_frames=3"}).find("min_frames=3: want 4 or more") != std::string::npos);

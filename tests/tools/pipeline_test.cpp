@@ -293,7 +293,16 @@ TEST_CASE("programs: a run that is there already is noticed before any data is r
         "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir + "/text",
         1, there);
     refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
-    // So is a schedule that is none.
+    // So are heads that do not share a width evenly, a tokenizer that is not the stage's, and a
+    // schedule that is none.
+    for (const std::string stage : {"masked", "residual", "bamm", "bad"})
+        refuses("train",
+                stage + no_data + "/new --vq " + p.dir + "/vq" + p.text + "--set model.n_heads=7",
+                1, "is no multiple of its 7 heads");
+    refuses("train",
+            "bad --quiet --data " + p.dir + "/mocap --out " + p.dir + "/new --vq " + p.dir + "/vq" +
+                p.text,
+            1, "the tokenizer has 3 layers of codes");
     for (const std::string stage : {"masked", "residual", "length"})
         refuses("train",
                 stage + no_data + "/new --vq " + p.dir + "/vq" + p.text + "--set schedule=poem", 1,

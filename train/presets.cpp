@@ -117,15 +117,17 @@ std::vector<Preset> token_presets(const momask::TransformerConfig& small, double
 
 const std::vector<Preset>& vq_presets() {
     static const std::vector<Preset> presets = [] {
-        const Json small_data = {{"batch", 64},          {"window", 64},     {"short_share", 0.3},
-                                 {"speed_change", 0.25}, {"min_frames", 12}, {"balance", 0.5},
-                                 {"feat_bias_power", 2}};
+        const Json small_data = {
+            {"batch", 64},      {"window", 64},   {"short_share", 0.3},   {"speed_change", 0.25},
+            {"min_frames", 12}, {"balance", 0.5}, {"feat_bias_power", 2}, {"every_window", false}};
         Json full_data = small_data;
         full_data.update({{"batch", 256},
                           {"short_share", 0.0},
                           {"speed_change", 0.0},
                           {"min_frames", 64},
                           {"balance", 0.0}});
+        Json windows_data = full_data;  // MMM and BAD draw a clip and a place in it
+        windows_data["every_window"] = true;
         Json full_bad = originals(300000, 0, {200000}, 0.05);
         full_bad["warm_up"] = 1000;
         auto stage = [](const vq::RvqConfig& model, const Json& data, const Json& recipe) {
@@ -135,7 +137,7 @@ const std::vector<Preset>& vq_presets() {
             {"small", "two CPU cores, a few thousand clips",
              stage(small_rvq(), small_data, optimisation(6000, 6e-4, 200, 0))},
             {"humanml3d", "the originals' size and recipe",
-             stage({}, full_data, originals(500000, 0, {150000, 250000}, 0.05))},
+             stage({}, windows_data, originals(500000, 0, {150000, 250000}, 0.05))},
             {"small-bad", "one codebook, which `train bad` needs",
              stage(single_codebook(small_rvq(), 512), small_data,
                    optimisation(6000, 6e-4, 200, 0))},
@@ -241,11 +243,18 @@ VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
     is_multi_step(config);  // before any data is read
     options.short_share = config.at("short_share");
     options.speed_change = config.at("speed_change");
+    options.every_window = config.at("every_window");
     options.data.root = data;
     options.data.min_frames = config.at("min_frames");
     options.data.balance = config.at("balance");
     options.data.feat_bias_power = config.at("feat_bias_power");
     options.seed = config.at("seed");
+    if (options.every_window)
+        for (const char* other : {"short_share", "speed_change", "balance"})
+            if (config.at(other).get<double>() != 0)
+                throw Error("every_window=true takes each window once and as it is, which " +
+                            std::string(other) + "=" + config.at(other).dump() +
+                            " contradicts; set that to 0 or every_window=false");
     return options;
 }
 

@@ -42,25 +42,23 @@ VqStage::VqStage(const VqStageOptions& options)
       held_out_(with_split(options.data, "val")),
       init_(options.seed, kInitStream),
       model_(with_columns(options.model, train_.dims()), &init_) {
-    train_.draw_longer(0, options.window);  // or what validate() and step() would meet
+    // Or what step() and validate() would meet.
+    if (options.every_window) {
+        index_.emplace(train_.samples(), options.window);
+        if (index_->size() < options.batch)
+            throw Error("[vq] batch=" + std::to_string(options.batch) + " is more than the " +
+                        std::to_string(index_->size()) + " windows there are; set a smaller one");
+    }
+    train_.draw_longer(0, options.window);
     with_tokens(model_, train_);
     with_tokens(model_, held_out_);
     model_.to(options.device);
 }
 
-Metrics VqStage::step(int64_t, Generator& generator) {
-    const int64_t unit = model_.unit();
-    int64_t window = options_.window, batch = options_.batch;
-    const int64_t shortest = std::max(unit, options_.data.min_frames / unit * unit);
-    if (generator.uniform() < options_.short_share && window > shortest) {
-        window = shortest + unit * static_cast<int64_t>(generator.below(
-                                       static_cast<uint32_t>((window - shortest) / unit)));
-        batch = std::max<int64_t>(1, batch * options_.window / window);
-    }
-    const Share share = ranks().share(batch);
-    Tensor motion = Tensor::empty({share.size(), window, train_.dims()});
+void VqStage::draw_windows(const Share& share, int64_t window, Generator& generator,
+                           float* dst) const {
     const bool varied = options_.speed_change > 0;
-    const Tensor u = generator.uniform({batch, varied ? 3 : 2});
+    const Tensor u = generator.uniform({share.total, varied ? 3 : 2});
     for (int64_t b = share.begin; b < share.end; ++b) {
         const auto draw = [&](int64_t i) {
             return static_cast<double>(u.data<float>()[b * u.size(1) + i]);
@@ -77,11 +75,48 @@ Metrics VqStage::step(int64_t, Generator& generator) {
             std::max<int64_t>(1, frames - span);  // rounding may ask for one more
         const int64_t start =
             std::min(places - 1, static_cast<int64_t>(draw(1) * static_cast<double>(places)));
-        float* to = motion.data<float>() + (b - share.begin) * window * train_.dims();
+        float* to = dst + (b - share.begin) * window * train_.dims();
         if (varied)
             train_.at_speed(sample, start, window, speed, to);
         else
             train_.normalised(sample, start, window, to);
+    }
+}
+
+std::vector<motion::WindowIndex::Place> VqStage::windows(int64_t step) {
+    constexpr uint64_t kEpochStream = uint64_t{1} << 61;
+    const int64_t batches = index_->size() / options_.batch, epoch = step / batches,
+                  begin = step % batches * options_.batch;
+    if (epoch != epoch_) {
+        order_ = Generator(options_.seed, kEpochStream + static_cast<uint64_t>(epoch))
+                     .permutation(index_->size());
+        epoch_ = epoch;
+    }
+    std::vector<motion::WindowIndex::Place> places;
+    for (int64_t i = begin; i < begin + options_.batch; ++i)
+        places.push_back(index_->at(order_[static_cast<size_t>(i)]));
+    return places;
+}
+
+Metrics VqStage::step(int64_t step, Generator& generator) {
+    const int64_t unit = model_.unit();
+    int64_t window = options_.window, batch = options_.batch;
+    const int64_t shortest = std::max(unit, options_.data.min_frames / unit * unit);
+    if (generator.uniform() < options_.short_share && window > shortest) {
+        window = shortest + unit * static_cast<int64_t>(generator.below(
+                                       static_cast<uint32_t>((window - shortest) / unit)));
+        batch = std::max<int64_t>(1, batch * options_.window / window);
+    }
+    const Share share = ranks().share(batch);
+    Tensor motion = Tensor::empty({share.size(), window, train_.dims()});
+    if (index_) {
+        const auto places = windows(step);
+        for (int64_t b = share.begin; b < share.end; ++b)
+            train_.normalised(places[static_cast<size_t>(b)].sample,
+                              places[static_cast<size_t>(b)].start, window,
+                              motion.data<float>() + (b - share.begin) * window * train_.dims());
+    } else {
+        draw_windows(share, window, generator, motion.data<float>());
     }
     const Var target(motion.to(model_.device()));
     Tape tape;

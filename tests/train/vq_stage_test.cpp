@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <map>
 
 #include "tests/error_of.h"
 #include "tests/synthetic_dataset.h"
+#include "train/presets.h"
 
 using namespace mc;
 using namespace mc::train;
@@ -54,6 +56,49 @@ TEST_CASE("vq stage: splits without a motion of a window or a token are refused 
     CHECK(error(32, 5) ==
           "[vq] no motion of the val split is as long as a token, of 32 frames; set a smaller "
           "model.down_t");
+}
+
+TEST_CASE("vq stage: with every_window each window comes once an epoch, in another order each") {
+    const testing::SyntheticDataset motions(40, 34, false);
+    VqStageOptions options = tiny(motions.options);
+    options.every_window = true;
+    options.batch = 7;
+    VqStage stage(options), again(options);
+    const motion::WindowIndex index(MotionData(motions.options).samples(), options.window);
+    const int64_t steps = index.size() / options.batch;
+    REQUIRE(steps > 3);
+    using Windows = std::map<std::pair<size_t, int64_t>, int>;
+    Windows all;
+    for (int64_t k = 0; k < index.size(); ++k) ++all[{index.at(k).sample, index.at(k).start}];
+    std::vector<std::vector<std::pair<size_t, int64_t>>> orders;
+    for (int64_t epoch = 0; epoch < 2; ++epoch) {
+        Windows seen;
+        orders.emplace_back();
+        for (int64_t step = epoch * steps; step < (epoch + 1) * steps; ++step)
+            for (const auto& [sample, start] : stage.windows(step)) {
+                orders.back().emplace_back(sample, start);
+                CHECK(++seen[{sample, start}] <= all.at({sample, start}));
+            }
+        CHECK(static_cast<int64_t>(orders.back().size()) == steps * options.batch);
+    }
+    CHECK(orders[0] != orders[1]);
+    CHECK(again.windows(steps)[3].start == stage.windows(steps)[3].start);  // of the step alone
+    Generator generator(1);
+    CHECK(std::isfinite(stage.step(2 * steps + 1, generator).at("loss")));
+
+    options.batch = index.size() + 1;
+    CHECK(testing::error_of([&] { VqStage many(options); }).find("windows there are") !=
+          std::string::npos);
+    const auto read = [](const std::string& preset, const std::vector<std::string>& settings) {
+        return vq_stage_options(resolve_config(vq_presets(), preset, {}, settings), "x");
+    };
+    CHECK(read("humanml3d", {}).every_window);
+    CHECK_FALSE(read("humanml3d-bad", {}).every_window);
+    CHECK_FALSE(read("small", {}).every_window);
+    CHECK_THROWS_WITH_AS(read("humanml3d", {"speed_change=0.25"}),
+                         "every_window=true takes each window once and as it is, which "
+                         "speed_change=0.25 contradicts; set that to 0 or every_window=false",
+                         Error);
 }
 
 TEST_CASE("vq stage: motions that are shorter than a token have no part in the error") {

@@ -376,8 +376,12 @@ void write_bundle(const fs::path& place, const BundleParts& parts, bool replace)
     }
     Temporary draft(folder);
     const fs::path& fresh = draft.path();
-    fs::remove_all(fresh);
-    fs::create_directories(fresh);
+    std::error_code failed;
+    fs::remove_all(fresh, failed);
+    fs::create_directories(fresh, failed);
+    if (failed)
+        throw Error(folder.string() + ": cannot make the folder: " + failed.message() +
+                    "; name another");
     const auto write = [&](const std::string& name, const nn::TensorMap& weights,
                            const StringMap& about) {
         write_safetensors(fresh / name, in_dtype(weights, parts.dtype), about);

@@ -1,7 +1,7 @@
 // Joint positions in, an animated skeleton out: what BVH and glTF need and what features lack.
 //
 //     RigMotion rig = fit_rig(joints);            // rotations, the figure's own proportions
-//     write_bvh("jump.bvh", rig_to_bvh(rig));      // motion/rig_bvh.h
+//     std::string file = format_bvh(rig_to_bvh(rig));  // motion/rig_bvh.h, motion/bvh.h
 //     JointSequence again = rig_joints(rig);       // forward kinematics, to see what was lost
 //
 // The rest pose is a T-pose facing +Z with the left side at +X; a rotation of zero everywhere gives

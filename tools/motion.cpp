@@ -18,6 +18,7 @@
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
 #include "motion/skeleton.h"
+#include "tensor/formats/atomic_file.h"
 #include "tensor/formats/npy.h"
 #include "tools/common/cli.h"
 #include "tools/common/motion_input.h"
@@ -126,9 +127,9 @@ void print_info(const fs::path& path) {
 // In the format that the name ends in.
 void write_motion(const fs::path& out, const JointSequence& joints) {
     if (is_bvh(out))
-        write_bvh(out, rig_to_bvh(fit_rig_in_metres(joints)));
+        write_text_file(out, format_bvh(rig_to_bvh(fit_rig_in_metres(joints))));
     else if (out.extension() == ".glb")
-        write_glb(out, fit_rig_in_metres(joints), out.stem().string());
+        write_text_file(out, encode_glb(fit_rig_in_metres(joints), out.stem().string()));
     else
         write_joints(out, joints);
 }

@@ -8,6 +8,7 @@
 #include "motion/features.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
+#include "tensor/formats/atomic_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/run_program.h"
 #include "tests/test_paths.h"
@@ -30,7 +31,7 @@ TEST_CASE("motion input: a BVH that Blender wrote is the motion that it read") {
     mc::testing::ScratchDir scratch;
     const std::string path = (scratch.path / "walk.bvh").string();
     const Bvh ours = rig_to_bvh(fit_rig(rig_joints(walking_rig(97))));
-    write_bvh(path, as_blender_writes(ours));
+    mc::write_text_file(path, format_bvh(as_blender_writes(ours)));
     std::vector<std::string> notes;
     const FeatureSequence features = mc::tools::read_motion_features(path, &notes);
     REQUIRE(notes.size() == 2);
@@ -53,7 +54,7 @@ TEST_CASE("motion input: other rates become the model's, rounded frame times are
     for (auto [time, frames] : {std::pair{0.033333, 41}, {0.05, 61}, {0.0499999, 61}}) {
         CAPTURE(time);
         bvh.frame_time = time;
-        write_bvh(path, bvh);
+        mc::write_text_file(path, format_bvh(bvh));
         std::vector<std::string> notes;
         const JointSequence joints = mc::tools::read_motion(path, &notes);
         CHECK(joints.frames == frames);
@@ -61,7 +62,7 @@ TEST_CASE("motion input: other rates become the model's, rounded frame times are
         CHECK(notes.size() == (frames == 61 ? 0 : 1));
     }
     bvh.frame_time = 1e5;
-    write_bvh(path, bvh);
+    mc::write_text_file(path, format_bvh(bvh));
     CHECK_THROWS_WITH(mc::tools::read_motion(path), doctest::Contains("walk.bvh: [resample]"));
 }
 
@@ -75,7 +76,7 @@ TEST_CASE("motion input: a BVH comes in its skeleton's unit, whatever unit it wa
              {std::pair{1, ""}, {100, "centimetres"}, {1000, "millimetres"}}) {
             CAPTURE(count);
             CAPTURE(factor);
-            write_bvh(path, rig_to_bvh(scaled(metres, factor)));
+            write_text_file(path, format_bvh(rig_to_bvh(scaled(metres, factor))));
             std::vector<std::string> notes;
             const JointSequence joints = mc::tools::read_motion(path, &notes);
             const auto error = mc::testing::joint_error(joints, rig_joints(scaled(metres, unit)));
@@ -128,7 +129,7 @@ TEST_CASE("motion input: a mirrored figure is noticed, in a BVH and in joints") 
                     }
         }
         write_joints(joints_path, walk);
-        write_bvh(bvh_path, bvh);
+        mc::write_text_file(bvh_path, format_bvh(bvh));
         for (const std::string& path : {joints_path, bvh_path}) {
             const std::vector<std::string> notes = notes_of(path);
             REQUIRE(notes.size() == (mirrored ? 1 : 0));

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "motion/mirror_text.h"
+#include "motion/motion_file.h"
 #include "tests/synthetic_dataset.h"
 
 using namespace mc;
@@ -29,6 +30,34 @@ TEST_CASE("motion data: no clip is drawn twice before all were") {
         for (const DrawnClip& clip : draw_batch(data, batch, 1, step))
             four_steps.insert(clip.sample);
     CHECK(four_steps.size() == static_cast<size_t>(4 * batch));
+}
+
+TEST_CASE("motion data: every pass over a few clips has an order of its own") {
+    const testing::SyntheticDataset made(40, 26, false);
+    // Of equal lengths, so that batches keep the order of the draws.
+    const MotionData whole(made.options);
+    for (const motion::MotionSample& sample : whole.samples()) {
+        motion::FeatureSequence features = *sample.features;
+        features.frames = made.options.min_frames;
+        features.rows.resize(static_cast<size_t>(features.frames * features.dims));
+        motion::write_features(
+            std::filesystem::path(made.options.root) / "new_joint_vecs" / (sample.name + ".npy"),
+            features, false);
+    }
+    const MotionData data(made.options);
+    const size_t all = data.samples().size(), passes = 3;  // a step
+    std::set<std::vector<size_t>> orders;
+    constexpr int64_t kSteps = 16;
+    for (int64_t step = 0; step < kSteps; ++step) {
+        const auto clips = draw_batch(data, static_cast<int64_t>(passes * all), 1, step);
+        for (size_t pass = 0; pass < passes; ++pass) {
+            std::vector<size_t> order;
+            for (size_t i = pass * all; i < (pass + 1) * all; ++i) order.push_back(clips[i].sample);
+            CHECK(std::set<size_t>(order.begin(), order.end()).size() == all);
+            orders.insert(order);
+        }
+    }
+    CHECK(orders.size() == kSteps * passes);
 }
 
 TEST_CASE("motion data: clips that cannot be read are named and counted") {

@@ -76,7 +76,7 @@ TEST_CASE("motion input: a BVH comes in its skeleton's unit, whatever unit it wa
              {std::pair{1, ""}, {100, "centimetres"}, {1000, "millimetres"}}) {
             CAPTURE(count);
             CAPTURE(factor);
-            write_text_file(path, format_bvh(rig_to_bvh(scaled(metres, factor))));
+            mc::write_text_file(path, format_bvh(rig_to_bvh(scaled(metres, factor))));
             std::vector<std::string> notes;
             const JointSequence joints = mc::tools::read_motion(path, &notes);
             const auto error = mc::testing::joint_error(joints, rig_joints(scaled(metres, unit)));

@@ -78,7 +78,7 @@ TEST_CASE("motion: features of a BVH are those of the joints in it") {
     mc::testing::ScratchDir scratch;
     const std::string dir = scratch.path.string() + "/";
     const Bvh bvh = rig_to_bvh(fit_rig(rig_joints(mc::testing::walking_rig(41))));
-    write_text_file(dir + "walk.bvh", format_bvh(bvh));
+    mc::write_text_file(dir + "walk.bvh", format_bvh(bvh));
     write_joints(dir + "walk.npy", bvh_joints(parse_bvh(format_bvh(bvh), "walk")));
     for (const char* file : {"walk.bvh", "walk.npy"}) {
         const Outcome made = run("features " + dir + file + " " + dir + file + "_features.npy");
@@ -88,7 +88,7 @@ TEST_CASE("motion: features of a BVH are those of the joints in it") {
     const FeatureSequence features = read_features(dir + "walk.bvh_features.npy");
     CHECK(features.frames == 40);
     CHECK(features.rows == read_features(dir + "walk.npy_features.npy").rows);
-    write_text_file(dir + "blender.bvh", format_bvh(mc::testing::as_blender_writes(bvh)));
+    mc::write_text_file(dir + "blender.bvh", format_bvh(mc::testing::as_blender_writes(bvh)));
     const Outcome turned = run("features " + dir + "blender.bvh " + dir + "f.npy");
     CHECK(turned.status == 0);
     CHECK(turned.text.find("motion: warning: " + dir + "blender.bvh: has +Z up") !=

@@ -2,9 +2,12 @@
 # The programs are linked as bin/NAME and, where no source folder has that name, as ./NAME.
 PRESET ?= release
 
-.PHONY: build demo test asan tsan check-gpu setup setup-tests clean configure
-build: setup configure  ## builds everything and links the programs into this folder
+.PHONY: build programs demo test asan tsan check-gpu setup setup-tests clean configure
+build: programs         ## builds everything, the tests too
 	@cmake --build --preset $(PRESET)
+
+programs: setup configure ## builds the programs, a quarter of everything, and links them into this folder
+	@cmake --build --preset $(PRESET) --target programs
 	@mkdir -p bin
 	@for p in build/$(PRESET)/bin/*; do ln -sfn ../$$p bin/; n=$$(basename $$p); [ -d $$n ] || ln -sfn $$p $$n; done
 
@@ -14,7 +17,7 @@ setup:                  ## installs what is missing
 configure: setup
 	@test -f build/$(PRESET)/build.ninja || cmake --preset $(PRESET) >/dev/null
 
-demo: build             ## a motion, out of the box
+demo: programs          ## a motion, out of the box
 	./generate "a person jumps"
 
 test: setup-tests build ## builds and passes every test

@@ -1,5 +1,7 @@
 #include "models/best_of.h"
 
+#include <cmath>
+
 #include "models/generation.h"
 
 namespace mc {
@@ -47,11 +49,17 @@ std::vector<motion::FeatureSequence> BestOfGenerator::generate(
             continue;
         }
         for (size_t i = 0; i < made.size(); ++i)
-            if (scores[i] > best_scores[i]) {
+            if (scores[i] > best_scores[i] || std::isnan(best_scores[i])) {
                 best[i] = std::move(made[i]);
                 best_scores[i] = scores[i];
             }
     }
+    for (size_t i = 0; i < best.size(); ++i)
+        if (std::isnan(best_scores[i]))
+            throw Error("[generate] \"" + prompts[i] + "\": the score of each of " +
+                        std::to_string(options.candidates) +
+                        " candidates is nan, so that none is the best; try another seed or "
+                        "--precision fp32");
     scores_ = std::move(best_scores);
     seconds_ = std::move(total);
     return best;

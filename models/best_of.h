@@ -17,7 +17,7 @@ class BestOfGenerator : public MotionGenerator {
         generator_->keep_only(prompts);
     }
     // Of options.candidates, of which the first is what the generator makes alone, the others are
-    // its motions of other seeds.
+    // its motions of other seeds. A score that is nan is none; Error: no candidate has another.
     std::vector<motion::FeatureSequence> generate(const std::vector<GenerationRequest>& requests,
                                                   const GenerationOptions& options) override;
     const std::vector<double>& scores() const override { return scores_; }
@@ -25,6 +25,7 @@ class BestOfGenerator : public MotionGenerator {
     const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return generator_->warnings(); }
     double fps() const override { return generator_->fps(); }
+    int64_t dims() const override { return generator_->dims(); }
     int64_t unit() const override { return generator_->unit(); }
     int64_t max_frames() const override { return generator_->max_frames(); }
     bool can_choose() const override { return true; }

@@ -82,14 +82,18 @@ bool is_foreign_key(const std::string& name) {
     return momask::is_foreign_key(name) || bad::is_foreign_key(name);
 }
 
-void load_weights(nn::Module& module, const fs::path& path) {
+nn::TensorMap read_weights(const fs::path& path) {
     const SafetensorsFile file(path);
     nn::TensorMap state;
     for (const auto& [name, tensor] : file.all()) {
         check_finite(path.string() + ": " + name, tensor);
         state[name] = tensor;
     }
-    module.load(state, {is_foreign_key, path.string()});
+    return state;
+}
+
+void load_weights(nn::Module& module, const fs::path& path) {
+    module.load(read_weights(path), {is_foreign_key, path.string()});
     module.set_requires_grad(false);
 }
 
@@ -101,6 +105,12 @@ std::vector<double> numbers(const Json& json, const fs::path& path) {
     if (values.empty() || values.size() != json.size())
         throw Error(path.string() + ": the normalisation is no list of numbers; restore the file");
     return values;
+}
+
+motion::Normalisation normalisation_of(const Json& info, const fs::path& path) {
+    const Json& normalisation = section(info, "normalisation", path);
+    return {numbers(section(normalisation, "mean", path), path),
+            numbers(section(normalisation, "std", path), path)};
 }
 
 // The defaults in bundle.json; what is not there stays.
@@ -147,6 +157,17 @@ GenerationOptions options_of(const Json& json, const fs::path& path) {
     reader.read("candidates", o.candidates, kMostCandidates);
     o.order_agnostic = json.value("order_agnostic", o.order_agnostic);
     return o;
+}
+
+// read(), which takes values out of bundle.json.
+template <class Read>
+void with_values_of(const fs::path& path, const Read& read) {
+    try {
+        read();
+    } catch (const Json::exception& e) {
+        throw Error(path.string() + ": a value has the wrong type (" + json_problem(e) +
+                    "); restore the file");
+    }
 }
 
 // The section of a generator's base transformer in bundle.json.
@@ -231,10 +252,7 @@ class BundleReader {
         parts.tokenizer = std::make_unique<vq::RvqVae>(
             rvq_config(section(vq, "config", path_), path_.string()), nullptr);
         load_weights(*parts.tokenizer, member(folder_, vq, "weights"));
-        const Json& normalisation = section(info_, "normalisation", path_);
-        normalisation_.mean = numbers(section(normalisation, "mean", path_), path_);
-        normalisation_.std = numbers(section(normalisation, "std", path_), path_);
-        parts.normalisation = normalisation_;
+        parts.normalisation = normalisation_ = normalisation_of(info_, path_);
         parts.fps = section(info_, "fps", path_).get<double>();
     }
 
@@ -292,7 +310,7 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     const fs::path path = folder / "bundle.json";
     Bundle bundle;
     bundle.info = read_info(path);
-    try {
+    with_values_of(path, [&] {
         bundle.generator = BundleReader(folder, bundle.info, choice).generator();
         if (bundle.info.contains("defaults"))
             bundle.defaults = options_of(bundle.info["defaults"], path);
@@ -301,11 +319,50 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
             throw Error(path.string() +
                         ": asks for several candidates, but has no \"motion\" to choose with; "
                         "restore the file");
-    } catch (const Json::exception& e) {
-        throw Error(path.string() + ": a value has the wrong type (" + json_problem(e) +
-                    "); restore the file");
-    }
+    });
     return bundle;
+}
+
+bool is_bundle(const fs::path& folder) {
+    return fs::exists(folder / "bundle.json");
+}
+
+BundleParts read_bundle_parts(const fs::path& folder) {
+    const fs::path path = folder / "bundle.json";
+    const Json info = read_info(path);
+    BundleParts parts;
+    with_values_of(path, [&] {
+        const auto part = [&](const std::string& name, nn::TensorMap& weights) {
+            const Json& of = section(info, name.c_str(), path);
+            weights = read_weights(member(folder, of, "weights"));
+            for (auto& [key, tensor] : weights) {
+                parts.dtype = tensor.dtype();
+                tensor = tensor.to(DType::f32);
+            }
+            return of.value("config", Json::object());
+        };
+        parts.generator = section(info, "generator", path).get<std::string>();
+        const Json& text = section(info, "text", path);
+        parts.text_encoder = member(folder, text, "weights");
+        parts.vocabulary = member(folder, text, "vocabulary");
+        parts.vq = part("vq", parts.vq_weights);
+        parts.base = part(base_section(parts.generator), parts.base_weights);
+        if (info.contains("residual")) parts.residual = part("residual", parts.residual_weights);
+        if (info.contains("motion")) parts.motion = part("motion", parts.motion_weights);
+        if (info.contains("length")) {
+            part("length", parts.length_weights);
+            for (const char* key : {"text_dim", "classes"})
+                parts.length[key] = section(info["length"], key, path).get<int64_t>();
+        }
+        const motion::Normalisation normalisation = normalisation_of(info, path);
+        parts.mean = normalisation.mean;
+        parts.std = normalisation.std;
+        parts.fps = section(info, "fps", path).get<double>();
+        if (info.contains("defaults")) parts.defaults = options_of(info["defaults"], path);
+        parts.licence = info.value("licence", "");
+        parts.provenance = info.value("provenance", "");
+    });
+    return parts;
 }
 
 void write_bundle(const fs::path& place, const BundleParts& parts, bool replace) {
@@ -319,8 +376,12 @@ void write_bundle(const fs::path& place, const BundleParts& parts, bool replace)
     }
     Temporary draft(folder);
     const fs::path& fresh = draft.path();
-    fs::remove_all(fresh);
-    fs::create_directories(fresh);
+    std::error_code failed;
+    fs::remove_all(fresh, failed);
+    fs::create_directories(fresh, failed);
+    if (failed)
+        throw Error(folder.string() + ": cannot make the folder: " + failed.message() +
+                    "; name another");
     const auto write = [&](const std::string& name, const nn::TensorMap& weights,
                            const StringMap& about) {
         write_safetensors(fresh / name, in_dtype(weights, parts.dtype), about);

@@ -66,6 +66,11 @@ struct BundleParts {
 // Public checkpoints as such parts; licence and provenance are left to the caller.
 BundleParts public_bundle_parts(const PublicLayout& layout, const TextChoice& text);
 
+// A bundle as such parts again, for training to go on from: weights in f32, `dtype` that of the
+// files, text encoder and vocabulary the bundle's own files.
+BundleParts read_bundle_parts(const std::filesystem::path& folder);
+bool is_bundle(const std::filesystem::path& folder);  // a folder with a bundle.json
+
 // The folder appears whole: it is written beside and renamed; an existing folder is an error unless
 // `replace`.
 void write_bundle(const std::filesystem::path& folder, const BundleParts& parts, bool replace);

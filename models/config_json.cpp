@@ -185,6 +185,14 @@ Config read(const nlohmann::json& json, const std::string& source) {
     return config;
 }
 
+// Attention gives each head as many of the width's numbers.
+void check_heads(const std::string& source, const std::string& whose, int64_t width,
+                 int64_t heads) {
+    if (width % heads != 0)
+        throw Error(source + ": " + whose + " " + std::to_string(width) +
+                    " is no multiple of its " + std::to_string(heads) + " heads");
+}
+
 }  // namespace
 
 nlohmann::json to_json(const vq::RvqConfig& config) {
@@ -218,13 +226,19 @@ vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source) 
 }
 momask::TransformerConfig transformer_config(const nlohmann::json& json,
                                              const std::string& source) {
-    return read<momask::TransformerConfig>(json, source);
+    const auto config = read<momask::TransformerConfig>(json, source);
+    check_heads(source, "latent_dim", config.latent_dim, config.heads);
+    return config;
 }
 bamm::Config bamm_config(const nlohmann::json& json, const std::string& source) {
-    return read<bamm::Config>(json, source);
+    const auto config = read<bamm::Config>(json, source);
+    check_heads(source, "latent_dim", config.latent_dim, config.heads);
+    return config;
 }
 bad::Config bad_config(const nlohmann::json& json, const std::string& source) {
-    return read<bad::Config>(json, source);
+    const auto config = read<bad::Config>(json, source);
+    check_heads(source, "embed_dim", config.embed_dim, config.heads);
+    return config;
 }
 clip::TextConfig text_config(const nlohmann::json& json, const std::string& source) {
     return read<clip::TextConfig>(json, source);
@@ -232,9 +246,7 @@ clip::TextConfig text_config(const nlohmann::json& json, const std::string& sour
 moclip::MotionEncoderConfig motion_encoder_config(const nlohmann::json& json,
                                                   const std::string& source) {
     const auto config = read<moclip::MotionEncoderConfig>(json, source);
-    if (config.width % config.heads != 0)
-        throw Error(source + ": the motion tower's width " + std::to_string(config.width) +
-                    " is no multiple of its " + std::to_string(config.heads) + " heads");
+    check_heads(source, "the motion tower's width", config.width, config.heads);
     std::string problem;
     try {
         problem = moclip::problem_of(config);

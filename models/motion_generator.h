@@ -64,6 +64,7 @@ class MotionGenerator {
     // What the last generate() had to change in its prompts, a line each: those that are too long.
     virtual const std::vector<std::string>& warnings() const = 0;
     virtual double fps() const = 0;
+    virtual int64_t dims() const = 0;  // columns of its motions: 263, or KIT's 251
     virtual int64_t unit() const = 0;  // lengths are multiples of so many frames
     virtual int64_t max_frames() const = 0;
     // Whether it judges its own motions (best_of.h).

@@ -10,7 +10,6 @@
 #include <span>
 
 #include "kernels/error.h"
-#include "tensor/formats/atomic_file.h"
 #include "tensor/formats/mapped_file.h"
 
 namespace mc::motion {
@@ -422,10 +421,6 @@ Bvh read_bvh(const std::string& path) {
 std::string format_bvh(const Bvh& bvh) {
     check(bvh);
     return Writer(bvh).text();
-}
-
-void write_bvh(const std::string& path, const Bvh& bvh) {
-    write_text_file(path, format_bvh(bvh));
 }
 
 BvhGlobals bvh_forward(const Bvh& bvh, bool add_root_offset) {

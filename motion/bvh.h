@@ -2,7 +2,7 @@
 //
 //     Bvh bvh = read_bvh("walk.bvh");                 // degrees and the file's own unit
 //     BvhGlobals globals = bvh_forward(bvh);          // where every joint is in every frame
-//     write_bvh("copy.bvh", bvh);
+//     write_text_file("copy.bvh", format_bvh(bvh));
 //
 // The reader is tolerant where files in the wild are sloppy (motion_data.md, 12.1): tabs, CRLF, a
 // byte order mark, names with ':' or spaces, any letter case of keywords, any subset and order of
@@ -62,7 +62,6 @@ Bvh read_bvh(const std::string& path);
 // Text of the file, tab-indented. Throws Error if the parts of `bvh` contradict each other or a
 // value is not finite.
 std::string format_bvh(const Bvh& bvh);
-void write_bvh(const std::string& path, const Bvh& bvh);
 
 // Global placement of every joint in every frame. A point v of joint j's frame is at rotation*v +
 // position.

@@ -207,6 +207,7 @@ FootLockOptions published_foot_lock() {
     options.floor_first = false;
     options.keep_height = false;
     options.keep_lengths = false;
+    options.keep_path = false;
     return options;
 }
 
@@ -231,8 +232,13 @@ JointSequence lock_feet(const JointSequence& joints, const FootLockOptions& opti
                      toe ? options.toe_step_squared : options.ankle_step_squared,
                      raised + (toe ? options.toe_height : options.ankle_height));
         for (int64_t t = 0; t < out.frames; ++t) paths[f].push_back(get(source, t, joint));
+        const std::vector<Vec3> own = paths[f];
         hold(paths[f], touches, options.keep_height);
+        // What is blended is where the joint is, or how far its contacts moved it: zero elsewhere.
+        const double kept = options.keep_path ? 1 : 0;
+        for (size_t i = 0; i < own.size(); ++i) paths[f][i] -= kept * own[i];
         blend(paths[f], touches, options.blend_frames);
+        for (size_t i = 0; i < own.size(); ++i) paths[f][i] += kept * own[i];
     }
     for (int64_t t = 0; t < out.frames; ++t) {
         const size_t i = static_cast<size_t>(t);

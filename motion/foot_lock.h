@@ -5,9 +5,10 @@
 //
 // Ankles and toes in contact with the floor are held at the mean of their contact, the frames
 // around are blended towards it (momask-codes' remove_fs; motion_data.md, 12.3;
-// generators.md, 9.3). The published settings let the height alone decide and move foot joints
-// without regard to the leg; by default we ask for a slow foot, keep its height and bend the knee
-// so that no bone changes its length.
+// generators.md, 9.3). The published settings let the height alone decide, pull a foot that rises
+// back to where it stood and move foot joints without regard to the leg; by default we ask for a
+// slow foot, keep its height, let go of it by fading out what its contact moved it by, and bend
+// the knee so that no bone changes its length. Feet on stairs above the floor stay as they are.
 #pragma once
 
 #include "motion/joints.h"
@@ -24,8 +25,9 @@ struct FootLockOptions {
     bool ground_below_all = true;  // y = 0 goes to the clip's lowest joint, else as lock_feet says
     bool floor_first = true;       // heights count from the floor found, not from y = 0
     bool keep_height = true;       // a contact has its mean height, else y = 0
+    bool keep_path = true;         // beside a contact the move is blended, else the place
     bool keep_lengths = true;  // solve hip, knee, ankle and toe so that bones keep their lengths
-    int64_t blend_frames = 5;  // how far a contact pulls on its neighbours
+    int64_t blend_frames = 5;  // how far from a contact
 };
 
 // The constants and the behaviour of the published code, quirks included.

@@ -10,7 +10,6 @@
 
 #include "kernels/error.h"
 #include "motion/figure.h"
-#include "tensor/formats/atomic_file.h"
 
 namespace mc::motion {
 namespace {
@@ -304,10 +303,6 @@ std::string encode_glb(const RigMotion& motion, const std::string& caption) {
     out += std::string("BIN\0", 4);
     out += buffer.data;
     return out;
-}
-
-void write_glb(const std::string& path, const RigMotion& motion, const std::string& caption) {
-    write_text_file(path, encode_glb(motion, caption));
 }
 
 }  // namespace mc::motion

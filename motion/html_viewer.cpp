@@ -10,7 +10,6 @@
 #include "kernels/error.h"
 #include "motion/figure.h"
 #include "motion/html_page.h"
-#include "tensor/formats/atomic_file.h"
 
 namespace mc::motion {
 namespace {
@@ -164,10 +163,6 @@ std::string viewer_page(std::span<const ViewerMotion> motions) {
         filled(filled(kViewerPage, "@SELFTEST@", kViewerSelftest), "@DATA@", script_json(data));
     const std::string title = motions[0].caption.empty() ? "Motion" : motions[0].caption;
     return filled(page, "@TITLE@", html_text(title));
-}
-
-void write_viewer(const std::string& path, std::span<const ViewerMotion> motions) {
-    write_text_file(path, viewer_page(motions));
 }
 
 }  // namespace mc::motion

@@ -1,6 +1,7 @@
 // One web page that plays motions: no network, no library, no file beside it.
 //
-//     write_viewer("jump.html", {{"a person jumps", "seed 1", joints}});
+//     const ViewerMotion motions[] = {{"a person jumps", "seed 1", joints}};
+//     write_text_file("jump.html", viewer_page(motions));
 //
 // The page draws its figure itself on a 2-D canvas, so it needs no WebGL. Opened as
 // page.html?selftest it drives itself and leaves PASS or FAIL in its title
@@ -26,6 +27,5 @@ struct ViewerMotion {
 // Error if there is no motion, a motion has no frame, is not finite, or has other numbers of
 // joints. Positions are kept to 1/65535 of the largest extent of the clip (0.05 mm on 3 m).
 std::string viewer_page(std::span<const ViewerMotion> motions);
-void write_viewer(const std::string& path, std::span<const ViewerMotion> motions);
 
 }  // namespace mc::motion

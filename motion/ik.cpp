@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/error.h"
+#include "motion/skeleton.h"
 #include "motion/two_bone.h"
 
 namespace mc::motion {
@@ -543,6 +544,10 @@ RigMotion scaled(RigMotion motion, double factor) {
     for (std::vector<Vec3>* lengths : {&motion.offsets, &motion.ends, &motion.root})
         for (Vec3& v : *lengths) v = factor * v;
     return motion;
+}
+
+RigMotion fit_rig_in_metres(const JointSequence& joints) {
+    return scaled(fit_rig(joints), skeleton_for_joints(joints.joints).millimetres / 1000);
 }
 
 JointSequence rig_joints(const RigMotion& motion) {

@@ -1,7 +1,7 @@
 // Joint positions in, an animated skeleton out: what BVH and glTF need and what features lack.
 //
 //     RigMotion rig = fit_rig(joints);            // rotations, the figure's own proportions
-//     write_bvh("jump.bvh", rig_to_bvh(rig));      // motion/rig_bvh.h
+//     std::string file = format_bvh(rig_to_bvh(rig));  // motion/rig_bvh.h, motion/bvh.h
 //     JointSequence again = rig_joints(rig);       // forward kinematics, to see what was lost
 //
 // The rest pose is a T-pose facing +Z with the left side at +X; a rotation of zero everywhere gives
@@ -76,6 +76,9 @@ RigMotion fit_template_rig(const JointSequence& joints, int iterations = 100);
 
 // All lengths times `factor`: another unit.
 RigMotion scaled(RigMotion motion, double factor);
+
+// fit_rig in metres, as files for other programs are: KIT's joints are in millimetres.
+RigMotion fit_rig_in_metres(const JointSequence& joints);
 
 // Forward kinematics, joints in the order of JointSequence.
 JointSequence rig_joints(const RigMotion& motion);

@@ -1,6 +1,6 @@
 // A rig's motion as a BVH, and the joints of a BVH with our rigs' names, whatever axis is up in it.
 //
-//     write_bvh("jump.bvh", rig_to_bvh(fit_rig(joints)));
+//     write_text_file("jump.bvh", format_bvh(rig_to_bvh(fit_rig(joints))));
 //     std::vector<std::string> notes;
 //     JointSequence again = bvh_joints(read_bvh("jump.bvh"), "jump.bvh", &notes);
 //

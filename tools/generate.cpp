@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <cinttypes>
 #include <cmath>
 #include <cstdio>
 
@@ -11,6 +10,7 @@
 #include "models/motion_edit.h"
 #include "motion/features.h"
 #include "motion/foot_lock.h"
+#include "motion/skeleton.h"
 #include "tools/common/cli.h"
 #include "tools/common/model_choice.h"
 #include "tools/common/motion_input.h"
@@ -27,7 +27,7 @@ struct Options {
     ModelChoice model;
     std::string prompts_file, out = "out", length = "auto", formats = "bvh,html,npy";
     std::string edit;                 // motion to edit
-    std::vector<std::string> frames;  // of it, "A:B"
+    std::vector<std::string> frames;  // of it, "A:B" or "A:B,C:D"
     int64_t count = 1;
     std::optional<uint64_t> seed;
     bool lock_feet = false, replace = false;
@@ -58,17 +58,8 @@ MotionEdit edit_of(const Options& options) {
     Notes notes;
     edit.source = read_motion_features(options.edit, &notes);
     for (const std::string& note : notes) notice("generate: warning: {}\n", note);
-    for (const std::string& text : options.frames) {
-        int64_t from = 0, to = 0;
-        int read = 0;
-        if (std::sscanf(text.c_str(), "%" SCNd64 ":%" SCNd64 "%n", &from, &to, &read) != 2 ||
-            static_cast<size_t>(read) != text.size())
-            throw Error(
-                fmt::format("--frames {}: want A:B, the first frame to make anew and the "
-                            "first to keep again",
-                            text));
-        edit.ranges.emplace_back(from, to);
-    }
+    for (const std::string& list : options.frames)
+        for (const auto& range : frame_ranges(list)) edit.ranges.push_back(range);
     return edit;
 }
 
@@ -110,23 +101,30 @@ int run(Options& options) {
     const std::vector<std::string> formats = format_list(options.formats);
     Bundle bundle = open_bundle(options.model);
     MotionGenerator& generator = *bundle.generator;
-    std::vector<GenerationRequest> requests;
+    if (options.lock_feet && generator.fps() != motion::humanml3d_skeleton().fps)
+        throw Error("--lock-feet: knows HumanML3D's feet, not those of KIT's figure; leave it out");
+    std::vector<PromptLine> lines;
     for (const std::string& prompt : options.prompts) {
         check_prompt(prompt, "the command line");
-        requests.push_back({prompt, frames_of(options.length, generator, "--length")});
+        lines.push_back({prompt, "", "the command line"});
     }
-    if (options.prompts.size() > 1 && std::ranges::all_of(options.prompts, is_one_word))
+    if (lines.size() > 1 && std::ranges::all_of(options.prompts, is_one_word))
         notice(
             "generate: warning: {} prompts of one word each, so a motion for each; put words "
             "that belong together in quotes\n",
-            options.prompts.size());
+            lines.size());
     if (!options.prompts_file.empty())
-        for (const PromptLine& line : read_prompts(options.prompts_file))
-            requests.push_back(
-                {line.text, frames_of(line.seconds.empty() ? options.length : line.seconds,
-                                      generator, line.place)});
-    if (requests.empty())
+        for (PromptLine& line : read_prompts(options.prompts_file))
+            lines.push_back(std::move(line));
+    if (lines.empty())
         throw Error("no prompt; write one as an argument, or name a file with --prompts");
+    std::vector<GenerationRequest> requests;
+    for (const PromptLine& line : lines)
+        requests.push_back({line.text, line.seconds.empty()
+                                           ? frames_of(options.length, generator, "--length")
+                                           : frames_of(line.seconds, generator, line.place)});
+    if (const std::string warning = script_warning(lines); !warning.empty())
+        notice("generate: warning: {}\n", warning);
     if (!options.edit.empty()) {
         const MotionEdit edit = edit_of(options);
         check_edit(edit, generator.unit(), generator.max_frames() / generator.unit());
@@ -178,11 +176,12 @@ int run(Options& options) {
         }
         std::string stem = file_stem(requests[i].prompt);
         if (requests.size() > 1) stem = fmt::format("{:03}_{}", i + 1, stem);
-        const WrittenTakes files =
-            write_takes(options.out, stem, requests[i].prompt, takes, formats, options.replace);
+        const WrittenTakes files = write_takes(options.out, stem, requests[i].prompt, takes,
+                                               formats, options.replace, options.edit);
         if (!files.taken.empty())
-            notice("generate: {} is another motion's and stays; --replace writes over it\n",
-                   files.taken);
+            notice("generate: {} is {}\n", files.taken,
+                   options.replace ? "the motion to edit and stays"
+                                   : "another motion's and stays; --replace writes over it");
         written.insert(written.end(), files.files.begin(), files.files.end());
         write_seconds += watch.lap();
     }
@@ -222,7 +221,6 @@ int main(int argc, char** argv) {
             ->check(CLI::ExistingFile);
     CLI::Option* frames = app.add_option("--frames", options.frames,
                                          "which frames of it, A:B without B; several as A:B,C:D")
-                              ->delimiter(',')
                               ->allow_extra_args(false)  // else a prompt after it would be one
                               ->needs(edit);
     edit->needs(frames)->excludes("--length");
@@ -236,22 +234,26 @@ int main(int argc, char** argv) {
                    "folder for what is written. Files of another motion stay: then the new ones' "
                    "names end in -2, -3, ...")
         ->capture_default_str();
-    app.add_flag("--replace", options.replace, "write over files of another motion");
+    app.add_flag("--replace", options.replace,
+                 "write over files of another motion with these names, those in other formats too, "
+                 "so that all of a name are of one motion (the motion to edit stays)");
     app.add_option(
            "--format", options.formats,
-           "any of bvh,html,npy,glb,png,features (npy: joints; features: the rows they come "
-           "from; png: a strip of poses)")
+           "any of bvh,html,npy,glb,png,features (bvh and glb: metres, Y up; npy: joints, in the "
+           "data set's unit, KIT's in millimetres; features: the rows they come from; png: a strip "
+           "of poses)")
         ->capture_default_str();
-    app.add_flag("--lock-feet", options.lock_feet,
-                 "hold feet that stand on the floor in place (not on stairs; in all that is "
-                 "written; the figure's lowest joint comes to the floor)");
+    app.add_flag(
+        "--lock-feet", options.lock_feet,
+        "hold feet that stand on the floor in place (not on stairs, not KIT's; in all that is "
+        "written; the figure's lowest joint comes to the floor)");
     add_common_options(app, options.common);
     app.footer(
         "Examples:\n"
         "  generate \"a person jumps\"\n"
         "  generate \"someone walks in a circle\" --length 6 --count 4 --seed 7 --format bvh,glb\n"
         "  generate --prompts prompts.txt --out takes\n"
-        "  generate \"a person jumps\" --edit takes/walk.npy --frames 40:80\n"
+        "  generate \"a person jumps\" --edit out/walk.bvh --frames 40:80\n"
         "  generate \"a person jumps\" --checkpoints BAMM --generator bamm --text-encoder "
         "ViT-B-32.pt");
     return run_program(app, argc, argv, [&] { return run(options); });

@@ -8,15 +8,20 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "kernels/error.h"
 #include "motion/dataset_build.h"
 #include "motion/features.h"
+#include "motion/gltf.h"
 #include "motion/motion_file.h"
+#include "motion/rig_bvh.h"
 #include "motion/skeleton.h"
+#include "tensor/formats/atomic_file.h"
 #include "tensor/formats/npy.h"
 #include "tools/common/cli.h"
+#include "tools/common/motion_input.h"
 #include "tools/common/paths.h"
 
 namespace mc::tools {
@@ -67,6 +72,14 @@ void print_report(const BuildReport& r, const fs::path& out, bool as_json) {
     fmt::print("written to {}\n", out.string());
 }
 
+// What the reader mended is said.
+JointSequence read_noticed(const fs::path& path) {
+    Notes notes;
+    JointSequence joints = read_motion_joints(path, &notes);
+    for (const std::string& note : notes) notice("motion: warning: {}\n", note);
+    return joints;
+}
+
 void print_info(const fs::path& path) {
     if (path.extension() == ".npz") {
         const NpzFile file(path);
@@ -80,15 +93,16 @@ void print_info(const fs::path& path) {
         }
         return;
     }
-    const NpyArray array = read_npy(path);
     JointSequence joints;
-    if (array.shape.size() == 2) {
-        const FeatureSequence features = features_of_array(array);
+    std::optional<NpyArray> array;
+    if (!is_bvh(path)) array = read_npy(path);
+    if (array && array->shape.size() == 2) {
+        const FeatureSequence features = features_of_array(*array);
         fmt::print("{}: features of {} frames x {} columns ({})\n", path.string(), features.frames,
                    features.dims, skeleton_for_dims(features.dims).name);
         joints = joints_from_features(features);
     } else {
-        joints = joints_of_array(array);
+        joints = array ? joints_of_array(*array) : read_noticed(path);
         fmt::print("{}: joints of {} frames x {} joints ({})\n", path.string(), joints.frames,
                    joints.joints, skeleton_for_joints(joints.joints).name);
     }
@@ -110,6 +124,16 @@ void print_info(const fs::path& path) {
                travelled);
 }
 
+// In the format that the name ends in.
+void write_motion(const fs::path& out, const JointSequence& joints) {
+    if (is_bvh(out))
+        write_text_file(out, format_bvh(rig_to_bvh(fit_rig_in_metres(joints))));
+    else if (out.extension() == ".glb")
+        write_text_file(out, encode_glb(fit_rig_in_metres(joints), out.stem().string()));
+    else
+        write_joints(out, joints);
+}
+
 }  // namespace
 }  // namespace mc::tools
 
@@ -120,9 +144,11 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     app.footer(
         "Examples:\n"
-        "  motion dataset build --mocap data/mocap --out data/HumanML3D_mocap\n"
+        "  motion dataset build --mocap MOCAP --out data/mocap\n"
         "  motion features new_joints/012314.npy features.npy\n"
+        "  motion features walk.bvh features.npy\n"
         "  motion joints features.npy joints.npy\n"
+        "  motion joints features.npy walk.bvh\n"
         "  motion info features.npy\n"
         "Exit status: 0 done, 1 failed, 2 wrong usage.");
 
@@ -161,24 +187,32 @@ int main(int argc, char** argv) {
     build->add_flag("--log", as_json, "report as one line of JSON");
     build->footer(
         "Example:\n"
-        "  motion dataset build --mocap data/mocap --captions my_captions.jsonl --out data/mine");
+        "  motion dataset build --mocap MOCAP --captions my_captions.jsonl --out data/mine");
 
     fs::path in, out;
     bool as_is = false, rotations = false;
     CLI::App* features = app.add_subcommand(
         "features", "joints (N, 22, 3) or (N, 21, 3) to feature rows (N-1, 263) or (N-1, 251)");
-    features->add_option("joints", in, "npy file to read")->required();
+    features
+        ->add_option(
+            "joints", in,
+            "npy file to read, or a BVH made by generate, also after Blender wrote it: any "
+            "frame rate, unit and axis up")
+        ->required();
     features->add_option("features", out, "npy file to write")->required();
     features->add_flag(
         "--as-is", as_is,
         "do not bring the clip to the target skeleton, the floor, the origin and +Z first");
-    CLI::App* joints =
-        app.add_subcommand("joints", "feature rows (N, 263) or (N, 251) to joints (N, 22|21, 3)");
+    CLI::App* joints = app.add_subcommand(
+        "joints", "feature rows (N, 263) or (N, 251) to joints (N, 22|21, 3), BVH or GLB");
     joints->add_option("features", in, "npy file to read")->required();
-    joints->add_option("joints", out, "npy file to write")->required();
+    joints
+        ->add_option("joints", out,
+                     "npy file to write; where the name ends in .bvh or .glb, such a file")
+        ->required();
     joints->add_flag("--from-rotations", rotations,
                      "from the rotation columns and the target skeleton, not the position columns");
-    CLI::App* info = app.add_subcommand("info", "what is in an npy or npz file");
+    CLI::App* info = app.add_subcommand("info", "what is in an npy, npz or BVH file");
     info->add_option("file", in, "file to read")->required();
 
     return run_program(app, argc, argv, [&] {
@@ -186,7 +220,7 @@ int main(int argc, char** argv) {
             options.mirror = !no_mirror;
             print_report(build_dataset(options, show_progress), options.out, as_json);
         } else if (features->parsed()) {
-            const JointSequence sequence = read_joints(in);
+            const JointSequence sequence = read_noticed(in);
             check_not_read(out, in);
             write_features(out,
                            as_is ? extract_features(sequence, skeleton_for_joints(sequence.joints))
@@ -194,7 +228,7 @@ int main(int argc, char** argv) {
         } else if (joints->parsed()) {
             const FeatureSequence rows = read_features(in);
             check_not_read(out, in);
-            write_joints(out, rotations ? joints_from_rotations(
+            write_motion(out, rotations ? joints_from_rotations(
                                               rows, skeleton_for_dims(rows.dims).target_offsets())
                                         : joints_from_features(rows));
         } else if (info->parsed()) {

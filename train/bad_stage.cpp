@@ -1,19 +1,21 @@
 #include "train/bad_stage.h"
 
 namespace mc::train {
+namespace {
+
+const vq::RvqVae& of_one_layer(const vq::RvqVae& tokenizer) {
+    const int64_t layers = tokenizer.config().quantizer.num_quantizers;
+    if (layers != 1)
+        throw Error("[bad] the tokenizer has " + std::to_string(layers) +
+                    " layers of codes, want one; train it with --preset small-bad");
+    return tokenizer;
+}
+
+}  // namespace
 
 BadStage::BadStage(const BadStageOptions& options, const vq::RvqVae& tokenizer, TextEncoder& text)
-    : TokenStage(options, tokenizer, text),
-      model_(
-          options.bad,
-          [&] {
-              if (tokenizer.config().quantizer.num_quantizers != 1)
-                  throw Error("[bad] the tokenizer has " +
-                              std::to_string(tokenizer.config().quantizer.num_quantizers) +
-                              " layers of codes, want one; train it with --preset small-bad");
-              return tokenizer.quantizer().codebook();
-          }(),
-          &init_) {
+    : TokenStage(options, of_one_layer(tokenizer), text),
+      model_(options.bad, tokenizer.quantizer().codebook(), &init_) {
     model_.to(options.device);
 }
 

@@ -1,10 +1,15 @@
 #include "train/checkpoint.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/file.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -170,7 +175,7 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const std::string&
     return checkpoint;
 }
 
-RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
+void RunFolder::make() const {
     std::error_code error;
     std::filesystem::create_directories(path_, error);
     if (error || !std::filesystem::is_directory(path_))
@@ -178,9 +183,60 @@ RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
                                 path_.string(), error ? error.message() : "it is a file"));
 }
 
+void RunFolder::check_can_be_made() const {
+    namespace fs = std::filesystem;
+    std::vector<fs::path> missing;  // the innermost first
+    std::error_code failed;
+    for (fs::path at = fs::absolute(path_).lexically_normal();
+         at.has_relative_path() && !fs::exists(at, failed); at = at.parent_path())
+        missing.push_back(at);
+    const auto take_away = [&] {
+        std::error_code stays;  // what another process has begun to fill
+        for (const fs::path& folder : missing) fs::remove(folder, stays);
+    };
+    try {
+        make();
+    } catch (...) {
+        take_away();
+        throw;
+    }
+    const bool writable = ::access(path_.c_str(), W_OK | X_OK) == 0;
+    const std::string why = std::strerror(errno);
+    take_away();
+    if (!writable)
+        throw Error(fmt::format("{}: cannot write into the run folder: {}; choose another",
+                                path_.string(), why));
+}
+
 void RunFolder::save(const Checkpoint& checkpoint, bool is_best) const {
     if (is_best) save_checkpoint(best(), checkpoint);
     save_checkpoint(latest(), checkpoint);
+}
+
+RunClaim::RunClaim(const RunFolder& run)
+    : run_(run), descriptor_(::open(run.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    // Where a file system has no such locks, nothing is known of others.
+    if (descriptor_ < 0 || ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return;
+    ::close(descriptor_);
+    throw Error(
+        fmt::format("{}: another process trains there; wait for it or stop it, or name "
+                    "another --out folder",
+                    run.path().string()));
+}
+
+RunClaim::~RunClaim() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void RunClaim::clean() const {
+    std::vector<std::filesystem::path> left;
+    for (const auto& entry : std::filesystem::directory_iterator(run_.path()))
+        for (const auto& file : {run_.latest(), run_.best(), run_.log()})
+            if (entry.path().filename().string().starts_with(file.filename().string() + ".tmp"))
+                left.push_back(entry.path());
+    std::error_code stays;
+    for (const std::filesystem::path& path : left) std::filesystem::remove(path, stays);
 }
 
 }  // namespace mc::train

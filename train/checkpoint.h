@@ -2,6 +2,7 @@
 // as tensors, and where the run stands as a JSON document in the metadata.
 //
 //     RunFolder run("runs/vq");
+//     run.make();
 //     if (run.can_resume()) state = load_checkpoint(run.latest(), "vq");
 //     run.save(state, is_best);
 //
@@ -17,6 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "tensor/formats/safetensors.h"
 #include "tensor/generator.h"
@@ -66,7 +68,13 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const std::string&
 // What a run writes: latest.safetensors, best.safetensors, log.jsonl.
 class RunFolder {
   public:
-    explicit RunFolder(std::filesystem::path path);  // made if it is not there
+    explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
+
+    // The folder is there from now on. Error: it cannot be.
+    void make() const;
+    // The error that make() would throw and one if nothing could be written there; what was not
+    // there is not there afterwards.
+    void check_can_be_made() const;
 
     const std::filesystem::path& path() const { return path_; }
     std::filesystem::path latest() const { return path_ / "latest.safetensors"; }
@@ -80,6 +88,23 @@ class RunFolder {
 
   private:
     std::filesystem::path path_;
+};
+
+// One process at a time trains in a run folder: who holds this. Error: another does, on this
+// machine or, where the file system tells, on another. It ends with the object or the process.
+class RunClaim {
+  public:
+    explicit RunClaim(const RunFolder& run);  // whose folder is there
+    ~RunClaim();
+    RunClaim(const RunClaim&) = delete;
+    RunClaim& operator=(const RunClaim&) = delete;
+
+    // Unfinished files that killed processes left behind go, each as large as a checkpoint.
+    void clean() const;
+
+  private:
+    const RunFolder run_;
+    int descriptor_;
 };
 
 }  // namespace mc::train

@@ -10,10 +10,10 @@
 #include <iterator>
 #include <limits>
 #include <numeric>
-#include <sstream>
 
 #include "kernels/error.h"
 #include "tensor/formats/json_limit.h"
+#include "tensor/formats/split.h"
 
 namespace mc::train {
 namespace {
@@ -97,8 +97,8 @@ Json parse_text(const std::string& text, const Json& like) {
     }
     if (like.is_array() && !text.starts_with('[')) {
         Json list = Json::array();
-        std::istringstream parts(text);
-        for (std::string part; std::getline(parts, part, ',');)
+        if (text.empty()) return list;
+        for (const std::string& part : split(text, ','))
             list.push_back(parse_text(part, like.empty() ? Json() : like[0]));
         return list;
     }
@@ -224,6 +224,17 @@ Json read_json(const std::filesystem::path& path) {
     }
 }
 
+// What of `settings` has a key in `config`.
+Json known_to(const Json& config, const Json& settings) {
+    Json known = Json::object();
+    for (const auto& [key, value] : settings.items()) {
+        const auto there = config.find(key);
+        if (there == config.end()) continue;
+        known[key] = there->is_object() && value.is_object() ? known_to(*there, value) : value;
+    }
+    return known;
+}
+
 }  // namespace
 
 std::vector<std::string> config_keys(const Json& config) {
@@ -270,8 +281,7 @@ void apply_setting(Json& config, const std::string& setting) {
         throw Error(fmt::format("--set {}: want KEY=VALUE, such as lr=1e-4", setting));
     const std::string key = setting.substr(0, equals);
     Json* at = &config;
-    std::istringstream parts(key);
-    for (std::string part; std::getline(parts, part, '.');) {
+    for (const std::string& part : split(key, '.')) {
         if (!at->is_object() || !at->contains(part)) unknown_key("--set", key, config);
         at = &(*at)[part];
     }
@@ -283,7 +293,7 @@ void apply_setting(Json& config, const std::string& setting) {
 
 Json resolve_config(const std::vector<Preset>& presets, const std::string& preset,
                     const std::optional<std::filesystem::path>& file,
-                    const std::vector<std::string>& settings) {
+                    const std::vector<std::string>& settings, const Begun& begun) {
     const auto found = std::find_if(presets.begin(), presets.end(),
                                     [&](const Preset& p) { return p.name == preset; });
     if (found == presets.end()) {
@@ -292,6 +302,7 @@ Json resolve_config(const std::vector<Preset>& presets, const std::string& prese
         throw Error(fmt::format("no preset '{}'; there are: {}", preset, fmt::join(names, ", ")));
     }
     Json config = found->values;
+    merge_config(config, known_to(config, begun.settings), begun.source);
     if (file) merge_config(config, read_json(*file), file->string());
     for (const auto& setting : settings) apply_setting(config, setting);
     check_ranges(config, found->values, "");

@@ -1,4 +1,5 @@
-// Options of a training run: a preset, then a file, then single settings, each over the one before.
+// Options of a training run: a preset, then what the run begins from, then a file, then single
+// settings, each over the one before.
 //
 //     const std::vector<Preset> presets = {{"small", "for a CPU", {{"lr", 2e-4}, {"batch", 64}}}};
 //     Json config = resolve_config(presets, "small", "mine.json", {"lr=1e-4", "model.width=256"});
@@ -23,11 +24,18 @@ struct Preset {
     nlohmann::json values;  // an object: numbers, texts, booleans, lists, groups
 };
 
+// Settings of what a run begins from; those count that the preset has too.
+struct Begun {
+    nlohmann::json settings = nlohmann::json::object();
+    std::string source;  // for errors
+};
+
 // Error: no such preset (with those there are), unreadable file, unknown key, wrong type, a number
 // out of its range.
 nlohmann::json resolve_config(const std::vector<Preset>& presets, const std::string& preset,
                               const std::optional<std::filesystem::path>& file = {},
-                              const std::vector<std::string>& settings = {});
+                              const std::vector<std::string>& settings = {},
+                              const Begun& begun = {});
 
 // Sets KEY=VALUE, "optimizer.lr=1e-4". Booleans: true false on off yes no 1 0. Lists: JSON or
 // comma-separated. Where the preset says null, VALUE is JSON if it is valid JSON, else a text.

@@ -91,6 +91,7 @@ class Evaluating {
                 fmt::format("[evaluation] {} motions do not fill a pool of {}; evaluate a "
                             "larger split",
                             samples_.size(), kPool));
+        check_columns(evaluator_, "the data set", samples_.front().features->dims);
         int64_t tokens = 0;
         for (const MotionSample& sample : samples_)
             for (const motion::Caption& caption : sample.captions)
@@ -102,12 +103,6 @@ class Evaluating {
         // Any caption may be drawn in the last of many repetitions.
         for (const MotionSample& sample : samples_)
             for (const motion::Caption& caption : sample.captions) features_of(sample, caption);
-        const int64_t dims = samples_.front().features->dims, want = width();
-        if (dims != want)
-            throw Error(
-                fmt::format("[evaluation] the data set's motions have {} columns, the "
-                            "evaluator takes {}; is it of another data set?",
-                            dims, want));
     }
 
     int64_t width() const { return evaluator_.model->config().dim_pose; }
@@ -294,6 +289,15 @@ EvaluationSource generated_motions(MotionGenerator& generator, const GenerationO
         seeded.seed = seed;
         return generator.generate(requests, seeded);
     };
+}
+
+void check_columns(const PublicEvaluator& evaluator, const std::string& whose, int64_t columns) {
+    const int64_t want = evaluator.model->config().dim_pose;
+    if (columns != want)
+        throw Error(
+            fmt::format("[evaluation] motions of {} have {} columns, the evaluator takes {}; is it "
+                        "of another data set?",
+                        whose, columns, want));
 }
 
 Evaluation evaluate_motions(const PublicEvaluator& evaluator,

@@ -83,6 +83,11 @@ struct Evaluation {
                                           // empty where these are what is evaluated
 };
 
+// Error: motions of so many columns, which `whose` are, are not what the evaluator takes. For what
+// is known before hours of work.
+void check_columns(const evaluator::PublicEvaluator& evaluator, const std::string& whose,
+                   int64_t columns);
+
 // Without a source, the ground truth. Deterministic in samples, source and options, whatever the
 // number of threads. Error: fewer than 32 samples, captions without a single token, a token that is
 // no word/POS, motions of another width than the evaluator's, a source that gives another number of

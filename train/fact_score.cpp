@@ -8,6 +8,7 @@
 
 #include "kernels/error.h"
 #include "motion/features.h"
+#include "motion/skeleton.h"
 
 namespace mc::train {
 
@@ -21,6 +22,11 @@ double FactReport::ratio() const {
 }
 
 MotionSource motions_of(MotionGenerator& generator, const GenerationOptions& options) {
+    if (const int64_t want = motion::humanml3d_skeleton().feature_dims(); generator.dims() != want)
+        throw Error(
+            fmt::format("[facts] the generator's motions have {} columns; facts are measured of "
+                        "HumanML3D's joints, of {}",
+                        generator.dims(), want));
     return [&generator, options](std::span<const FactCase> cases, uint64_t seed) {
         std::vector<GenerationRequest> requests;
         for (const FactCase& c : cases) requests.push_back({c.prompt, std::nullopt});

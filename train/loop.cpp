@@ -82,6 +82,9 @@ void check_run(const std::filesystem::path& out, bool resume, const nlohmann::js
                     " is not, so that this run cannot go on; begin from it with --start in "
                     "another --out folder");
     }
+    if (!ranks.first()) return;
+    run.check_can_be_made();
+    if (std::filesystem::exists(run.path())) RunClaim nobody(run);
 }
 
 nn::TensorMap checkpoint_model(const Checkpoint& checkpoint) {
@@ -97,8 +100,14 @@ LoopResult run_loop(Stage& stage, const LoopOptions& options) {
     optimizer.add(stage.model().parameters());
     LoopResult result;
     result.best = std::numeric_limits<double>::infinity();
+    std::optional<RunClaim> claim;
     together(ranks, [&] {
         check_run(options.out, options.resume, options.config, ranks);
+        if (ranks.first()) {
+            run.make();
+            claim.emplace(run);
+            claim->clean();
+        }
         begin(stage, options, run, optimizer, result);
     });
     want_same(result.steps,

@@ -83,9 +83,10 @@ struct LoopResult {
     double best = 0;
 };
 
-// What run_loop would find only once a stage is made, which can take a minute. Makes the folder.
-// Error if it cannot be made, if a run is there that is not to be resumed or cannot be, or if the
-// batch does not divide among the processes.
+// What run_loop would find only once a stage is made, which can take a minute. Error if the folder
+// cannot be made or written into, if a run is there that is not to be resumed or cannot be, or that
+// another process trains (RunClaim), or if the batch does not divide among the processes. The
+// folder is made by run_loop, so that data which cannot be read leave none behind.
 void check_run(const std::filesystem::path& out, bool resume, const nlohmann::json& config,
                const Communicator& ranks);
 

@@ -28,6 +28,8 @@ moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip:
     return config;
 }
 
+constexpr int64_t kUnit = 4;  // crops are multiples of so many frames
+
 // Mean and standard deviation of the joints' x, y and z as the tower takes them, over the longest
 // crop from the start of each clip. An axis that nothing moves along has 1.
 motion::Normalisation axes_of(const MotionData& data, moclip::InputSpace space) {
@@ -59,6 +61,13 @@ motion::Normalisation axes_of(const MotionData& data, moclip::InputSpace space) 
     return axes;
 }
 
+// A text has another motion to choose.
+void check_retrievable(const MotionData& data) {
+    if (data.samples().size() < 2)
+        throw Error("[moclip] retrieval needs at least 2 motions in the " + data.split() +
+                    " split, there are " + std::to_string(data.samples().size()));
+}
+
 template <class T>
 std::vector<T> part_of(const std::vector<T>& all, const Share& share) {
     return {all.begin() + share.begin, all.begin() + share.end};
@@ -67,13 +76,8 @@ std::vector<T> part_of(const std::vector<T>& all, const Share& share) {
 }  // namespace
 
 motion::Crop moclip_crop(int64_t length, float u, bool double_units) {
-    constexpr int64_t kUnit = 4, kMaxFrames = 196;
-    double rest = static_cast<double>(u);
-    int coin = 0;
-    if (double_units) {
-        coin = std::min(2, static_cast<int>(3 * rest));
-        rest = 3 * rest - coin;
-    }
+    constexpr int64_t kMaxFrames = 196;
+    const auto [coin, rest] = double_units ? toss(u) : CoinAndRest{0, static_cast<double>(u)};
     motion::Crop crop = motion::training_crop(length, coin, 0, kUnit, kMaxFrames);
     const int64_t places = length - crop.frames + 1;
     crop.start = std::min(places - 1, static_cast<int64_t>(rest * static_cast<double>(places)));
@@ -118,6 +122,7 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
     check_positions();
     if (options.motion.standardise)
         student_.motion.set_joint_statistics(axes_of(train_, options.motion.input_space));
+    check_retrievable(held_out_);
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
     if (tower_.logit_scale) student_.set_scale(*tower_.logit_scale);
@@ -285,9 +290,7 @@ MoClipStage::Recall MoClipStage::retrieval(const std::string& split, int64_t rep
     if (split != "val") read.emplace(with_split(options_.data, split));
     const MotionData& data = read ? *read : held_out_;
     const int64_t count = static_cast<int64_t>(data.samples().size());
-    if (count < 2)
-        throw Error("[moclip] retrieval needs at least 2 motions in the " + split +
-                    " split, there are " + std::to_string(count));
+    check_retrievable(data);
     const int64_t pool = std::min<int64_t>(32, count);
     // Without a mask a motion's embedding depends on those beside it; a GPU is slow at one by one.
     const bool alone = options_.device == DeviceType::cpu || !options_.motion.key_padding_mask;
@@ -490,9 +493,12 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
         o.reduction = moclip::DistillReduction::element_mean;
         o.padded_frames = 196;
         o.double_units = true;
+        o.data.cut_captions = true;
     } else {
         throw Error("mode is " + mode + ", want paper or reference");
     }
+    if (const std::string schedule = config.at("schedule"); schedule != "cosine")
+        throw Error("schedule is " + schedule + ", want cosine, which each phase has of its own");
     if (config.at("naive")
             .get<bool>()) {  // contrastive alone, no positions, no limbs (moclip.md 10)
         o.tether = o.align = false;
@@ -516,10 +522,16 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
     o.lr = config.at("lr");
     o.motion_lr_2 = config.at("motion_lr_2");
     o.text_lr_2 = config.at("text_lr_2");
+    if (!std::isfinite(o.motion_lr_2 / o.lr) || !std::isfinite(o.text_lr_2 / o.lr))
+        throw Error("lr=" + config.at("lr").dump() +
+                    ": want more than 0; the second phase's rates are in proportion to it");
     o.weight_decay_1 = config.at("weight_decay_1");
     o.weight_decay_2 = config.at("weight_decay_2");
     o.data.root = data;
     o.data.min_frames = config.at("min_frames");
+    if (o.data.min_frames < kUnit)
+        throw Error("min_frames=" + std::to_string(o.data.min_frames) + ": want " +
+                    std::to_string(kUnit) + " or more, the frames that crops are multiples of");
     o.data.balance = config.at("balance");
     o.data.feat_bias_power = config.at("feat_bias_power");
     o.reword_share = config.at("reword_share");

@@ -63,6 +63,7 @@ std::map<std::string, Var> moclip_objective(const MoClipStageOptions& options,
 
 class MoClipStage : public Stage {
   public:
+    // Error: fewer than 2 motions in the val split, a vocabulary that is not the text tower's.
     MoClipStage(const MoClipStageOptions& options, const std::string& text_weights,
                 const std::string& vocabulary);
     std::string name() const override { return "moclip"; }

@@ -18,7 +18,7 @@ TokenStage::TokenStage(const TokenStageOptions& options, const vq::RvqVae& token
     : options_(options),
       train_(with_split(options.data, "train")),
       held_out_(with_split(options.data, "val")),
-      tokens_(train_, tokenizer, options.padded_frames, options.speed_change),
+      tokens_(train_, tokenizer, options.padded_frames, options.speed_change, options.shorten),
       held_out_tokens_(held_out_, tokenizer, options.padded_frames),
       held_out_batches_(token_batches_of_split(held_out_, held_out_tokens_, options.batch)),
       captions_(options.lexicon, options.reword_share),

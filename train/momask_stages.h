@@ -21,7 +21,8 @@ struct TokenStageOptions {
     // Normal noise on a training caption's embedding, its length as a share of the embedding's own:
     // words that no caption has land near some caption, not on it. 0 in the reference.
     double text_noise = 0;
-    double speed_change = 0;  // other speeds of each clip (token_data.h)
+    double speed_change = 0;        // other speeds of each clip (token_data.h)
+    Shorten shorten = Shorten::no;  // a third of the draws a token shorter (token_data.h)
     uint64_t seed = 3407;
     DeviceType device = DeviceType::cpu;
 };

@@ -28,12 +28,24 @@ MotionData::MotionData(const MotionDataOptions& options) : split_(options.split)
     read.split = options.split;
     read.min_frames = options.min_frames;
     data_ = motion::read_dataset(read);
-    normalisation_ = motion::read_normalisation(read.root / "Mean.npy", read.root / "Std.npy",
-                                                options.feat_bias_power);
-    if (normalisation_.dims() != data_.dims)
-        throw Error(options.root + "/Mean.npy: " + std::to_string(normalisation_.dims()) +
-                    " columns for motions of " + std::to_string(data_.dims) +
-                    "; rebuild the data set");
+    if (options.cut_captions)
+        for (motion::MotionSample& sample : data_.samples)
+            for (motion::Caption& caption : sample.captions)
+                caption.text = motion::encoder_text(caption);
+    if (options.normalisation) {
+        normalisation_ = *options.normalisation;
+        if (normalisation_.dims() != data_.dims)
+            throw Error(options.root + ": has motions of " + std::to_string(data_.dims) +
+                        " columns, the tokenizer is for " + std::to_string(normalisation_.dims()) +
+                        "; name data of its skeleton");
+    } else {
+        normalisation_ = motion::read_normalisation(read.root / "Mean.npy", read.root / "Std.npy",
+                                                    options.feat_bias_power);
+        if (normalisation_.dims() != data_.dims)
+            throw Error(options.root + "/Mean.npy: " + std::to_string(normalisation_.dims()) +
+                        " columns for motions of " + std::to_string(data_.dims) +
+                        "; rebuild the data set");
+    }
     weights_ = motion::balanced_weights(data_.samples, options.balance);
     by_length_.resize(weights_.size());
     std::iota(by_length_.begin(), by_length_.end(), size_t{0});
@@ -139,7 +151,11 @@ std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_
                                   int64_t step) {
     constexpr int64_t kShared = 4;
     constexpr uint64_t kGroupStream = uint64_t{1} << 61;
-    Generator group(seed, kGroupStream + static_cast<uint64_t>(step / kShared) * 8);
+    // A stream for each pass over the clips, one for u, one for the order of the four.
+    const int64_t clips = static_cast<int64_t>(data.samples().size()),
+                  passes = (kShared * batch + clips - 1) / clips,
+                  streams = std::max<int64_t>(8, passes + 2);
+    Generator group(seed, kGroupStream + static_cast<uint64_t>(step / kShared * streams));
     const Tensor u = group.uniform({kShared * batch});
     const std::vector<size_t> samples = data.draw_distinct(kShared * batch, group);
     std::vector<DrawnClip> drawn;
@@ -151,6 +167,12 @@ std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_
     const std::vector<int64_t> order = group.permutation(kShared);
     const auto begin = drawn.begin() + order[static_cast<size_t>(step % kShared)] * batch;
     return {begin, begin + batch};
+}
+
+CoinAndRest toss(float u) {
+    const double thrice = 3 * static_cast<double>(u);
+    const int coin = std::min(2, static_cast<int>(thrice));
+    return {coin, thrice - coin};
 }
 
 CaptionSource::CaptionSource(const std::string& lexicon, double reword_share)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,10 @@ struct MotionDataOptions {
     int64_t min_frames = 16;
     double balance = 0.5;     // categories drawn: 0 as often as they are, 1 equally often
     int feat_bias_power = 2;  // motion_data.md 6
+    // A tokenizer's own, where it learned on other data; none: the data set's.
+    std::optional<motion::Normalisation> normalisation = {};
+    // Long captions are cut as the published MoCLIP cuts them (motion::encoder_text).
+    bool cut_captions = false;
 };
 
 // The same options for another split.
@@ -30,6 +35,7 @@ class MotionData {
   public:
     explicit MotionData(const MotionDataOptions& options);
 
+    const std::string& split() const { return split_; }
     const std::vector<motion::MotionSample>& samples() const { return data_.samples; }
     const motion::Normalisation& normalisation() const { return normalisation_; }
     // On the clips that could not be read (motion::left_out).
@@ -73,6 +79,14 @@ struct DrawnClip {
 };
 std::vector<DrawnClip> draw_batch(const MotionData& data, int64_t batch, uint64_t seed,
                                   int64_t step);
+
+// A uniform number as the published data sets' coin of three sides, of which 2 makes a motion a
+// unit shorter (motion_data.md 4), and a uniform number that is left of it.
+struct CoinAndRest {
+    int coin;  // 0, 1 or 2
+    double rest;
+};
+CoinAndRest toss(float u);
 
 // Captions as training sees them: one of the sample's, at random, reworded by the lexicon if there
 // is one.

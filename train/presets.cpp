@@ -86,7 +86,7 @@ momask::TransformerConfig small_transformer(int64_t latent, int64_t layers, doub
 }
 
 Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts, double balance,
-                double reword_share, double text_noise, double speed_change) {
+                double reword_share, double text_noise, double speed_change, const char* shorten) {
     return {{"batch", 64},
             {"min_frames", min_frames},
             {"padded_frames", padded_frames},
@@ -95,7 +95,8 @@ Json token_data(int64_t min_frames, int64_t padded_frames, bool reference_counts
             {"feat_bias_power", 2},
             {"reword_share", reword_share},
             {"text_noise", text_noise},
-            {"speed_change", speed_change}};
+            {"speed_change", speed_change},
+            {"shorten", shorten}};
 }
 
 std::vector<Preset> token_presets(const momask::TransformerConfig& small, double full_cond_drop,
@@ -104,10 +105,11 @@ std::vector<Preset> token_presets(const momask::TransformerConfig& small, double
     full.cond_drop_prob = full_cond_drop;
     return {
         {"small", "two CPU cores, a few thousand clips",
-         merged(merged({{"model", to_json(small)}}, token_data(12, 0, false, 0.5, 0.5, 0.4, 0.25)),
+         merged(merged({{"model", to_json(small)}},
+                       token_data(12, 0, false, 0.5, 0.5, 0.4, 0.25, "no")),
                 optimisation(small_steps, small_lr, 200, 0.01))},
         {"humanml3d", "the originals' size and recipe",
-         merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0, 0)),
+         merged(merged({{"model", to_json(full)}}, token_data(40, 196, true, 0, 0, 0, 0, "crop")),
                 originals(182500, 1e-5, {50000}, 0.1))}};
 }
 
@@ -115,15 +117,17 @@ std::vector<Preset> token_presets(const momask::TransformerConfig& small, double
 
 const std::vector<Preset>& vq_presets() {
     static const std::vector<Preset> presets = [] {
-        const Json small_data = {{"batch", 64},          {"window", 64},     {"short_share", 0.3},
-                                 {"speed_change", 0.25}, {"min_frames", 12}, {"balance", 0.5},
-                                 {"feat_bias_power", 2}};
+        const Json small_data = {
+            {"batch", 64},      {"window", 64},   {"short_share", 0.3},   {"speed_change", 0.25},
+            {"min_frames", 12}, {"balance", 0.5}, {"feat_bias_power", 2}, {"every_window", false}};
         Json full_data = small_data;
         full_data.update({{"batch", 256},
                           {"short_share", 0.0},
                           {"speed_change", 0.0},
                           {"min_frames", 64},
                           {"balance", 0.0}});
+        Json windows_data = full_data;  // MMM and BAD draw a clip and a place in it
+        windows_data["every_window"] = true;
         Json full_bad = originals(300000, 0, {200000}, 0.05);
         full_bad["warm_up"] = 1000;
         auto stage = [](const vq::RvqConfig& model, const Json& data, const Json& recipe) {
@@ -133,7 +137,7 @@ const std::vector<Preset>& vq_presets() {
             {"small", "two CPU cores, a few thousand clips",
              stage(small_rvq(), small_data, optimisation(6000, 6e-4, 200, 0))},
             {"humanml3d", "the originals' size and recipe",
-             stage({}, full_data, originals(500000, 0, {150000, 250000}, 0.05))},
+             stage({}, windows_data, originals(500000, 0, {150000, 250000}, 0.05))},
             {"small-bad", "one codebook, which `train bad` needs",
              stage(single_codebook(small_rvq(), 512), small_data,
                    optimisation(6000, 6e-4, 200, 0))},
@@ -201,6 +205,7 @@ const std::vector<Preset>& bad_presets() {
         two[1].values.update({{"batch", 256},
                               {"steps", 350000},
                               {"padded_frames", 0},
+                              {"shorten", "tokens"},
                               {"warm_up", 0},
                               {"beta1", 0.5},
                               {"beta2", 0.9},
@@ -213,6 +218,18 @@ const std::vector<Preset>& bad_presets() {
     return presets;
 }
 
+namespace {
+
+// Whether the originals' schedule is asked for. Error: another name than these two.
+bool is_multi_step(const Json& config) {
+    const std::string schedule = config.at("schedule");
+    if (schedule != "multi_step" && schedule != "warm_up_cosine")
+        throw Error("schedule is " + schedule + ", want warm_up_cosine or multi_step");
+    return schedule == "multi_step";
+}
+
+}  // namespace
+
 VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
     VqStageOptions options;
     options.model = rvq_config(config.at("model"), "the vq configuration");
@@ -223,13 +240,21 @@ VqStageOptions vq_stage_options(const Json& config, const std::string& data) {
         throw Error("window=" + std::to_string(options.window) + ": want a multiple of " +
                     std::to_string(unit) + " frames, a token's, with model.down_t=" +
                     std::to_string(options.model.net.down_t));
+    is_multi_step(config);  // before any data is read
     options.short_share = config.at("short_share");
     options.speed_change = config.at("speed_change");
+    options.every_window = config.at("every_window");
     options.data.root = data;
     options.data.min_frames = config.at("min_frames");
     options.data.balance = config.at("balance");
     options.data.feat_bias_power = config.at("feat_bias_power");
     options.seed = config.at("seed");
+    if (options.every_window)
+        for (const char* other : {"short_share", "speed_change", "balance"})
+            if (config.at(other).get<double>() != 0)
+                throw Error("every_window=true takes each window once and as it is, which " +
+                            std::string(other) + "=" + config.at(other).dump() +
+                            " contradicts; set that to 0 or every_window=false");
     return options;
 }
 
@@ -238,6 +263,7 @@ namespace {
 // All but the model.
 void read_token_options(const Json& config, const std::string& data, TokenStageOptions& options) {
     options.batch = config.at("batch");
+    is_multi_step(config);  // before any data is read
     options.padded_frames = config.at("padded_frames");
     options.data.root = data;
     options.data.min_frames = config.at("min_frames");
@@ -246,6 +272,7 @@ void read_token_options(const Json& config, const std::string& data, TokenStageO
     options.reword_share = config.at("reword_share");
     options.text_noise = config.at("text_noise");
     options.speed_change = config.at("speed_change");
+    options.shorten = shorten_named(config.at("shorten"));
     options.seed = config.at("seed");
 }
 
@@ -287,19 +314,16 @@ LoopOptions loop_options(const Json& config, const std::filesystem::path& out) {
     loop.adamw = {config.at("beta1"), config.at("beta2"), 1e-8, config.at("weight_decay")};
     const double lr = config.at("lr");
     const int64_t warm_up = config.at("warm_up");
-    const std::string schedule = config.at("schedule");
-    if (schedule == "multi_step") {
+    if (is_multi_step(config)) {
         WarmUpMultiStep rate;
         rate.lr = lr;
         rate.warm_up = warm_up;
         rate.milestones = config.at("milestones").get<std::vector<int64_t>>();
         rate.gamma = config.at("gamma");
         loop.rate = [rate](int64_t step) { return rate.rate(step + 1); };
-    } else if (schedule == "warm_up_cosine") {
+    } else {
         const WarmUpCosine rate{lr, warm_up, loop.steps, 0.01 * lr};
         loop.rate = [rate](int64_t step) { return rate.rate(step); };
-    } else {
-        throw Error("schedule is " + schedule + ", want warm_up_cosine or multi_step");
     }
     return loop;
 }

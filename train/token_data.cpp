@@ -15,21 +15,50 @@ int64_t frames_at(int64_t total, double speed) {
 
 }  // namespace
 
+Shorten shorten_named(const std::string& name) {
+    if (name == "no") return Shorten::no;
+    if (name == "crop") return Shorten::crop;
+    if (name == "tokens") return Shorten::tokens;
+    throw Error("shorten is " + name + ", want no, crop or tokens");
+}
+
 TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_t padded_frames,
-                     double speed_change)
-    : clips_(data.samples().size()), quantizers_(tokenizer.config().quantizer.num_quantizers) {
-    const int64_t unit = tokenizer.unit(), dims = data.dims();
+                     double speed_change, Shorten shorten)
+    : clips_(data.samples().size()),
+      shorter_(data.samples().size()),
+      quantizers_(tokenizer.config().quantizer.num_quantizers) {
+    const int64_t unit = tokenizer.unit(), dims = data.dims(),
+                  takes = tokenizer.config().net.dim_pose;
+    if (dims != takes)
+        throw Error("[tokens] the data set's motions have " + std::to_string(dims) +
+                    " columns, the tokenizer takes " + std::to_string(takes) +
+                    "; name the one that was trained on this data set");
     int64_t longest = 0;
-    for (const motion::MotionSample& sample : data.samples())
+    for (const motion::MotionSample& sample : data.samples()) {
+        if (sample.frames < unit)
+            throw Error("[tokens] " + sample.name + " of the " + data.split() + " split has " +
+                        std::to_string(sample.frames) + " frames, a token " + std::to_string(unit) +
+                        "; leave such motions out with min_frames=" + std::to_string(unit));
         longest = std::max(longest, sample.frames / unit * unit);
+    }
     for (size_t i = 0; i < clips_.size(); ++i) {
-        const int64_t total = data.samples()[i].frames, frames = total / unit * unit,
-                      starts = std::min(unit, total - frames + 1),
-                      padded = std::max(frames, padded_frames);
-        const Tensor motions = Tensor::zeros({starts, padded, dims});
-        for (int64_t start = 0; start < starts; ++start)
-            data.normalised(i, start, frames, motions.data<float>() + start * padded * dims);
-        add(i, tokenizer, motions, frames / unit);
+        const int64_t total = data.samples()[i].frames, frames = total / unit * unit;
+        const auto add_crops = [&](int64_t kept, Variants& to) {  // at every start
+            const int64_t starts = total - kept + 1, padded = std::max(kept, padded_frames);
+            const Tensor motions = Tensor::zeros({starts, padded, dims});
+            for (int64_t start = 0; start < starts; ++start)
+                data.normalised(i, start, kept, motions.data<float>() + start * padded * dims);
+            add(tokenizer, motions, kept / unit, to);
+        };
+        add_crops(frames, clips_[i]);
+        if (shorten == Shorten::crop && frames > unit) add_crops(frames - unit, shorter_[i]);
+        if (shorten == Shorten::tokens && frames > unit)
+            for (const Variant& whole : clips_[i]) {
+                const int64_t length = whole.length - 1;
+                const auto begin = whole.ids.begin(), end = whole.ids.end();
+                shorter_[i].push_back({length, {begin + quantizers_, end}});
+                shorter_[i].push_back({length, {begin, end - quantizers_}});
+            }
         if (speed_change <= 0) continue;
         for (const double power : {-1.0, -0.5, 0.5, 1.0})
             for (const int64_t start : {int64_t{0}, unit / 2}) {
@@ -39,34 +68,41 @@ TokenData::TokenData(const MotionData& data, const vq::RvqVae& tokenizer, int64_
                 if (kept == 0) continue;
                 const Tensor motion = Tensor::zeros({1, std::max(kept, padded_frames), dims});
                 data.at_speed(i, start, kept, speed, motion.data<float>());
-                add(i, tokenizer, motion, kept / unit);
+                add(tokenizer, motion, kept / unit, clips_[i]);
             }
     }
 }
 
-void TokenData::add(size_t clip, const vq::RvqVae& tokenizer, const Tensor& motions,
-                    int64_t length) {
+void TokenData::add(const vq::RvqVae& tokenizer, const Tensor& motions, int64_t length,
+                    Variants& to) {
     const Tensor ids = tokenizer.encode(motions);  // (V, n, Q)
     for (int64_t v = 0; v < motions.size(0); ++v)
-        clips_[clip].push_back(
-            {length, ids.slice(0, v, v + 1).slice(1, 0, length).to_vector<int64_t>()});
+        to.push_back({length, ids.slice(0, v, v + 1).slice(1, 0, length).to_vector<int64_t>()});
+}
+
+const TokenData::Variant& TokenData::draw(size_t sample, float u) const {
+    const auto [coin, rest] =
+        shorter_[sample].empty() ? CoinAndRest{0, static_cast<double>(u)} : toss(u);
+    const Variants& all = coin == 2 ? shorter_[sample] : clips_[sample];
+    return all[std::min(all.size() - 1,
+                        static_cast<size_t>(rest * static_cast<double>(all.size())))];
 }
 
 namespace {
 
-TokenBatch assemble(const TokenData& tokens, const std::vector<std::pair<size_t, size_t>>& items) {
+using Item = std::pair<size_t, const TokenData::Variant*>;  // of a sample
+
+TokenBatch assemble(const TokenData& tokens, const std::vector<Item>& items) {
     const int64_t batch = static_cast<int64_t>(items.size()), q = tokens.quantizers();
     int64_t n = 0;
-    for (const auto& [sample, variant] : items)
-        n = std::max(n, tokens.variants(sample)[variant].length);
+    for (const auto& [sample, variant] : items) n = std::max(n, variant->length);
     TokenBatch out;
     out.ids = Tensor::zeros({batch, n, q}, DType::i64);
     for (int64_t b = 0; b < batch; ++b) {
         const auto& [sample, variant] = items[static_cast<size_t>(b)];
-        const TokenData::Variant& v = tokens.variants(sample)[variant];
-        std::memcpy(out.ids.data<int64_t>() + b * n * q, v.ids.data(),
-                    v.ids.size() * sizeof(int64_t));
-        out.lengths.push_back(v.length);
+        std::memcpy(out.ids.data<int64_t>() + b * n * q, variant->ids.data(),
+                    variant->ids.size() * sizeof(int64_t));
+        out.lengths.push_back(variant->length);
         out.samples.push_back(static_cast<int64_t>(sample));
     }
     return out;
@@ -77,15 +113,12 @@ TokenBatch assemble(const TokenData& tokens, const std::vector<std::pair<size_t,
 TokenBatch token_batch(const MotionData& data, const TokenData& tokens,
                        const CaptionSource& captions, const Share& share, uint64_t seed,
                        int64_t step, Generator& generator) {
-    std::vector<std::pair<size_t, size_t>> items;
+    std::vector<Item> items;
     const auto [clips, said] =
         with_captions(data, captions, draw_batch(data, share.total, seed, step), generator);
     for (int64_t i = share.begin; i < share.end; ++i) {
         const DrawnClip& clip = clips[static_cast<size_t>(i)];
-        const size_t count = tokens.variants(clip.sample).size();
-        items.emplace_back(
-            clip.sample,
-            std::min(count - 1, static_cast<size_t>(clip.u * static_cast<float>(count))));
+        items.emplace_back(clip.sample, &tokens.draw(clip.sample, clip.u));
     }
     TokenBatch out = assemble(tokens, items);
     out.captions.assign(said.begin() + share.begin, said.begin() + share.end);
@@ -101,9 +134,9 @@ std::vector<TokenBatch> token_batches_of_split(const MotionData& data, const Tok
     });
     std::vector<TokenBatch> all;
     for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(batch)) {
-        std::vector<std::pair<size_t, size_t>> items;
+        std::vector<Item> items;
         for (size_t i = begin; i < std::min(order.size(), begin + static_cast<size_t>(batch)); ++i)
-            items.emplace_back(order[i], 0);
+            items.emplace_back(order[i], &tokens.variants(order[i])[0]);
         TokenBatch out = assemble(tokens, items);
         for (int64_t sample : out.samples)
             out.captions.push_back(

@@ -23,6 +23,17 @@ vq::RvqConfig with_columns(vq::RvqConfig config, int64_t columns) {
     return config;
 }
 
+// Of the samples that are as long as a token.
+std::vector<size_t> with_tokens(const vq::RvqVae& model, const MotionData& data) {
+    std::vector<size_t> samples;
+    for (size_t i = 0; i < data.samples().size(); ++i)
+        if (data.samples()[i].frames >= model.unit()) samples.push_back(i);
+    if (samples.empty())
+        throw Error("[vq] no motion of the " + data.split() + " split is as long as a token, of " +
+                    std::to_string(model.unit()) + " frames; set a smaller model.down_t");
+    return samples;
+}
+
 }  // namespace
 
 VqStage::VqStage(const VqStageOptions& options)
@@ -31,22 +42,23 @@ VqStage::VqStage(const VqStageOptions& options)
       held_out_(with_split(options.data, "val")),
       init_(options.seed, kInitStream),
       model_(with_columns(options.model, train_.dims()), &init_) {
+    // Or what step() and validate() would meet.
+    if (options.every_window) {
+        index_.emplace(train_.samples(), options.window);
+        if (index_->size() < options.batch)
+            throw Error("[vq] batch=" + std::to_string(options.batch) + " is more than the " +
+                        std::to_string(index_->size()) + " windows there are; set a smaller one");
+    }
+    train_.draw_longer(0, options.window);
+    with_tokens(model_, train_);
+    with_tokens(model_, held_out_);
     model_.to(options.device);
 }
 
-Metrics VqStage::step(int64_t, Generator& generator) {
-    const int64_t unit = model_.unit();
-    int64_t window = options_.window, batch = options_.batch;
-    const int64_t shortest = std::max(unit, options_.data.min_frames / unit * unit);
-    if (generator.uniform() < options_.short_share && window > shortest) {
-        window = shortest + unit * static_cast<int64_t>(generator.below(
-                                       static_cast<uint32_t>((window - shortest) / unit)));
-        batch = std::max<int64_t>(1, batch * options_.window / window);
-    }
-    const Share share = ranks().share(batch);
-    Tensor motion = Tensor::empty({share.size(), window, train_.dims()});
+void VqStage::draw_windows(const Share& share, int64_t window, Generator& generator,
+                           float* dst) const {
     const bool varied = options_.speed_change > 0;
-    const Tensor u = generator.uniform({batch, varied ? 3 : 2});
+    const Tensor u = generator.uniform({share.total, varied ? 3 : 2});
     for (int64_t b = share.begin; b < share.end; ++b) {
         const auto draw = [&](int64_t i) {
             return static_cast<double>(u.data<float>()[b * u.size(1) + i]);
@@ -63,11 +75,48 @@ Metrics VqStage::step(int64_t, Generator& generator) {
             std::max<int64_t>(1, frames - span);  // rounding may ask for one more
         const int64_t start =
             std::min(places - 1, static_cast<int64_t>(draw(1) * static_cast<double>(places)));
-        float* to = motion.data<float>() + (b - share.begin) * window * train_.dims();
+        float* to = dst + (b - share.begin) * window * train_.dims();
         if (varied)
             train_.at_speed(sample, start, window, speed, to);
         else
             train_.normalised(sample, start, window, to);
+    }
+}
+
+std::vector<motion::WindowIndex::Place> VqStage::windows(int64_t step) {
+    constexpr uint64_t kEpochStream = uint64_t{1} << 61;
+    const int64_t batches = index_->size() / options_.batch, epoch = step / batches,
+                  begin = step % batches * options_.batch;
+    if (epoch != epoch_) {
+        order_ = Generator(options_.seed, kEpochStream + static_cast<uint64_t>(epoch))
+                     .permutation(index_->size());
+        epoch_ = epoch;
+    }
+    std::vector<motion::WindowIndex::Place> places;
+    for (int64_t i = begin; i < begin + options_.batch; ++i)
+        places.push_back(index_->at(order_[static_cast<size_t>(i)]));
+    return places;
+}
+
+Metrics VqStage::step(int64_t step, Generator& generator) {
+    const int64_t unit = model_.unit();
+    int64_t window = options_.window, batch = options_.batch;
+    const int64_t shortest = std::max(unit, options_.data.min_frames / unit * unit);
+    if (generator.uniform() < options_.short_share && window > shortest) {
+        window = shortest + unit * static_cast<int64_t>(generator.below(
+                                       static_cast<uint32_t>((window - shortest) / unit)));
+        batch = std::max<int64_t>(1, batch * options_.window / window);
+    }
+    const Share share = ranks().share(batch);
+    Tensor motion = Tensor::empty({share.size(), window, train_.dims()});
+    if (index_) {
+        const auto places = windows(step);
+        for (int64_t b = share.begin; b < share.end; ++b)
+            train_.normalised(places[static_cast<size_t>(b)].sample,
+                              places[static_cast<size_t>(b)].start, window,
+                              motion.data<float>() + (b - share.begin) * window * train_.dims());
+    } else {
+        draw_windows(share, window, generator, motion.data<float>());
     }
     const Var target(motion.to(model_.device()));
     Tape tape;
@@ -90,10 +139,11 @@ ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionDa
                                          size_t clips) {
     double world = 0, local = 0;
     int64_t counted = 0;
-    const size_t stride = clips == 0 ? 1 : std::max<size_t>(1, data.samples().size() / clips);
-    for (size_t i = 0; i < data.samples().size(); i += stride) {
+    const std::vector<size_t> samples = with_tokens(model, data);
+    const size_t stride = clips == 0 ? 1 : std::max<size_t>(1, samples.size() / clips);
+    for (size_t k = 0; k < samples.size(); k += stride) {
+        const size_t i = samples[k];
         const int64_t frames = data.samples()[i].frames / model.unit() * model.unit();
-        if (frames == 0) continue;
         const Tensor motion = data.normalised(i, 0, frames);
         const Tensor again = model.decode(model.encode(motion));
         const motion::JointSequence truth = joints_of(data, motion.data<float>(), frames);
@@ -112,7 +162,6 @@ ReconstructionError reconstruction_error(const vq::RvqVae& model, const MotionDa
                 ++counted;
             }
     }
-    if (counted == 0) throw Error("[vq] no held-out motion is long enough to be reconstructed");
     const double mean =
         motion::skeleton_for_dims(data.dims()).millimetres / static_cast<double>(counted);
     return {mean * local, mean * world};

@@ -6,10 +6,12 @@
 // sum has one owner and no atomics are needed.
 //
 // A block has 8 warps and each owns 4 rows of its tile; the 32 lanes are the 32 rows of the other
-// tile while scores are computed, and the head's columns while rows are added up.
+// tile while scores are computed, and the head's columns while rows are added up. What limits both
+// is shared memory, so it is read 16 bytes at a time, and each value serves the 4 rows.
 #include "kernels/attention.h"
 
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/map.h"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/philox.h"
 #include "kernels/cuda/team.h"
@@ -19,12 +21,56 @@ namespace mc::cuda {
 namespace {
 
 constexpr int kTile = 32, kWarps = 8, kRows = kTile / kWarps;
+constexpr int kWidest = 256;  // columns of a head, 8 a lane
 
-// Dropout of the probabilities; limit 0: none.
+// Dropout of the probabilities (DropRule).
 template <class T>
 struct Drop {
     uint32_t limit;
     T scale;
+};
+
+// What dropout draws for a tile of 32 queries and 32 keys, made by all threads, a Philox block
+// each. A query's numbers are neighbours that begin anywhere in a block: 5 blocks have them.
+class DropTile {
+    // Odd, so that neighbouring queries begin in different banks.
+    static constexpr int kBlocks = 5, kStride = 21;
+
+  public:
+    static constexpr size_t kBytes = kTile * kStride * sizeof(uint32_t);  // of shared memory
+
+    // Behind the block's other shared memory.
+    __device__ explicit DropTile(void* shared) : words_(static_cast<uint32_t*>(shared)) {}
+
+    template <class T>
+    __device__ void draw(const AttentionArgs<T>& a, int64_t head, int64_t query, int64_t key) {
+        const int thread = static_cast<int>(threadIdx.y * 32 + threadIdx.x);
+        if (thread >= kTile * kBlocks) return;
+        const int row = thread / kBlocks, block = thread % kBlocks;
+        const Draws draws = draws_of(
+            a.random, number(a, head, query + row, key) / 8 + static_cast<uint64_t>(block));
+#pragma unroll
+        for (int w = 0; w < 4; ++w) words_[row * kStride + 4 * block + w] = draws.word[w];
+    }
+
+    // 1 / (1 - p), or 0 where the probability of query `query + i` and key `key + j` is dropped.
+    template <class T>
+    __device__ T kept(const AttentionArgs<T>& a, const Drop<T>& drop, int64_t head, int64_t query,
+                      int64_t key, int i, int j) const {
+        if (drop.limit == 0) return T{1};
+        const int half = static_cast<int>(number(a, head, query + i, key) % 8) + j;
+        const uint32_t bits = words_[i * kStride + half / 2] >> (16 * (half % 2)) & 0xFFFFu;
+        return bits < drop.limit ? T{0} : drop.scale;
+    }
+
+  private:
+    template <class T>
+    __device__ static uint64_t number(const AttentionArgs<T>& a, int64_t head, int64_t query,
+                                      int64_t key) {
+        return static_cast<uint64_t>((head * a.lq + query) * a.lk + key);
+    }
+
+    uint32_t* words_;  // (32, kStride)
 };
 
 template <class T>
@@ -34,57 +80,79 @@ __device__ inline bool hidden(const AttentionArgs<T>& a, int64_t b, int64_t i, i
     return a.mask && a.mask[b * a.mask_batch + i * a.lk + j];
 }
 
-// 1 / (1 - p), or 0 where the probability of query i and key j is dropped.
-template <class T>
-__device__ inline T kept(const AttentionArgs<T>& a, const Drop<T>& drop, int64_t head, int64_t i,
-                         int64_t j) {
-    if (drop.limit == 0) return T{1};
-    const uint64_t at = static_cast<uint64_t>((head * a.lq + i) * a.lk + j);
-    uint32_t bits[1];
-    drop_bits(bits, a.random, at);
-    return bits[0] < drop.limit ? T{0} : drop.scale;
-}
+// A row of a tile in shared memory: a head's columns, 32 a chunk, and 16 bytes more, so that the
+// lanes' rows begin in different banks. Known here, so that addresses cost no instructions.
+template <int kChunks, class T>
+inline constexpr int kStride = 32 * kChunks + kPack<T>;
 
-// tile (32, stride) = rows first .. first + 31 of src (count, width); zeros beyond them.
-template <class T>
-__device__ inline void load_tile(T* tile, int stride, const T* src, int64_t row_stride,
-                                 int64_t first, int64_t count, int width) {
+// tile (32, kStride) = rows first .. first + 31 of src (count, width); zeros beyond both.
+template <int kChunks, class T>
+__device__ inline void load_tile(T* tile, const T* src, int64_t row_stride, int64_t first,
+                                 int64_t count, int width) {
     const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
-    for (int row = warp; row < kTile; row += kWarps) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        const int row = warp + r * kWarps;
         const bool inside = first + row < count;
         const T* from = src + (first + row) * row_stride;
-        for (int d = lane; d < width; d += 32) tile[row * stride + d] = inside ? from[d] : T{0};
-    }
-}
-
-// dst[r] = row `r` of the warp's own rows (4, stride) times the lane's row of `other`.
-template <class T>
-__device__ inline void lane_products(T (&dst)[kRows], const T* own, const T* other, int stride,
-                                     int width) {
-    other += static_cast<int>(threadIdx.x) * stride;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) dst[r] = 0;
-    for (int d = 0; d < width; ++d) {
-        const T v = other[d];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) dst[r] = multiply_add(own[r * stride + d], v, dst[r]);
-    }
-}
-
-// sums[r][c] += the 32 weights of the warp's row r times the rows of `other`, in the lane's columns
-// c * 32 + lane.
-template <int kChunks, class T>
-__device__ inline void add_rows(T (&sums)[kRows][kChunks], const T* weights, const T* other,
-                                int stride, int width) {
-    const int lane = static_cast<int>(threadIdx.x);
-    for (int row = 0; row < kTile; ++row) {
+        T* to = tile + row * kStride<kChunks, T>;
 #pragma unroll
         for (int c = 0; c < kChunks; ++c) {
             const int d = c * 32 + lane;
-            const T v = d < width ? other[row * stride + d] : T{0};
+            to[d] = inside && d < width ? from[d] : T{0};
+        }
+    }
+}
+
+// dst[r] = row `r` of the warp's own rows (4, kStride) times the lane's row of `other`.
+template <int kChunks, class T>
+__device__ inline void lane_products(T (&dst)[kRows], const T* own, const T* other, int width) {
+    constexpr int n = kPack<T>, stride = kStride<kChunks, T>;
+    other += static_cast<int>(threadIdx.x) * stride;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) dst[r] = 0;
+#pragma unroll 2
+    for (int d = 0; d < width; d += n) {
+        const Pack<T, n> v = load_pack<n>(other + d, 0);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            const Pack<T, n> u = load_pack<n>(own + r * stride + d, 0);
+#pragma unroll
+            for (int i = 0; i < n; ++i) dst[r] = multiply_add(u.value[i], v.value[i], dst[r]);
+        }
+    }
+}
+
+// Weights of the warp's own rows for the 32 rows of the other tile: (32, 4), a lane's together.
+template <class T>
+__device__ inline void store_weights(T* weights, const T (&own)[kRows]) {
+    constexpr int n = kPack<T>;
+#pragma unroll
+    for (int r = 0; r < kRows; r += n) {
+        Pack<T, n> part;
+#pragma unroll
+        for (int i = 0; i < n; ++i) part.value[i] = own[r + i];
+        reinterpret_cast<Pack<T, n>*>(weights + threadIdx.x * kRows + r)[0] = part;
+    }
+}
+
+// sums[r][c] += the weights of the warp's row r times the rows of `other`, in the lane's columns
+// c * 32 + lane.
+template <int kChunks, class T>
+__device__ inline void add_rows(T (&sums)[kRows][kChunks], const T* weights, const T* other) {
+    constexpr int n = kPack<T>;
+    other += threadIdx.x;
+#pragma unroll 4
+    for (int row = 0; row < kTile; ++row) {
+        Pack<T, n> weight[kRows / n];
+#pragma unroll
+        for (int i = 0; i < kRows / n; ++i) weight[i] = load_pack<n>(weights + row * kRows, i);
+#pragma unroll
+        for (int c = 0; c < kChunks; ++c) {
+            const T v = other[row * kStride<kChunks, T> + c * 32];
 #pragma unroll
             for (int r = 0; r < kRows; ++r)
-                sums[r][c] = multiply_add(weights[r * kTile + row], v, sums[r][c]);
+                sums[r][c] = multiply_add(weight[r / n].value[r % n], v, sums[r][c]);
         }
     }
 }
@@ -108,16 +176,18 @@ __device__ inline void store_rows(T* dst, int64_t row_stride, int64_t first, int
 
 template <int kChunks, class T>
 __global__ void __launch_bounds__(32 * kWarps)
-    forward_kernel(AttentionArgs<T> a, Drop<T> drop, int64_t tiles, int stride) {
+    forward_kernel(AttentionArgs<T> a, Drop<T> drop, int64_t tiles) {
+    constexpr int stride = kStride<kChunks, T>;
     T* q = dynamic_shared<T>();  // (32, stride), as k and v
     T* k = q + kTile * stride;
     T* v = k + kTile * stride;
     T* p = v + kTile * stride;  // (32, 32): a warp's own rows alone
+    DropTile drawn(p + kTile * kTile);
     const int lane = static_cast<int>(threadIdx.x), own = static_cast<int>(threadIdx.y) * kRows;
     const int64_t head = blockIdx.x / tiles, first = blockIdx.x % tiles * kTile;
     const int64_t b = head / a.heads, h = head % a.heads;
     const int width = static_cast<int>(a.head_dim);
-    load_tile(q, stride, a.q + b * a.q_batch + h * width, a.q_row, first, a.lq, width);
+    load_tile<kChunks>(q, a.q + b * a.q_batch + h * width, a.q_row, first, a.lq, width);
     T peak[kRows], sum[kRows], out[kRows][kChunks] = {};
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -131,11 +201,12 @@ __global__ void __launch_bounds__(32 * kWarps)
     }
     for (int64_t key = 0; key < end; key += kTile) {
         __syncthreads();  // the tiles before have been read
-        load_tile(k, stride, a.k + b * a.k_batch + h * width, a.k_row, key, a.lk, width);
-        load_tile(v, stride, a.v + b * a.v_batch + h * width, a.v_row, key, a.lk, width);
+        load_tile<kChunks>(k, a.k + b * a.k_batch + h * width, a.k_row, key, a.lk, width);
+        load_tile<kChunks>(v, a.v + b * a.v_batch + h * width, a.v_row, key, a.lk, width);
+        if (drop.limit > 0) drawn.draw(a, head, first, key);
         __syncthreads();
-        T score[kRows];
-        lane_products(score, q + own * stride, k, stride, width);
+        T score[kRows], weight[kRows];
+        lane_products<kChunks>(score, q + own * stride, k, width);
         const int64_t j = key + lane;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
@@ -150,11 +221,12 @@ __global__ void __launch_bounds__(32 * kWarps)
             peak[r] = higher;
 #pragma unroll
             for (int c = 0; c < kChunks; ++c) out[r][c] *= fade;
-            const T keep = e == T{0} ? T{0} : kept(a, drop, head, i, j);
-            p[(own + r) * kTile + lane] = keep == T{0} ? T{0} : e * keep;
+            const T keep = drawn.kept(a, drop, head, first, key, own + r, lane);
+            weight[r] = keep == T{0} ? T{0} : e * keep;
         }
+        store_weights(p + own * kTile, weight);
         __syncwarp();
-        add_rows(out, p + own * kTile, v, stride, width);
+        add_rows(out, p + own * kTile, v);
     }
     T scale[kRows];
 #pragma unroll
@@ -189,8 +261,8 @@ __global__ void delta_kernel(T* delta, AttentionBackwardArgs<T> args) {
 // dS = P (dP - delta); the first gradient is dS other1, dv is P other2.
 template <bool keys, int kChunks, class T>
 __global__ void __launch_bounds__(32 * kWarps)
-    backward_kernel(AttentionBackwardArgs<T> args, const T* delta, Drop<T> drop, int64_t tiles,
-                    int stride) {
+    backward_kernel(AttentionBackwardArgs<T> args, const T* delta, Drop<T> drop, int64_t tiles) {
+    constexpr int stride = kStride<kChunks, T>;
     const AttentionArgs<T>& a = args.forward;
     T* own1 = dynamic_shared<T>();  // (32, stride), as the three after it
     T* own2 = own1 + kTile * stride;
@@ -198,6 +270,7 @@ __global__ void __launch_bounds__(32 * kWarps)
     T* other2 = other1 + kTile * stride;
     T* p = other2 + kTile * stride;  // (32, 32): a warp's own rows alone
     T* ds = p + kTile * kTile;       // (32, 32)
+    DropTile drawn(ds + kTile * kTile);
     const int lane = static_cast<int>(threadIdx.x), own = static_cast<int>(threadIdx.y) * kRows;
     const int64_t head = blockIdx.x / tiles, first = blockIdx.x % tiles * kTile;
     const int64_t b = head / a.heads, h = head % a.heads;
@@ -206,10 +279,10 @@ __global__ void __launch_bounds__(32 * kWarps)
     const T* k = a.k + b * a.k_batch + h * width;
     const T* v = a.v + b * a.v_batch + h * width;
     const T* dout = args.dout + b * a.out_batch + h * width;
-    load_tile(own1, stride, keys ? k : q, keys ? a.k_row : a.q_row, first, keys ? a.lk : a.lq,
-              width);
-    load_tile(own2, stride, keys ? v : dout, keys ? a.v_row : a.out_row, first, keys ? a.lk : a.lq,
-              width);
+    load_tile<kChunks>(own1, keys ? k : q, keys ? a.k_row : a.q_row, first, keys ? a.lk : a.lq,
+                       width);
+    load_tile<kChunks>(own2, keys ? v : dout, keys ? a.v_row : a.out_row, first, keys ? a.lk : a.lq,
+                       width);
     T first_sum[kRows][kChunks] = {}, second_sum[kRows][kChunks] = {};
     // Under the causal mask: the first query that sees the tile's first key, or the keys that its
     // last query sees.
@@ -222,31 +295,33 @@ __global__ void __launch_bounds__(32 * kWarps)
     }
     for (int64_t at = begin; at < end; at += kTile) {
         __syncthreads();  // the tiles before have been read
-        load_tile(other1, stride, keys ? q : k, keys ? a.q_row : a.k_row, at, keys ? a.lq : a.lk,
-                  width);
-        load_tile(other2, stride, keys ? dout : v, keys ? a.out_row : a.v_row, at,
-                  keys ? a.lq : a.lk, width);
+        load_tile<kChunks>(other1, keys ? q : k, keys ? a.q_row : a.k_row, at, keys ? a.lq : a.lk,
+                           width);
+        load_tile<kChunks>(other2, keys ? dout : v, keys ? a.out_row : a.v_row, at,
+                           keys ? a.lq : a.lk, width);
+        const int64_t query = keys ? at : first, key = keys ? first : at;
+        if (drop.limit > 0) drawn.draw(a, head, query, key);
         __syncthreads();
-        T score[kRows], dp[kRows];
-        lane_products(score, own1 + own * stride, other1, stride, width);
-        lane_products(dp, own2 + own * stride, other2, stride, width);
+        T score[kRows], dp[kRows], used[kRows], slope[kRows];
+        lane_products<kChunks>(score, own1 + own * stride, other1, width);
+        lane_products<kChunks>(dp, own2 + own * stride, other2, width);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            const int64_t i = keys ? at + lane : first + own + r;
-            const int64_t j = keys ? first + own + r : at + lane;
-            T probability = 0, used = 0, slope = 0;
-            if (!hidden(a, b, i, j) && a.lse[head * a.lq + i] != -kInf<T>) {
-                const T keep = kept(a, drop, head, i, j);
-                probability = exp_of(static_cast<T>(a.scale) * score[r] - a.lse[head * a.lq + i]);
-                used = probability * keep;
-                slope = probability * (dp[r] * keep - delta[head * a.lq + i]);
-            }
-            p[(own + r) * kTile + lane] = used;
-            ds[(own + r) * kTile + lane] = slope;
+            const int row = keys ? lane : own + r, col = keys ? own + r : lane;
+            const int64_t i = query + row;
+            used[r] = slope[r] = 0;
+            if (hidden(a, b, i, key + col) || a.lse[head * a.lq + i] == -kInf<T>) continue;
+            const T keep = drawn.kept(a, drop, head, query, key, row, col);
+            const T probability =
+                exp_of(static_cast<T>(a.scale) * score[r] - a.lse[head * a.lq + i]);
+            used[r] = probability * keep;
+            slope[r] = probability * (dp[r] * keep - delta[head * a.lq + i]);
         }
+        store_weights(p + own * kTile, used);
+        store_weights(ds + own * kTile, slope);
         __syncwarp();
-        add_rows(first_sum, ds + own * kTile, other1, stride, width);
-        if constexpr (keys) add_rows(second_sum, p + own * kTile, other2, stride, width);
+        add_rows(first_sum, ds + own * kTile, other1);
+        if constexpr (keys) add_rows(second_sum, p + own * kTile, other2);
     }
     T scale[kRows], one[kRows];
 #pragma unroll
@@ -267,27 +342,21 @@ __global__ void __launch_bounds__(32 * kWarps)
 
 // ---- Launchers ---------------------------------------------------------------------------------
 
-// Odd, so that the lanes' rows begin in different banks.
-int tile_stride(int64_t head_dim) {
-    return static_cast<int>(head_dim | 1);
-}
-
-// Bytes of `tiles` tiles of rows and `squares` tiles of weights.
-template <class T>
-size_t shared_bytes(const char* op, int64_t head_dim, int64_t tiles, int64_t squares) {
-    constexpr int64_t kWidest = 256;  // 8 columns a lane
+// Bytes of `tiles` tiles of rows, `squares` tiles of weights and one of dropout's numbers.
+template <int kChunks, class T>
+size_t shared_bytes(const char* op, int64_t head_dim, int tiles, int squares) {
     int device = 0, most = 0;
     MC_CUDA(op, cudaGetDevice(&device));
     MC_CUDA(op, cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    const int64_t bytes = (tiles * kTile * (head_dim | 1) + squares * kTile * kTile) *
-                          static_cast<int64_t>(sizeof(T));
-    if (bytes > most || head_dim > kWidest)
+    const int floats = kTile * (tiles * kStride<kChunks, T> + squares * kTile);
+    const size_t bytes = static_cast<size_t>(floats) * sizeof(T) + DropTile::kBytes;
+    if (bytes > static_cast<size_t>(most) || head_dim > kWidest)
         throw Error(std::string("[") + op + "] head_dim: got " + std::to_string(head_dim) +
                     ", want at most " + std::to_string(kWidest) + ", and in " +
                     name_of(DTypeOf<T>::value) + " what the " + std::to_string(most) +
                     " bytes of shared memory of a block hold on this GPU; use more heads or the "
                     "device cpu");
-    return static_cast<size_t>(bytes);
+    return bytes;
 }
 
 template <class T>
@@ -301,8 +370,10 @@ template <class F>
 void with_chunks(int64_t head_dim, F&& f) {
     if (head_dim <= 32) return f(std::integral_constant<int, 1>());
     if (head_dim <= 64) return f(std::integral_constant<int, 2>());
+    if (head_dim <= 96) return f(std::integral_constant<int, 3>());
     if (head_dim <= 128) return f(std::integral_constant<int, 4>());
-    f(std::integral_constant<int, 8>());
+    if (head_dim <= 192) return f(std::integral_constant<int, 6>());
+    f(std::integral_constant<int, kWidest / 32>());
 }
 
 template <class T>
@@ -310,11 +381,12 @@ void attention(Context& context, const AttentionArgs<T>& a) {
     const char* op = "attention";
     if (a.batch <= 0 || a.heads <= 0 || a.lq <= 0) return;
     const int64_t tiles = ceil_div(a.lq, kTile);
-    const Launch shape{grid_size(op, a.batch * a.heads * tiles), dim3(32, kWarps),
-                       shared_bytes<T>(op, a.head_dim, 3, 1)};
     with_chunks(a.head_dim, [&](auto chunks) {
-        launch(op, context, shape, forward_kernel<decltype(chunks)::value, T>, a, drop_of(a), tiles,
-               tile_stride(a.head_dim));
+        constexpr int kChunks = decltype(chunks)::value;
+        launch(op, context,
+               {grid_size(op, a.batch * a.heads * tiles), dim3(32, kWarps),
+                shared_bytes<kChunks, T>(op, a.head_dim, 3, 1)},
+               forward_kernel<kChunks, T>, a, drop_of(a), tiles);
     });
 }
 
@@ -324,23 +396,20 @@ void attention_backward(Context& context, const AttentionBackwardArgs<T>& args) 
     const AttentionArgs<T>& a = args.forward;
     const int64_t heads = a.batch * a.heads, rows = heads * a.lq;
     if (a.batch <= 0 || a.heads <= 0) return;
-    const size_t bytes = shared_bytes<T>(op, a.head_dim, 4, 2);
     const DeviceLoan<T> delta(op, context, rows);
-    if (rows > 0)
-        launch(op, context, Team<1>::shape(op, rows), delta_kernel<T>, delta.data(), args);
     with_chunks(a.head_dim, [&](auto chunks) {
         constexpr int kChunks = decltype(chunks)::value;
-        const int stride = tile_stride(a.head_dim);
+        const size_t bytes = shared_bytes<kChunks, T>(op, a.head_dim, 4, 2);
         const int64_t query_tiles = ceil_div(a.lq, kTile), key_tiles = ceil_div(a.lk, kTile);
         const dim3 block(32, kWarps);
+        if (rows > 0)
+            launch(op, context, Team<1>::shape(op, rows), delta_kernel<T>, delta.data(), args);
         if (query_tiles > 0)
             launch(op, context, {grid_size(op, heads * query_tiles), block, bytes},
-                   backward_kernel<false, kChunks, T>, args, delta.data(), drop_of(a), query_tiles,
-                   stride);
+                   backward_kernel<false, kChunks, T>, args, delta.data(), drop_of(a), query_tiles);
         if (key_tiles > 0)
             launch(op, context, {grid_size(op, heads * key_tiles), block, bytes},
-                   backward_kernel<true, kChunks, T>, args, delta.data(), drop_of(a), key_tiles,
-                   stride);
+                   backward_kernel<true, kChunks, T>, args, delta.data(), drop_of(a), key_tiles);
     });
 }
 

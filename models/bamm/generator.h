@@ -38,6 +38,7 @@ class BammGenerator : public MotionGenerator {
     const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return parts_.text->warnings(); }
     double fps() const override { return parts_.fps; }
+    int64_t dims() const override { return parts_.normalisation.dims(); }
     int64_t unit() const override { return parts_.tokenizer->unit(); }
     int64_t max_frames() const override { return kMaxTokens * unit(); }
 

@@ -345,6 +345,17 @@ bool has_letter(std::string_view text) {
     return std::ranges::any_of(decode_utf8(text), is_letter);
 }
 
+bool is_latin(std::string_view text) {
+    int64_t latin = 0, other = 0;
+    for (const char32_t c : decode_utf8(clean_text(text))) {
+        if (!is_letter(c)) continue;
+        // From Basic Latin to Latin Extended-B, and Latin Extended Additional.
+        const bool is = c < 0x250 || (c >= 0x1E00 && c < 0x1F00);
+        (is ? latin : other) += 1;
+    }
+    return latin >= other;
+}
+
 std::u32string decode_utf8(std::string_view text) {
     std::u32string out;
     out.reserve(text.size());

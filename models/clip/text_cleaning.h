@@ -31,6 +31,10 @@ std::optional<std::size_t> validate_utf8(std::string_view text);
 // Whether there is a letter, of any script.
 bool has_letter(std::string_view text);
 
+// Whether at least half of the letters are of the Latin script (accents and all, full-width forms
+// too), as those of English are. Of a text without letters, too.
+bool is_latin(std::string_view text);
+
 // The code points of UTF-8 text; each maximal broken part becomes U+FFFD (Unicode 15, table 3-7,
 // and Python's errors="replace").
 std::u32string decode_utf8(std::string_view text);

@@ -165,6 +165,9 @@ std::string problem_of(const MotionEncoderConfig& config) {
         return "parts are given and part_table is " + config.part_table +
                "; set part_table=custom to use them";
     }
+    if (config.part_dim % 2 != 0)
+        return "part_dim " + std::to_string(config.part_dim) +
+               " is odd; positions have one half of it, velocities the other";
     if (config.standardise && config.input_space == InputSpace::normalised_ric)
         return "standardise=true is for metric joints, input_space is normalised_ric; choose "
                "another "

@@ -21,8 +21,9 @@ const char* remedy(int error) {
     switch (error) {
         case ENOSPC:
         case EDQUOT:
-        case EFBIG:
             return "free some space or write to another disk";
+        case EFBIG:
+            return "raise the limit on a file's size (ulimit -f) or write to another disk";
         case ENOENT:
         case ENOTDIR:
             return "make the folder first";

@@ -278,6 +278,10 @@ TEST_CASE_TEMPLATE("attention: masks, dropout, blocks of queries, threads", T, f
     both_thread_counts<T>(  // a row needs more draws than are made at a time
         {.batch = 1, .heads = 2, .head_dim = 8, .lq = 3, .lk = 2003, .dropout = 0.1});
     both_thread_counts<T>({.batch = 1, .heads = 1, .head_dim = 128, .lq = 1, .lk = 77});
+    for (const int64_t width : {86, 100, 172, 250})
+        if (width <= 100 || sizeof(T) == 4)  // what a block's shared memory holds on CUDA
+            both_thread_counts<T>(
+                {.batch = 1, .heads = 2, .head_dim = width, .lq = 9, .lk = 41, .dropout = 0.1});
     both_thread_counts<T>(
         {.batch = 1, .heads = 2, .head_dim = 64, .lq = 3, .lk = 9, .causal = true});
     both_thread_counts<T>(

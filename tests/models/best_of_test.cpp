@@ -25,9 +25,11 @@ moclip::MotionEncoderConfig tiny() {
     return config;
 }
 
-// A prompt's embedding: numbers of the generator that its letters seed.
+// A prompt's embedding: numbers of the generator that its letters seed, but for the first `broken`
+// calls nan.
 class Words : public TextEncoder {
   public:
+    explicit Words(int64_t broken = 0) : broken_(broken) {}
     void to(DeviceType) override {}
     int64_t width() const override { return kWidth; }
     Tensor encode(const std::vector<std::string>& prompts) override {
@@ -38,6 +40,7 @@ class Words : public TextEncoder {
             all.slice(0, static_cast<int64_t>(i), static_cast<int64_t>(i) + 1)
                 .copy_(Generator(seed).normal({1, kWidth}));
         }
+        if (broken_-- > 0) all.fill_(std::nan(""));
         return all;
     }
     int64_t word_width() const override { return kWidth; }
@@ -45,6 +48,7 @@ class Words : public TextEncoder {
     const std::vector<std::string>& warnings() const override { return warnings_; }
 
   private:
+    int64_t broken_;
     std::vector<std::string> warnings_;
 };
 
@@ -72,6 +76,7 @@ class Seeded : public MotionGenerator {
     const StageSeconds& stage_seconds() const override { return seconds_; }
     const std::vector<std::string>& warnings() const override { return warnings_; }
     double fps() const override { return 20; }
+    int64_t dims() const override { return 263; }
     int64_t unit() const override { return 4; }
     int64_t max_frames() const override { return 196; }
 
@@ -89,9 +94,9 @@ motion::Normalisation plain() {
     return normalisation;
 }
 
-moclip::MotionScorer scorer() {
+moclip::MotionScorer scorer(int64_t broken = 0) {
     Generator init(9);
-    return {std::make_shared<Words>(), std::make_unique<moclip::MotionEncoder>(tiny(), &init),
+    return {std::make_shared<Words>(broken), std::make_unique<moclip::MotionEncoder>(tiny(), &init),
             plain()};
 }
 
@@ -181,6 +186,30 @@ TEST_CASE("best of several: the one that fits best, the first alone unchanged") 
     options.candidates = 0;
     CHECK_THROWS_WITH_AS(generator.generate(requests, options),
                          "[generate] 0 candidates, want at least 1", Error);
+}
+
+TEST_CASE("best of several: a score that is nan is never the best") {
+    const std::vector<GenerationRequest> requests = {{"a person walks", {}}, {"a person sits", {}}};
+    GenerationOptions options;
+    options.seed = 5;
+    options.candidates = 4;
+    auto inner = std::make_unique<Seeded>();
+    const Seeded& seeded = *inner;
+    BestOfGenerator generator(std::move(inner), scorer(2));
+    const auto best = generator.generate(requests, options);
+    moclip::MotionScorer judge = scorer();
+    for (size_t i = 0; i < 2; ++i) {
+        const auto fit = [&](size_t k) {
+            return judge({requests[i].prompt}, {walk(seeded.seeds[k] + i)})[0];
+        };
+        CHECK(generator.scores()[i] == std::max(fit(2), fit(3)));
+        CHECK(best[i].rows == walk(seeded.seeds[fit(2) >= fit(3) ? 2 : 3] + i).rows);
+    }
+    BestOfGenerator none(std::make_unique<Seeded>(), scorer(4));
+    CHECK_THROWS_WITH_AS(none.generate(requests, options),
+                         "[generate] \"a person walks\": the score of each of 4 candidates is "
+                         "nan, so that none is the best; try another seed or --precision fp32",
+                         Error);
 }
 
 TEST_CASE("a motion tower's configuration goes through JSON and back") {

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "kernels/error.h"
+#include "tensor/formats/atomic_file.h"
 #include "tests/error_of.h"
 #include "tests/test_paths.h"
 
@@ -91,7 +92,7 @@ TEST_CASE("bvh: writing and reading again changes nothing") {
     const Bvh bvh = parse_bvh(kTwoBones, "file.bvh");
     mc::testing::ScratchDir scratch;
     const std::string path = (scratch.path / "copy.bvh").string();
-    write_bvh(path, bvh);
+    mc::write_text_file(path, format_bvh(bvh));
     const Bvh copy = read_bvh(path);
     CHECK(copy.values == bvh.values);
     CHECK(copy.frame_time == bvh.frame_time);
@@ -238,7 +239,6 @@ TEST_CASE("bvh: contradictions are not written") {
     bvh.joints[1].parent = 1;
     CHECK_THROWS_AS(format_bvh(bvh), mc::Error);
     CHECK_THROWS_AS(read_bvh("/nowhere/at/all.bvh"), mc::Error);
-    CHECK_THROWS_AS(write_bvh("/nowhere/at/all.bvh", parse_bvh(kTwoBones, "f")), mc::Error);
 }
 
 TEST_CASE("bvh: files in the wild are read") {

@@ -123,6 +123,29 @@ TEST_CASE("foot_lock: a recorded clip slides less and stays itself") {
     CHECK(mc::testing::joint_error(locked, clip).mean < 0.02);
 }
 
+TEST_CASE("foot_lock: a foot that leaves the floor goes its own way") {
+    // Takes off at frame 20, as feet do that go up a stair or jump, and comes down at 32.
+    JointSequence clip = sliding(60);
+    const auto rise = [](int64_t t) {
+        return t < 20 || t > 32 ? 0.0f : 0.1f * static_cast<float>(std::min(t - 19, 33 - t));
+    };
+    for (int64_t t = 0; t < 60; ++t) {
+        for (int64_t j = 0; j < 22; ++j) clip.at(t, j)[1] += rise(t);
+    }
+    const JointSequence locked = lock_feet(clip);
+    const float ground = clip.at(0, 0)[1] - locked.at(0, 0)[1];
+    double furthest = 0;
+    for (int64_t t = 0; t < 60; ++t) {
+        for (int64_t j : {7, 8, 10, 11}) {
+            const float *own = clip.at(t, j), *now = locked.at(t, j);
+            furthest = std::max<double>(
+                furthest, std::hypot(now[0] - own[0], now[1] + ground - own[1], now[2] - own[2]));
+        }
+    }
+    CHECK(furthest < 0.02);  // the feet slide by 8 mm to either side
+    CHECK(skate(locked, clip) < 0.1 * skate(clip, clip));
+}
+
 TEST_CASE("foot_lock: a figure that comes down from above is not sunk into the floor") {
     // From 0.6 m down to the floor, where it stands for the last fifth.
     JointSequence clip = sliding(100);

@@ -9,6 +9,7 @@
 
 #include "kernels/error.h"
 #include "motion/figure.h"
+#include "tensor/formats/atomic_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/test_paths.h"
 
@@ -127,7 +128,7 @@ TEST_CASE("html_viewer: the page works in a browser") {
     ViewerMotion still = walker("a still");
     still.joints = {1, 22, 20.0, {still.joints.xyz.begin(), still.joints.xyz.begin() + 66}};
     const ViewerMotion motions[] = {walker(kEvil), walker("KIT", 21), still};
-    write_viewer(path, motions);
+    mc::write_text_file(path, viewer_page(motions));
     const std::string log = (scratch.path / "log").string();
     const std::string command = (mc::testing::source_dir() / "tests/page/check_page.sh").string() +
                                 " " + path + " > " + log;

@@ -9,10 +9,14 @@
 #include "models/clip/merge_file.h"
 #include "models/clip/text_transformer.h"
 #include "models/clip/tokenizer.h"
+#include "motion/bvh.h"
+#include "motion/figure.h"
 #include "motion/motion_file.h"
 #include "motion/statistics.h"
 #include "tensor/formats/safetensors.h"
+#include "tests/tiny_evaluator.h"
 #include "tests/tools/pipeline.h"
+#include "tools/common/motion_input.h"
 
 namespace fs = std::filesystem;
 using namespace mc;
@@ -68,23 +72,45 @@ void write_text_tower(const fs::path& folder) {
     write_safetensors(folder / "tower.safetensors", {state.begin(), state.end()}, {});
 }
 
+// Its stages, trained for two steps, and a bundle of them, with no setting that names the data set.
+struct Kit {
+    ScratchDir scratch;
+    std::string dir = scratch.path.string(), data = dir + "/kit", bundle = dir + "/bundle";
+    std::string text = " --text " + dir + "/tower.safetensors --vocab " + dir + "/vocab.txt.gz ";
+    std::string moclip = text +
+                         " --set steps=2 batch=4 motion.width=32 motion.heads=2 motion.layers=1 "
+                         "motion.part_dim=16 motion.hidden_dim=16";
+    std::string vq =
+        " --set steps=2 batch=4 window=24 validate_every=2 model.width=32 model.code_dim=16 "
+        "model.depth=1 model.nb_code=16 model.num_quantizers=2";
+    std::string masked = " --vq " + dir + "/vq" + text +
+                         "--set steps=2 batch=4 validate_every=2 model.latent_dim=32 "
+                         "model.n_heads=2 model.n_layers=1 model.ff_size=64 model.code_dim=16";
+    std::string parts =
+        text + "--vq " + dir + "/vq --masked " + dir + "/masked --provenance made-up";
+
+    Kit() {
+        write_kit(data);
+        write_text_tower(scratch.path);
+        const std::string quiet = " --quiet --data " + data + " --out " + dir;
+        for (const std::string mode : {"", " --mode reference"})
+            must("moclip_train",
+                 quiet + "/moclip" + (mode.empty() ? "" : "_reference") + mode + moclip);
+        must("train", "vq" + quiet + "/vq" + vq);
+        must("train", "masked" + quiet + "/masked" + masked);
+        must("train", "bundle --data " + data + parts + " --out " + bundle);
+    }
+};
+
+const Kit& kit() {
+    static const Kit made;
+    return made;
+}
+
 }  // namespace
 
 TEST_CASE("KIT: every stage, a bundle and a motion, with no setting that names the data set") {
-    ScratchDir scratch;
-    const std::string dir = scratch.path.string(), data = dir + "/kit";
-    write_kit(data);
-    write_text_tower(scratch.path);
-    const std::string text =
-        " --text " + dir + "/tower.safetensors --vocab " + dir + "/vocab.txt.gz ";
-    for (const std::string mode : {"", "--mode reference"})
-        must("moclip_train", "--quiet --data " + data + text + mode + " --out " + dir + "/moclip" +
-                                 std::to_string(mode.size()) +
-                                 " --set steps=2 batch=4 motion.width=32 motion.heads=2 "
-                                 "motion.layers=1 motion.part_dim=16 motion.hidden_dim=16");
-    must("train", "vq --quiet --data " + data + " --out " + dir +
-                      "/vq --set steps=2 batch=4 window=24 validate_every=2 model.width=32 "
-                      "model.code_dim=16 model.depth=1 model.nb_code=16 model.num_quantizers=2");
+    const std::string dir = kit().dir;
     // Errors of decimetres, not of hundreds of metres.
     std::ifstream log(dir + "/vq/log.jsonl");
     double error = 0;
@@ -93,17 +119,16 @@ TEST_CASE("KIT: every stage, a bundle and a motion, with no setting that names t
             error = record["validation"]["mpjpe_mm"];
     CHECK(error > 1);
     CHECK(error < 2000);
-    const std::string tokens = " --quiet --data " + data + " --vq " + dir + "/vq" + text;
-    must("train", "masked --out " + dir + "/masked" + tokens +
-                      "--set steps=2 batch=4 validate_every=2 model.latent_dim=32 model.n_heads=2 "
-                      "model.n_layers=1 model.ff_size=64 model.code_dim=16");
-    must("train", "bundle --data " + data + text + "--vq " + dir + "/vq --masked " + dir +
-                      "/masked --out " + dir + "/bundle --provenance made-up");
     must("generate", "\"a person walks\" --length 4 --format npy,bvh,glb --bundle " + dir +
                          "/bundle --out " + dir + "/out");
     const motion::JointSequence made = motion::read_joints(dir + "/out/a_person_walks.npy");
     CHECK(made.joints == 21);
     CHECK(made.frames == 48);  // of 50
+    // Refused before a motion is made, not after it.
+    refuses("generate",
+            "\"a person walks\" --lock-feet --bundle " + dir + "/bundle --out " + dir + "/locked",
+            1, "generate: --lock-feet: knows HumanML3D's feet");
+    CHECK_FALSE(fs::exists(dir + "/locked"));
     // glTF is in metres, whatever the data set is in.
     const std::string glb = bytes_of(dir + "/out/a_person_walks.glb");
     const auto gltf = nlohmann::json::parse(glb.substr(20, glb.find(std::string("BIN\0", 4)) - 24));
@@ -113,5 +138,43 @@ TEST_CASE("KIT: every stage, a bundle and a motion, with no setting that names t
             for (const double x : node["translation"]) reach = std::max(reach, std::abs(x));
     CHECK(reach > 0.05);
     CHECK(reach < 3);
-    CHECK(bytes_of(dir + "/out/a_person_walks.bvh").find("Frame Time: 0.08") != std::string::npos);
+    // So is BVH, and it comes back as the joints that it was made of.
+    const std::string bvh_path = dir + "/out/a_person_walks.bvh";
+    const motion::Bvh bvh = motion::read_bvh(bvh_path);
+    CHECK(bvh.frame_time == doctest::Approx(0.08));
+    for (const motion::BvhJoint& joint : bvh.joints) CHECK(motion::length(joint.offset) < 1);
+    const motion::JointSequence again = tools::read_motion(bvh_path);
+    CHECK(again.frames == made.frames);
+    CHECK(motion::figure_scale(again) == doctest::Approx(motion::figure_scale(made)).epsilon(0.01));
+}
+
+TEST_CASE("KIT: what is of other columns than the data set is refused before anything long") {
+    const Kit& k = kit();
+    const Pipeline& human = pipeline();
+    const std::string t2m = k.dir + "/t2m";
+    write_tiny_evaluator(
+        t2m, motion::read_normalisation(human.data + "/Mean.npy", human.data + "/Std.npy"));
+    const std::string evaluator = " --evaluator " + t2m;
+    refuses("evaluate",
+            "--data " + human.data + " --split all" + evaluator + " --bundle " + k.bundle, 1,
+            "motions of " + k.bundle + " have 251 columns, the evaluator takes 263");
+    refuses("evaluate", "--data " + k.data + evaluator + " --bundle " + human.bundle, 1,
+            "motions of " + k.data + " have 251 columns");
+    refuses("evaluate",
+            "--facts " + (source_dir() / "pretrained/facts/facts.jsonl").string() + " --bundle " +
+                k.bundle,
+            1, "[facts] the generator's motions have 251 columns");
+    const std::string as_kit = " --quiet --data " + human.data + " --out " + k.dir;
+    refuses("train", "masked" + as_kit + "/none" + k.masked, 1,
+            "the data set's motions have 263 columns, the tokenizer takes 251");
+    refuses("train", "vq" + as_kit + "/none --start " + k.dir + "/vq" + k.vq, 1,
+            "does not fit the model: wrong shape");
+    refuses("moclip_train", as_kit + "/none --start " + k.dir + "/moclip" + k.moclip, 1,
+            "does not fit the model: wrong shape");
+    refuses("train", "bundle --data " + human.data + k.parts + " --out " + k.dir + "/no_bundle", 1,
+            "normalisation of 263 columns for features of 251");
+    refuses("generate",
+            "\"a person walks\" --bundle " + k.bundle + " --edit " + human.data +
+                "/new_joint_vecs/000000.npy --frames 4:8 --out " + k.dir + "/none",
+            1, "the motion has 263 features a frame, this model 251");
 }

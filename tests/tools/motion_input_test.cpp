@@ -8,6 +8,7 @@
 #include "motion/features.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
+#include "tensor/formats/atomic_file.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/run_program.h"
 #include "tests/test_paths.h"
@@ -30,7 +31,7 @@ TEST_CASE("motion input: a BVH that Blender wrote is the motion that it read") {
     mc::testing::ScratchDir scratch;
     const std::string path = (scratch.path / "walk.bvh").string();
     const Bvh ours = rig_to_bvh(fit_rig(rig_joints(walking_rig(97))));
-    write_bvh(path, as_blender_writes(ours));
+    mc::write_text_file(path, format_bvh(as_blender_writes(ours)));
     std::vector<std::string> notes;
     const FeatureSequence features = mc::tools::read_motion_features(path, &notes);
     REQUIRE(notes.size() == 2);
@@ -53,7 +54,7 @@ TEST_CASE("motion input: other rates become the model's, rounded frame times are
     for (auto [time, frames] : {std::pair{0.033333, 41}, {0.05, 61}, {0.0499999, 61}}) {
         CAPTURE(time);
         bvh.frame_time = time;
-        write_bvh(path, bvh);
+        mc::write_text_file(path, format_bvh(bvh));
         std::vector<std::string> notes;
         const JointSequence joints = mc::tools::read_motion(path, &notes);
         CHECK(joints.frames == frames);
@@ -61,8 +62,29 @@ TEST_CASE("motion input: other rates become the model's, rounded frame times are
         CHECK(notes.size() == (frames == 61 ? 0 : 1));
     }
     bvh.frame_time = 1e5;
-    write_bvh(path, bvh);
+    mc::write_text_file(path, format_bvh(bvh));
     CHECK_THROWS_WITH(mc::tools::read_motion(path), doctest::Contains("walk.bvh: [resample]"));
+}
+
+TEST_CASE("motion input: a BVH comes in its skeleton's unit, whatever unit it was written in") {
+    mc::testing::ScratchDir scratch;
+    const std::string path = (scratch.path / "walk.bvh").string();
+    for (const int64_t count : {22, 21}) {
+        const RigMotion metres = fit_rig(rig_joints(walking_rig(40, 0.5, 1, count)));
+        const double unit = count == 22 ? 1 : 1000;  // KIT's skeleton is in millimetres
+        for (const auto& [factor, name] :
+             {std::pair{1, ""}, {100, "centimetres"}, {1000, "millimetres"}}) {
+            CAPTURE(count);
+            CAPTURE(factor);
+            mc::write_text_file(path, format_bvh(rig_to_bvh(scaled(metres, factor))));
+            std::vector<std::string> notes;
+            const JointSequence joints = mc::tools::read_motion(path, &notes);
+            const auto error = mc::testing::joint_error(joints, rig_joints(scaled(metres, unit)));
+            CHECK(error.worst < 5e-6 * unit);
+            REQUIRE(notes.size() == (factor == 1 ? 0 : 1));
+            if (factor != 1) CHECK(notes[0].find(name) != std::string::npos);
+        }
+    }
 }
 
 TEST_CASE("motion input: what the reader mended is passed on") {
@@ -107,11 +129,26 @@ TEST_CASE("motion input: a mirrored figure is noticed, in a BVH and in joints") 
                     }
         }
         write_joints(joints_path, walk);
-        write_bvh(bvh_path, bvh);
+        mc::write_text_file(bvh_path, format_bvh(bvh));
         for (const std::string& path : {joints_path, bvh_path}) {
             const std::vector<std::string> notes = notes_of(path);
             REQUIRE(notes.size() == (mirrored ? 1 : 0));
             if (mirrored) CHECK(notes[0].starts_with(path + ": the feet point backward"));
         }
     }
+}
+
+TEST_CASE("motion input: frames to edit are ranges, and a list with any other piece is refused") {
+    using Ranges = std::vector<std::pair<int64_t, int64_t>>;
+    CHECK(mc::tools::frame_ranges("40:80") == Ranges{{40, 80}});
+    CHECK(mc::tools::frame_ranges("40:80, 90:100") == Ranges{{40, 80}, {90, 100}});
+    for (const char* list :
+         {"", ",", "40:80,", ",40:80", "40:80,,90:100", "40", "40:", ":80", "40:80:", "40:80:90",
+          "40-80", "4 0:80", "40:8x", "40:99999999999999999999"}) {
+        CAPTURE(list);
+        CHECK_THROWS_WITH_AS(mc::tools::frame_ranges(list), doctest::Contains("want A:B"),
+                             mc::Error);
+    }
+    CHECK_THROWS_WITH_AS(mc::tools::frame_ranges("40:80,"),
+                         doctest::Contains("--frames 40:80,: \"\" is no range"), mc::Error);
 }

@@ -7,6 +7,9 @@
 
 #include "motion/features.h"
 #include "motion/motion_file.h"
+#include "motion/rig_bvh.h"
+#include "tensor/formats/atomic_file.h"
+#include "tests/motion/sample_motions.h"
 #include "tests/run_program.h"
 #include "tests/synthetic_motion.h"
 #include "tests/test_paths.h"
@@ -68,6 +71,42 @@ TEST_CASE("motion: features, joints and info of a file") {
         CHECK(mc::testing::run_command("(" MOCLIP_BINARY_DIR "/bin/motion info " + dir +
                                        "f.npy >/dev/full)")
                   .status == 1);
+}
+
+TEST_CASE("motion: features of a BVH are those of the joints in it") {
+    if (!built()) return;
+    mc::testing::ScratchDir scratch;
+    const std::string dir = scratch.path.string() + "/";
+    const Bvh bvh = rig_to_bvh(fit_rig(rig_joints(mc::testing::walking_rig(41))));
+    mc::write_text_file(dir + "walk.bvh", format_bvh(bvh));
+    write_joints(dir + "walk.npy", bvh_joints(parse_bvh(format_bvh(bvh), "walk")));
+    for (const char* file : {"walk.bvh", "walk.npy"}) {
+        const Outcome made = run("features " + dir + file + " " + dir + file + "_features.npy");
+        CHECK(made.status == 0);
+        CHECK(made.text.empty());
+    }
+    const FeatureSequence features = read_features(dir + "walk.bvh_features.npy");
+    CHECK(features.frames == 40);
+    CHECK(features.rows == read_features(dir + "walk.npy_features.npy").rows);
+    mc::write_text_file(dir + "blender.bvh", format_bvh(mc::testing::as_blender_writes(bvh)));
+    const Outcome turned = run("features " + dir + "blender.bvh " + dir + "f.npy");
+    CHECK(turned.status == 0);
+    CHECK(turned.text.find("motion: warning: " + dir + "blender.bvh: has +Z up") !=
+          std::string::npos);
+    // And back to a BVH, or a GLB, by the name; once files of joints with such names.
+    CHECK(run("joints " + dir + "f.npy " + dir + "again.bvh").status == 0);
+    const Bvh again = read_bvh(dir + "again.bvh");
+    CHECK(mc::testing::joint_error(bvh_joints(again),
+                                   joints_from_features(read_features(dir + "f.npy")))
+              .mean < 0.01);
+    CHECK(run("joints " + dir + "f.npy " + dir + "again.glb").status == 0);
+    CHECK(mc::testing::read_bytes(dir + "again.glb").starts_with("glTF"));
+    const Outcome info = run("info " + dir + "again.bvh");
+    CHECK(info.status == 0);
+    CHECK(info.text.find("joints of " + std::to_string(again.frames) + " frames x 22 joints") !=
+          std::string::npos);
+    // Rows of features have no features.
+    CHECK(run("features " + dir + "f.npy " + dir + "g.npy").status == 1);
 }
 
 TEST_CASE("motion: failures are one line that names the file, and status 1") {

@@ -20,6 +20,7 @@
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
+#include "tensor/formats/atomic_file.h"
 #include "tensor/formats/pytorch.h"
 #include "tensor/formats/safetensors.h"
 #include "tests/motion/sample_motions.h"
@@ -210,8 +211,9 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
                          "/edited_joints" + how);
     must("generate", "\"a person jumps\" --edit " + source + ".bvh --frames 18:40 --out " + p.dir +
                          "/edited_bvh" + how);
-    mc::motion::write_bvh(p.dir + "/blender.bvh",
-                          as_blender_writes(mc::motion::read_bvh(source + ".bvh")));
+    mc::write_text_file(
+        p.dir + "/blender.bvh",
+        mc::motion::format_bvh(as_blender_writes(mc::motion::read_bvh(source + ".bvh"))));
     const Outcome blender =
         run_program("generate", "\"a person jumps\" --frames 18:40 --edit " + p.dir +
                                     "/blender.bvh --out " + p.dir + "/edited_blender" + how);
@@ -224,6 +226,7 @@ TEST_CASE("programs: an edit leaves every other row as it was") {
         "x --out " + p.dir + "/bad --bundle " + p.bundle + " --edit " + source + "_features.npy ";
     refuses("generate", edit, 2, "--frames");
     refuses("generate", edit + "--frames 30", 1, "want A:B");
+    refuses("generate", edit + "--frames 30:40,", 1, "\"\" is no range");
     refuses("generate", edit + "--frames 20:30 40:50", 1, "the prompt \"40:50\" has no word");
     refuses("generate", edit + "--frames 30:20", 1, "30:20");
     refuses("generate", edit + "--frames 70:90", 1, "70:90");
@@ -278,6 +281,17 @@ TEST_CASE("programs: prompts from a file or standard input, with and without len
     const Outcome unquoted = run_program("generate", "person jumps" + how + "/unquoted");
     CHECK(unquoted.status == 0);
     CHECK(unquoted.text.find("2 prompts of one word each") != std::string::npos);
+    CHECK(unquoted.text.find("Latin") == std::string::npos);
+
+    std::ofstream(file) << "a person walks\nчеловек прыгает\n人跳\n";
+    const Outcome foreign = run_program("generate", "--prompts " + file + how + "/foreign");
+    INFO(foreign.text);
+    CHECK(foreign.status == 0);
+    CHECK(foreign.text.find("generate: warning: " + file +
+                            ":2: this prompt and 1 more are not in Latin letters") !=
+          std::string::npos);
+    refuses("generate", "--prompts " + file + " --length 60" + how + "/refused", 1,
+            "generate: --length: length 60");
 }
 
 TEST_CASE("programs: a training that is killed and resumed ends in the same bits") {
@@ -319,6 +333,39 @@ TEST_CASE("programs: a run that is there already is noticed before any data is r
         "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir + "/text",
         1, there);
     refuses("moclip_train", no_data + "/moclip" + p.text, 1, there);
+    // So are heads that do not share a width evenly, a tokenizer that is not the stage's, and a
+    // schedule that is none.
+    for (const std::string stage : {"masked", "residual", "bamm", "bad"})
+        refuses("train",
+                stage + no_data + "/new --vq " + p.dir + "/vq" + p.text + "--set model.n_heads=7",
+                1, "is no multiple of its 7 heads");
+    refuses("train",
+            "bad --quiet --data " + p.dir + "/mocap --out " + p.dir + "/new --vq " + p.dir + "/vq" +
+                p.text,
+            1, "the tokenizer has 3 layers of codes");
+    for (const std::string stage : {"masked", "residual", "length"})
+        refuses("train",
+                stage + no_data + "/new --vq " + p.dir + "/vq" + p.text + "--set schedule=poem", 1,
+                "schedule is poem");
+    refuses("train", "vq" + no_data + "/new --set schedule=poem", 1, "schedule is poem");
+    refuses("moclip_train", no_data + "/new" + p.text + "--set schedule=poem", 1,
+            "schedule is poem");
+    // What cannot be begun with leaves no folder.
+    const std::string no_run = " --data " + p.dir + " --out " + p.dir + "/never/run";
+    refuses("train", "vq" + no_run, 1, "train.txt");
+    for (const std::string stage : {"masked", "residual", "length"})
+        refuses("train", stage + " --quiet" + no_run + " --vq " + p.dir + "/vq" + p.text, 1,
+                "train.txt");
+    refuses("moclip_train", no_run + p.text, 1, "train.txt");
+    refuses("train",
+            "text --teacher " + p.dir + " --vocab " + p.dir + "/vocab.txt.gz --out " + p.dir +
+                "/never/run --start " + p.dir + "/vocab.txt.gz",
+            1, "vocab.txt.gz");
+    refuses("train",
+            "vq --quiet --data " + p.data + " --out " + p.dir + "/never/run --start " + p.dir +
+                "/masked",
+            1, "stage masked");
+    CHECK_FALSE(fs::exists(p.dir + "/never"));
     // The other stages take long to begin, and say what they do.
     const Outcome ran =
         run_program("train", "length --data " + p.data + " --vq " + p.dir + "/vq" + p.text +
@@ -404,6 +451,10 @@ TEST_CASE("programs: bad input is one clear line") {
     refuses("generate", "\"a person jumps\" --temperature inf" + good, 2, "--temperature");
     refuses("train", "bundle --steps -1", 2, "--steps");
     refuses("train", "bundle --guidance nan", 2, "--guidance");
+    refuses("train",
+            "bundle --data " + p.data + p.text + "--vq " + p.dir + "/vq --masked " + p.dir +
+                "/masked --provenance x --out " + p.data + "/all.txt/bundle",
+            1, "all.txt/bundle: cannot make the folder: Not a directory; name another");
     refuses("generate", "\"$(printf 'a \\377 b')\"" + good, 1, "UTF-8");
     refuses("generate", "\"a person jumps\" --bundle " + p.dir + "/none", 1, "none/bundle.json");
     refuses("generate", "\"a person jumps\" --bundle " + p.bundle + " --out /proc/nowhere", 1,
@@ -515,6 +566,18 @@ TEST_CASE("programs: a broken bundle is one clear line") {
         std::ofstream(broken / "bundle.json") << info;
     }
     refused("nan");
+}
+
+TEST_CASE("programs: a file beyond the limit of the shell is one clear line and no half") {
+    Pipeline& p = pipeline();
+    const std::string out = p.dir + "/limited";
+    const Outcome ran = run_command("ulimit -f 200; exec " + std::string(MOCLIP_BINARY_DIR) +
+                                    "/bin/train vq --out " + out + p.vq_options);
+    CHECK(ran.status == 1);
+    CHECK(ran.text == "train: " + out +
+                          "/latest.safetensors: cannot write: File too large; raise the limit on a "
+                          "file's size (ulimit -f) or write to another disk\n");
+    CHECK(std::distance(fs::directory_iterator(out), {}) == 1);  // the log
 }
 
 // A file system of its own, so small that what is written does not fit. Needs unprivileged mounts.

@@ -78,12 +78,46 @@ TEST_CASE("takes: another motion's files stay, and the same takes keep their nam
     CHECK(read_bytes(out / "walk.npy") == read_bytes(out / "walk-2.npy"));
 }
 
+TEST_CASE("takes: what replaces a motion leaves none of its files in another format") {
+    mc::testing::ScratchDir scratch;
+    const fs::path out = scratch.path;
+    const std::vector<Take> first = {walk(0)}, second = {walk(1)};
+    const auto write = [&](const std::vector<Take>& takes, const std::string& formats,
+                           bool replace = true, const fs::path& source = {}) {
+        return write_takes(out, "walk", "a walk", takes, format_list(formats), replace, source);
+    };
+    write(first, "glb,html,features");
+    fs::create_directory(out / "walk.png");  // nobody's motion
+    const std::string glb = read_bytes(out / "walk.glb");
+    const WrittenTakes written = write(second, "bvh");
+    CHECK(written.taken.empty());
+    CHECK(written.files == std::vector<fs::path>{out / "walk_features.npy", out / "walk.bvh",
+                                                 out / "walk.glb", out / "walk.html"});
+    CHECK(names(out) == "walk.bvh walk.glb walk.html walk.png walk_features.npy ");
+    CHECK(read_bytes(out / "walk.glb") != glb);
+    CHECK(mc::motion::read_features(out / "walk_features.npy").rows == second[0].features.rows);
+    // All is of one motion: written again, it needs no other name, and only what is asked for.
+    fs::remove(out / "walk.png");
+    CHECK(write(second, "bvh", false).files == std::vector<fs::path>{out / "walk.bvh"});
+    CHECK(write(second, "bvh").files == std::vector<fs::path>{out / "walk.bvh"});
+
+    // The motion that the takes were edited from stays, also in a format that is not asked for.
+    const WrittenTakes edited = write(first, "npy", true, out / "walk_features.npy");
+    CHECK(edited.taken == (out / "walk_features.npy").string());
+    CHECK(edited.files == std::vector<fs::path>{out / "walk-2.npy"});
+    CHECK(mc::motion::read_features(out / "walk_features.npy").rows == second[0].features.rows);
+    CHECK(write({walk(2)}, "npy", true, out / "walk_features.npy").files ==
+          std::vector<fs::path>{out / "walk-2.npy"});
+}
+
 TEST_CASE("takes: names of files and formats") {
     CHECK(file_stem("A person jumps, twice!") == "a_person_jumps_twice");
     CHECK(file_stem("../../etc/passwd") == "etc_passwd");
     CHECK(file_stem("\u4eba") == "motion");
     CHECK(file_stem(std::string(100, 'x')).size() == 40);
     CHECK(format_list("BVH, npy") == std::vector<std::string>{"bvh", "npy"});
-    CHECK_THROWS_AS(format_list("gif"), mc::Error);
-    CHECK_THROWS_AS(format_list(""), mc::Error);
+    for (const char* list : {"gif", "", ",", "npy,", ",npy", "npy,,bvh", "npy;bvh"}) {
+        CAPTURE(list);
+        CHECK_THROWS_WITH_AS(format_list(list), doctest::Contains("is none of bvh"), mc::Error);
+    }
 }

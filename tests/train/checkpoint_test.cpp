@@ -168,6 +168,7 @@ TEST_CASE("checkpoint: numbers that are not finite are neither saved nor loaded"
 TEST_CASE("checkpoint: a full disk leaves the last good one") {
     ScratchDir dir;
     const RunFolder run(dir.path / "run");
+    run.make();
     CHECK_FALSE(run.can_resume());
     run.save(example(1), true);
     CHECK(run.can_resume());
@@ -184,7 +185,7 @@ TEST_CASE("checkpoint: a full disk leaves the last good one") {
     }
     setrlimit(RLIMIT_FSIZE, &before);
     std::signal(SIGXFSZ, old_handler);
-    CHECK(what.find("free some space") != std::string::npos);
+    CHECK(what.find("File too large") != std::string::npos);
     for (const auto& path : {run.latest(), run.best()}) {
         CHECK_FALSE(mc::testing::has_temporaries(path.parent_path()));
         CHECK(load_checkpoint(path, "vq").section("model")[0].second.item<float>({0}) == 1);
@@ -215,7 +216,33 @@ TEST_CASE("checkpoint: killed at any moment, the file is whole") {
 TEST_CASE("checkpoint: the run folder cannot be a file") {
     ScratchDir dir;
     save_checkpoint(dir.path / "x", example());
-    CHECK_THROWS_WITH_AS(RunFolder(dir.path / "x"), doctest::Contains("run folder"), Error);
+    const std::string no = (dir.path / "x").string() + ": cannot make the run folder: ";
+    for (const auto& check : {&RunFolder::make, &RunFolder::check_can_be_made}) {
+        const RunFolder file(dir.path / "x"), below(dir.path / "x" / "run");
+        CHECK_THROWS_WITH_AS((file.*check)(), doctest::Contains(no.c_str()), Error);
+        CHECK_THROWS_WITH_AS((below.*check)(),
+                             doctest::Contains("x/run: cannot make the run folder"), Error);
+    }
+}
+
+TEST_CASE("checkpoint: whether a run folder can be made is found out without leaving one") {
+    ScratchDir dir;
+    const std::filesystem::path outer = dir.path / "runs", inner = outer / "vq";
+    RunFolder(inner).check_can_be_made();
+    RunFolder(inner / "").check_can_be_made();
+    CHECK_FALSE(std::filesystem::exists(outer));
+    std::filesystem::create_directory(outer);
+    RunFolder(inner).check_can_be_made();
+    RunFolder(outer).check_can_be_made();
+    CHECK(std::filesystem::is_empty(outer));
+    // Half of it cannot be made: the other half goes too.
+    const std::string name(300, 'n');
+    CHECK_THROWS_WITH_AS(RunFolder(inner / name).check_can_be_made(),
+                         doctest::Contains("cannot make the run folder"), Error);
+    CHECK(std::filesystem::is_empty(outer));
+    RunFolder(inner).make();
+    RunFolder(inner).check_can_be_made();
+    CHECK(std::filesystem::is_directory(inner));
 }
 
 // Momentum descent on noisy samples of a shuffled set of seven, in batches of two: all that a

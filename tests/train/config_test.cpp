@@ -48,11 +48,24 @@ TEST_CASE("config: settings take the type of the preset's value") {
     CHECK(c["seed"] == 7);
     CHECK(set({"data=a=b"})["data"] == "a=b");
     CHECK(set({"data="})["data"] == "");
+    CHECK(set({"milestones="})["milestones"] == Json::array());
     CHECK(set({"milestones=[]"})["milestones"] == Json::array());
     CHECK(set({"milestones=[5]"})["milestones"] == Json({5}));
     CHECK(set({"seed=abc"})["seed"] == "abc");
     CHECK(set({"batch=1", "batch=2"})["batch"] == 2);
     CHECK(set({"lr=1e-4"})["lr"] == 1e-4);
+}
+
+TEST_CASE("config: what a run begins from stands over the preset, under file and settings") {
+    const Begun begun{{{"model", {{"width", 64}, {"dropout", 0.3}, {"heads", 2}}}, {"gone", 1}},
+                      "runs/before"};
+    const Json c = resolve_config(presets, "small", {}, {"model.dropout=0.2"}, begun);
+    CHECK(c["model"] == Json({{"width", 64}, {"dropout", 0.2}}));
+    CHECK(c["batch"] == 64);
+    CHECK_FALSE(c.contains("gone"));
+    CHECK_THROWS_WITH_AS(
+        resolve_config(presets, "small", {}, {}, {{{"model", {{"width", "wide"}}}}, "runs/before"}),
+        doctest::Contains("runs/before"), Error);
 }
 
 TEST_CASE("config: wrong settings say what is wanted") {
@@ -67,6 +80,10 @@ TEST_CASE("config: wrong settings say what is wanted") {
     complaint("batch=1.5", "want a whole number (such as 64)");
     complaint("batch=many", "want a whole number");
     complaint("resume=maybe", "want true or false");
+    complaint("milestones=1,", "'milestones' got \"\", want a whole number");
+    complaint("milestones=1,,2", "'milestones' got \"\", want a whole number");
+    complaint("lr.=1", "unknown key 'lr.'; did you mean lr?");
+    complaint("model.=1", "unknown key 'model.'");
     complaint("milestones=1,x", "'milestones' got \"x\", want a whole number");
     complaint("model=1", "is a group; set one of dropout, width");
     complaint("model.width.x=1", "unknown key");

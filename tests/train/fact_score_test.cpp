@@ -90,6 +90,7 @@ TEST_CASE("fact score: a generator is asked for every prompt with seeds that fol
         const std::vector<std::string> none;
         const std::vector<std::string>& warnings() const override { return none; }
         double fps() const override { return 20; }
+        int64_t dims() const override { return 263; }
         int64_t unit() const override { return 4; }
         int64_t max_frames() const override { return 196; }
         std::vector<motion::FeatureSequence> generate(

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <fstream>
+#include <set>
 
+#include "tests/error_of.h"
 #include "tests/test_paths.h"
 
 using namespace mc;
@@ -130,6 +132,45 @@ TEST_CASE("loop: a run that is resumed at its last step does nothing more") {
         CHECK(testing::file_bytes(scratch.path / "log.jsonl") == log);
         CHECK(testing::file_bytes(scratch.path / "latest.safetensors") == latest);
     }
+}
+
+TEST_CASE("loop: one process at a time trains in a run folder, and what a killed one left goes") {
+    const ScratchDir scratch;
+    const std::filesystem::path out = scratch.path / "run";
+    std::string while_training;
+    struct Curious : ScriptedStage {
+        std::function<void()> look;
+        Metrics validate() override {
+            look();
+            return ScriptedStage::validate();
+        }
+    } stage;
+    stage.look = [&] {
+        LoopOptions second = options_for(out, 4);
+        second.resume = true;
+        ScriptedStage other;
+        while_training += testing::error_of([&] { run_loop(other, second); }) + "\n" +
+                          testing::error_of([&] { check_run(out, true, {}, single_process()); });
+        CHECK(other.streams.empty());
+    };
+    run_loop(stage, options_for(out, 2));
+    const std::string said = out.string() +
+                             ": another process trains there; wait for it or stop it, or name "
+                             "another --out folder";
+    CHECK(while_training == said + "\n" + said);
+
+    for (const char* left : {"latest.safetensors.tmp17", "best.safetensors.tmp17", "log.jsonl.tmp2",
+                             "mine.tmp17", "latest.safetensors.bak"})
+        std::ofstream(out / left) << "half";
+    LoopOptions on = options_for(out, 4);
+    on.resume = true;
+    ScriptedStage again;
+    CHECK(run_loop(again, on).steps == 4);
+    std::set<std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(out))
+        files.insert(entry.path().filename().string());
+    CHECK(files == std::set<std::string>{"best.safetensors", "latest.safetensors",
+                                         "latest.safetensors.bak", "log.jsonl", "mine.tmp17"});
 }
 
 TEST_CASE("loop: every step has its own draws; gradients are clipped as a whole") {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <map>
 
 #include "models/config_json.h"
@@ -181,6 +182,30 @@ TEST_CASE("moclip stage: reference mode makes a third of the crops a unit shorte
     };
     CHECK(doubled("reference"));
     CHECK_FALSE(doubled("paper"));
+}
+
+TEST_CASE("moclip stage: reference mode cuts captions of more than 60 tokens to 60 words") {
+    const Workshop shop;
+    const MotionData whole(shop.motions.options);
+    const std::string clip = whole.samples().front().clip;
+    std::string text, tokens;
+    for (int i = 0; i < 61; ++i) {
+        text += (i ? " w" : "w") + std::to_string(i);
+        tokens += i ? " w/NOUN" : "w/NOUN";
+    }
+    std::ofstream(shop.data() / "texts" / (clip + ".txt")) << text << "#" << tokens << "#0#0\n";
+    const auto caption = [&](const std::string& mode) {
+        MotionDataOptions options =
+            moclip_stage_options(shop.config({"mode=" + mode, "motion.part_table=t2m6"}),
+                                 shop.data().string())
+                .data;
+        options.min_frames = shop.motions.options.min_frames;
+        const MotionData data(options);
+        REQUIRE(data.samples().front().clip == clip);
+        return data.samples().front().captions.front().text;
+    };
+    CHECK(caption("reference").ends_with(" w59"));
+    CHECK(caption("paper") == text);
 }
 
 TEST_CASE("moclip stage: the tower's options are the mode's where the group motion has none") {
@@ -378,8 +403,22 @@ TEST_CASE("moclip stage: settings that make no sense are errors") {
     CHECK(error({"motion.pe_rows=0"}) == "motion.pe_rows=0: want 1 or more");
     CHECK(error({"motion.limb_attention=3"}).find("limb_attention has the wrong type") !=
           std::string::npos);
+    CHECK(error({"motion.part_dim=15"}) ==
+          "the group motion: part_dim 15 is odd; positions have one half of it, velocities the "
+          "other");
+    CHECK(error({"schedule=multi_step"}).find("want cosine") != std::string::npos);
+    CHECK(error({"lr=0"}) ==
+          "lr=0.0: want more than 0; the second phase's rates are in proportion to it");
     CHECK(error({"frozen_share=1.5"}).find("0 to 1") != std::string::npos);
     CHECK(error({"motion.part_table=t2m8_fixed"}).find("six parts") != std::string::npos);
+    CHECK(error({"min_frames=3"}).find("min_frames=3: want 4 or more") != std::string::npos);
+    const std::string val = (shop.data() / "val.txt").string();
+    std::filesystem::copy_file(val, val + ".whole");
+    std::string first;
+    std::getline(std::ifstream(val), first);
+    std::ofstream(val) << first << "\n";
+    CHECK(error({}) == "[moclip] retrieval needs at least 2 motions in the val split, there are 1");
+    std::filesystem::rename(val + ".whole", val);
     clip::write_maybe_gzip(shop.vocabulary(), "#version: 0.2\nt h\n");
     CHECK(error({}).find("name the vocabulary it was trained with") != std::string::npos);
 }

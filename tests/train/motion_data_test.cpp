@@ -7,6 +7,7 @@
 #include <set>
 
 #include "motion/mirror_text.h"
+#include "motion/motion_file.h"
 #include "tests/synthetic_dataset.h"
 
 using namespace mc;
@@ -31,6 +32,34 @@ TEST_CASE("motion data: no clip is drawn twice before all were") {
     CHECK(four_steps.size() == static_cast<size_t>(4 * batch));
 }
 
+TEST_CASE("motion data: every pass over a few clips has an order of its own") {
+    const testing::SyntheticDataset made(40, 26, false);
+    // Of equal lengths, so that batches keep the order of the draws.
+    const MotionData whole(made.options);
+    for (const motion::MotionSample& sample : whole.samples()) {
+        motion::FeatureSequence features = *sample.features;
+        features.frames = made.options.min_frames;
+        features.rows.resize(static_cast<size_t>(features.frames * features.dims));
+        motion::write_features(
+            std::filesystem::path(made.options.root) / "new_joint_vecs" / (sample.name + ".npy"),
+            features, false);
+    }
+    const MotionData data(made.options);
+    const size_t all = data.samples().size(), passes = 3;  // a step
+    std::set<std::vector<size_t>> orders;
+    constexpr int64_t kSteps = 16;
+    for (int64_t step = 0; step < kSteps; ++step) {
+        const auto clips = draw_batch(data, static_cast<int64_t>(passes * all), 1, step);
+        for (size_t pass = 0; pass < passes; ++pass) {
+            std::vector<size_t> order;
+            for (size_t i = pass * all; i < (pass + 1) * all; ++i) order.push_back(clips[i].sample);
+            CHECK(std::set<size_t>(order.begin(), order.end()).size() == all);
+            orders.insert(order);
+        }
+    }
+    CHECK(orders.size() == kSteps * passes);
+}
+
 TEST_CASE("motion data: clips that cannot be read are named and counted") {
     const testing::SyntheticDataset made(40, 26, true);
     const MotionData whole(made.options);
@@ -51,6 +80,27 @@ TEST_CASE("motion data: clips that cannot be read are named and counted") {
                           std::to_string(rest.samples().size()) + " samples are used");
     const MotionData val(with_split(made.options, "val"));
     CHECK(left_out(rest, val) == lines);
+}
+
+TEST_CASE("motion data: a tokenizer's own normalisation takes the data set's place") {
+    const testing::SyntheticDataset made(12, 26, true);
+    const MotionData own(made.options);
+    MotionDataOptions options = made.options;
+    options.normalisation = own.normalisation();
+    for (double& mean : options.normalisation->mean) mean += 1;
+    for (double& std : options.normalisation->std) std *= 2;
+    std::filesystem::remove(std::filesystem::path(options.root) / "Mean.npy");
+    const MotionData theirs(options);
+    const Tensor a = own.normalised(0, 0, 2), b = theirs.normalised(0, 0, 2);
+    for (int64_t d = 0; d < own.dims(); ++d) {
+        const double std = own.normalisation().std[static_cast<size_t>(d)];
+        CHECK(
+            static_cast<double>(b.data<float>()[d]) ==
+            doctest::Approx((static_cast<double>(a.data<float>()[d]) - 1 / std) / 2).epsilon(1e-5));
+    }
+    options.normalisation->mean.pop_back();
+    CHECK_THROWS_WITH_AS(MotionData{options}, doctest::Contains("name data of its skeleton"),
+                         Error);
 }
 
 TEST_CASE("motion data: a mirrored motion and its original are each other's twins") {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -77,6 +78,7 @@ int finish(const CLI::App& app) {
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
     fill_standard_streams();
     remove_temporaries_on_signals();
+    std::signal(SIGXFSZ, SIG_IGN);  // a file beyond `ulimit -f` is an error of its write
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& e) {

@@ -28,14 +28,16 @@ using train::EvaluationText;
 
 constexpr int64_t kKitColumns = 251;
 
-motion::Dataset read_split(const DataOptions& options, int64_t columns) {
+motion::Dataset read_split(const DataOptions& options,
+                           const evaluator::PublicEvaluator& evaluator) {
     motion::DatasetOptions how;
     how.root = options.data;
     how.split = options.split;
-    if (columns == kKitColumns) how.min_frames = 24;
+    if (evaluator.model->config().dim_pose == kKitColumns) how.min_frames = 24;
     motion::Dataset data = motion::read_dataset(how);
     for (const std::string& line : motion::left_out(data, options.split))
         notice("warning: {}\n", line);
+    train::check_columns(evaluator, options.data, data.dims);
     return data;
 }
 
@@ -164,7 +166,7 @@ int evaluate_data(const DataOptions& options, const Evaluated& what) {
     const evaluator::PublicEvaluator evaluator =
         evaluator::load_public_evaluator(options.evaluator, options.glove);
     evaluator.model->to(what.model.device);
-    motion::Dataset data = read_split(options, evaluator.model->config().dim_pose);
+    motion::Dataset data = read_split(options, evaluator);
     Bundle bundle;  // lives as long as the source that asks its generator
     std::optional<MotionFolder> folder;
     train::EvaluationSource source;
@@ -179,6 +181,7 @@ int evaluate_data(const DataOptions& options, const Evaluated& what) {
     } else if (!options.real) {
         who = name_of(what.model);
         bundle = open_bundle(what.model);
+        train::check_columns(evaluator, who, bundle.generator->dims());
         source = train::generated_motions(*bundle.generator, bundle.defaults,
                                           length_rule(options, bundle));
     }

@@ -72,24 +72,7 @@ ModelOptions add_model_options(CLI::App& app, ModelChoice& choice) {
            "stand for the bundles pretrained/bamm and pretrained/bad unless --bundle or "
            "--checkpoints names others")
         ->check(CLI::IsMember({"momask", "bamm", "bad"}));
-    app.add_option("--candidates", choice.candidates,
-                   "motions to make, of which MoCLIP's motion tower keeps the one that fits the "
-                   "words best [the bundle's]")
-        ->check(whole(1, kMostCandidates));
-    app.add_option("--steps", choice.steps, "refinement steps (BAMM has none)")
-        ->check(whole(1, kMostSteps));
-    app.add_option("--guidance", choice.guidance, "how strictly the text is followed (1: off)")
-        ->check(finite(0, kMostGuidance));
-    app.add_option("--residual-guidance", choice.residual_guidance, "that of the residual stage")
-        ->check(finite(0, kMostGuidance));
-    app.add_option("--temperature", choice.temperature, "of sampling; lower is plainer")
-        ->check(finite(0, kMostTemperature));
-    app.add_option("--top-k", choice.top_k, "share of unlikely tokens never drawn, 0 to 1")
-        ->check(finite(0, 1));
-    app.add_option("--order-agnostic", choice.order_agnostic,
-                   "BAD alone: true makes tokens in a random order (OAAS; its authors' rand_pos "
-                   "False is --temperature 0), false the surest first (CBS) [the bundle's; of "
-                   "--checkpoints false]");
+    add_sampling_options(app, choice);
     app.add_option(
            "--precision", choice.precision,
            "of the products with weights: fp32; int16, on the CPU alone, a third less time where "
@@ -107,14 +90,7 @@ Bundle open_bundle(const ModelChoice& choice) {
     if (choice.precision == "int16" && choice.device == DeviceType::cuda)
         throw Error("--precision int16 computes on the CPU; say fp16 or bf16 for a GPU");
     Bundle bundle = load(choice);
-    GenerationOptions& how = bundle.defaults;
-    if (choice.candidates) how.candidates = *choice.candidates;
-    if (choice.steps) how.steps = *choice.steps;
-    if (choice.guidance) how.guidance = *choice.guidance;
-    if (choice.residual_guidance) how.residual_guidance = *choice.residual_guidance;
-    if (choice.temperature) how.temperature = *choice.temperature;
-    if (choice.top_k) how.top_k = *choice.top_k;
-    if (choice.order_agnostic) how.order_agnostic = *choice.order_agnostic;
+    choice.apply_to(bundle.defaults);
     if (bundle.defaults.candidates > 1 && !bundle.generator->can_choose())
         throw Error(
             fmt::format("--candidates {}: {} has no motion tower of MoCLIP's that fits the text "

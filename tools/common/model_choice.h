@@ -3,27 +3,23 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <optional>
 #include <string>
 
 #include "models/bundle.h"
+#include "tools/common/sampling.h"
 
 namespace mc::tools {
 
-struct ModelChoice {
+struct ModelChoice : SamplingChoice {  // in place of the bundle's defaults
     std::string bundle, checkpoints, text_encoder, vocab, masked_name, residual_name;
-    std::string generator;  // what the bundle has to be of; "" for any
-    // In place of the bundle's defaults (GenerationOptions).
-    std::optional<int64_t> candidates, steps;
-    std::optional<double> guidance, residual_guidance, temperature, top_k;
-    std::optional<bool> order_agnostic;
+    std::string generator;                // what the bundle has to be of; "" for any
     std::string precision = "fp32";       // or int16, bf16, fp16, of products with weights
     DeviceType device = DeviceType::cpu;  // that computes
 };
 
 // The options --bundle, --text-encoder, --checkpoints, --masked-name, --residual-name, --vocab,
-// --generator, --candidates, --precision and those of sampling (--steps, --guidance, ...). What
-// takes no model excludes the two that name one.
+// --generator, --precision and those of sampling. What takes no model excludes the two that name
+// one.
 struct ModelOptions {
     CLI::Option *bundle, *checkpoints;
 };

@@ -8,6 +8,7 @@
 
 #include "kernels/error.h"
 #include "models/clip/text_cleaning.h"
+#include "tensor/formats/split.h"
 #include "tensor/formats/utf8.h"
 
 namespace mc::tools {
@@ -15,13 +16,6 @@ namespace {
 
 constexpr size_t kMaxPromptBytes = 100000;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
-std::string trimmed(const std::string& text) {
-    const char* blank = " \t\r";
-    const size_t begin = text.find_first_not_of(blank);
-    if (begin == std::string::npos) return "";
-    return text.substr(begin, text.find_last_not_of(blank) - begin + 1);
-}
 
 std::vector<PromptLine> read_lines(std::istream& in, const std::string& name) {
     std::vector<PromptLine> prompts;
@@ -61,6 +55,19 @@ std::vector<PromptLine> read_prompts(const std::filesystem::path& path) {
     std::ifstream file(path);
     if (!file) throw Error(path.string() + ": cannot be opened");
     return read_lines(file, path.string());
+}
+
+std::string script_warning(std::span<const PromptLine> prompts) {
+    std::string first;
+    int64_t count = 0;
+    for (const PromptLine& prompt : prompts)
+        if (!clip::is_latin(prompt.text) && count++ == 0) first = prompt.place;
+    if (count == 0) return "";
+    return fmt::format(
+        "{}: {} not in Latin letters, and the text encoder has learnt English alone: expect a "
+        "motion that has little to do with the words",
+        first,
+        count == 1 ? "the prompt is" : fmt::format("this prompt and {} more are", count - 1));
 }
 
 }  // namespace mc::tools

@@ -8,7 +8,6 @@
 #include <functional>
 #include <iterator>
 #include <optional>
-#include <sstream>
 
 #include "kernels/error.h"
 #include "motion/gltf.h"
@@ -16,9 +15,9 @@
 #include "motion/ik.h"
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
-#include "motion/skeleton.h"
 #include "motion/strip.h"
 #include "tensor/formats/atomic_file.h"
+#include "tensor/formats/split.h"
 
 namespace mc::tools {
 namespace {
@@ -65,10 +64,9 @@ std::string encode(const std::string& format, const Take& take, const std::strin
     if (format == "npy") return motion::encode_joints(take.joints);
     if (format == "features") return motion::encode_features(take.features);
     if (format == "png") return motion::encode_png(motion::strip_image(take.joints));
-    const motion::RigMotion rig = motion::fit_rig(take.joints);
+    const motion::RigMotion rig = motion::fit_rig_in_metres(take.joints);
     if (format == "bvh") return motion::format_bvh(motion::rig_to_bvh(rig));
-    const double metres = motion::skeleton_for_joints(take.joints.joints).millimetres / 1000;
-    return motion::encode_glb(motion::scaled(rig, metres), prompt);
+    return motion::encode_glb(rig, prompt);
 }
 
 std::string encode_page(std::span<const Take> takes, const std::string& prompt) {
@@ -101,8 +99,7 @@ std::vector<TakeFile> files_of(std::span<const Take> takes, const std::string& p
 
 std::vector<std::string> format_list(const std::string& list) {
     std::vector<std::string> formats;
-    std::stringstream stream(list);
-    for (std::string part; std::getline(stream, part, ',');) {
+    for (std::string part : split(list, ',')) {
         std::erase_if(part, [](unsigned char c) { return std::isspace(c); });
         for (char& c : part) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
         if (std::ranges::find(kFormats, part) == kFormats.end())
@@ -110,7 +107,6 @@ std::vector<std::string> format_list(const std::string& list) {
                 "--format {}: \"{}\" is none of bvh, html, npy, glb, png, features", list, part));
         formats.push_back(part);
     }
-    if (formats.empty()) throw Error("--format: names no format");
     return formats;
 }
 
@@ -129,21 +125,27 @@ std::string file_stem(const std::string& prompt) {
 
 WrittenTakes write_takes(const fs::path& folder, const std::string& stem, const std::string& prompt,
                          std::span<const Take> takes, const std::vector<std::string>& formats,
-                         bool replace) {
+                         bool replace, const fs::path& source) {
     std::vector<TakeFile> files = files_of(takes, prompt, formats);
     WrittenTakes written;
     std::string name = stem;
-    for (int64_t number = 2; !replace; ++number) {
-        const auto another = std::ranges::find_if(
-            files, [&](TakeFile& file) { return file.is_another(file.path(folder, name)); });
-        if (another == files.end()) break;
-        if (written.taken.empty()) written.taken = another->path(folder, name).string();
+    const auto stays = [&](TakeFile& file) {
+        const fs::path path = file.path(folder, name);
+        std::error_code failed;
+        return replace ? fs::equivalent(path, source, failed) : file.is_another(path);
+    };
+    for (int64_t number = 2;; ++number) {
+        const auto other = std::ranges::find_if(files, stays);
+        if (other == files.end()) break;
+        if (written.taken.empty()) written.taken = other->path(folder, name).string();
         name = fmt::format("{}-{}", stem, number);
     }
     for (TakeFile& file : files) {
-        if (!file.wanted()) continue;
-        written.files.push_back(file.path(folder, name));
-        write_text_file(written.files.back(), file.bytes());
+        const fs::path path = file.path(folder, name);
+        // A file of a format that is not wanted now would be left to play another motion.
+        if (!file.wanted() && !(fs::is_regular_file(path) && file.is_another(path))) continue;
+        written.files.push_back(path);
+        write_text_file(path, file.bytes());
     }
     return written;
 }

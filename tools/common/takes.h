@@ -25,15 +25,18 @@ std::string file_stem(const std::string& prompt);
 
 struct WrittenTakes {
     std::vector<std::filesystem::path> files;
-    std::string taken;  // the file of another motion for which a number was added; "" if none
+    std::string taken;  // the file that stays, for which a number was added; "" if none
 };
 
-// Writes them in the formats asked for. No file of another motion is written over, unless `replace`
-// says so: if one with the name of any of these files, in any format, has other bytes than these
-// takes', all of them are named STEM-2, or the next number that is free. The same takes written
-// again have the names that they had. Error if a file cannot be written.
+// Writes them in the formats asked for. No file of another motion is written over: if one with the
+// name of any of these files, in any format, has other bytes than these takes', all of them are
+// named STEM-2, or the next number that is free. The same takes written again have the names that
+// they had. With `replace` such files become these takes', in the formats not asked for too, so
+// that a name is never two motions'; `source`, the file that the takes were edited from, stays
+// nevertheless. Error if a file cannot be written.
 WrittenTakes write_takes(const std::filesystem::path& folder, const std::string& stem,
                          const std::string& prompt, std::span<const Take> takes,
-                         const std::vector<std::string>& formats, bool replace);
+                         const std::vector<std::string>& formats, bool replace,
+                         const std::filesystem::path& source = {});
 
 }  // namespace mc::tools

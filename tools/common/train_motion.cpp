@@ -27,15 +27,27 @@ struct Options {
     std::string data, out, preset = "small", tokenizer, text, vocab, lexicon;
     std::optional<std::string> config;
     std::vector<std::string> settings;
+    std::string stage;  // the subcommand's name
     std::string start;  // weights to begin from
     bool resume = false, quiet = false;
     CommonOptions common;
 };
 
-Json resolve(const Options& options, const std::vector<train::Preset>& presets) {
+// What --start names, if it does.
+std::optional<TrainedStage> begun_from(const Options& options) {
+    if (options.start.empty()) return {};
+    return read_stage(options.start, options.stage);
+}
+
+// The settings; of the model those of what the run begins from, in the preset's place.
+Json resolve(const Options& options, const std::vector<train::Preset>& presets,
+             const std::optional<TrainedStage>& start) {
     std::optional<fs::path> file;
     if (options.config) file = *options.config;
-    return train::resolve_config(presets, options.preset, file, options.settings);
+    train::Begun begun;
+    if (start && start->config.contains("model"))
+        begun = {{{"model", start->config["model"]}}, start->source};
+    return train::resolve_config(presets, options.preset, file, options.settings, begun);
 }
 
 // What rank 0 says.
@@ -49,14 +61,13 @@ int report(const train::LoopResult& result, const train::LoopOptions& loop) {
     return 0;
 }
 
-int run(train::Stage& stage, const Options& options, const Json& config, Communicator& ranks) {
+int run(train::Stage& stage, const Options& options, const Json& config,
+        const std::optional<TrainedStage>& start, Communicator& ranks) {
     stage.set_ranks(ranks);
     say_warnings(stage);
     train::together(ranks, [&] {
-        if (options.start.empty()) return;
-        const fs::path path = checkpoint_of(options.start);
-        stage.model().load(train::checkpoint_model(train::load_checkpoint(path, stage.name())),
-                           {{}, path.string()});
+        if (!start) return;
+        stage.model().load(start->weights, {{}, start->source});
         stage.weights_loaded();
     });
     train::LoopOptions loop = train::loop_options(config, options.out);
@@ -72,17 +83,23 @@ int run_vq(const Options& options) {
     const DeviceType device = apply(options.common);
     const auto ranks = train::join_processes(device);
     Json config;
+    std::optional<TrainedStage> start;
     std::optional<train::VqStage> stage;
     train::together(*ranks, [&] {
-        config = resolve(options, train::vq_presets());
+        start = begun_from(options);
+        config = resolve(options, train::vq_presets(), start);
         train::VqStageOptions with = train::vq_stage_options(config, options.data);
+        if (start && start->normalisation) {
+            with.data.normalisation = start->normalisation;
+            config[kNormalisationKey] = normalisation_settings(*start->normalisation);
+        }
         train::check_run(options.out, options.resume, config, *ranks);
         config["made_with"] = {{"data", train::data_digest(options.data)}};
         with.device = device;
         stage.emplace(with);
         config["model"]["dim_pose"] = stage->model().config().net.dim_pose;  // the data's
     });
-    return run(*stage, options, config, *ranks);
+    return run(*stage, options, config, start, *ranks);
 }
 
 // What follows from the tokenizer and the text encoder, into the settings' "model".
@@ -114,18 +131,22 @@ int run_tokens(const Options& options, const std::vector<train::Preset>& presets
     const DeviceType device = apply(options.common);
     const auto ranks = train::join_processes(device);
     Json config;
-    decltype(load_tokenizer(options.tokenizer)) tokenizer;
+    std::optional<TrainedStage> start;
+    std::unique_ptr<vq::RvqVae> tokenizer;
     std::optional<clip::ClipTextEncoder> text;
     std::optional<TheStage> stage;
     train::together(*ranks, [&] {
-        config = resolve(options, presets);
-        tokenizer = load_tokenizer(options.tokenizer);
+        start = begun_from(options);
+        config = resolve(options, presets, start);
+        const TrainedStage trained = read_stage(options.tokenizer, "vq");
+        tokenizer = make_tokenizer(trained);
         const std::string tokenizer_digest = train::digest(tokenizer->state());
         text.emplace(options.text, options.vocab);
         tokenizer->to(device);
         text->to(device);
         if (config.contains("model")) complete<TheStage>(config["model"], *tokenizer, *text);
         auto with = stage_options<TheStage>(config, options.data);
+        with.data.normalisation = trained.normalisation;
         with.lexicon = options.lexicon;
         with.device = device;
         train::check_run(options.out, options.resume, config, *ranks);
@@ -137,11 +158,12 @@ int run_tokens(const Options& options, const std::vector<train::Preset>& presets
                                {"tokenizer", tokenizer_digest},
                                {"text", train::digest(clip::read_text_tower(options.text).state)}};
     });
-    return run(*stage, options, config, *ranks);
+    return run(*stage, options, config, start, *ranks);
 }
 
 CLI::App* add_common(CLI::App& app, Options& options, const char* name, const char* what,
                      const std::vector<train::Preset>& presets) {
+    options.stage = name;
     CLI::App* sub = app.add_subcommand(name, what);
     std::string preset_help = "what to begin from:";
     for (const train::Preset& preset : presets)
@@ -157,7 +179,8 @@ CLI::App* add_common(CLI::App& app, Options& options, const char* name, const ch
     sub->add_option("--set", options.settings,
                     "single settings over both, KEY=VALUE (model.width=256)");
     sub->add_option("--start", options.start,
-                    "run folder or checkpoint whose weights to begin from (fine-tuning)");
+                    "run folder, checkpoint or bundle whose weights to begin from (fine-tuning); "
+                    "its model's settings take the preset's place");
     sub->add_flag("--resume", options.resume, "go on from the run folder's last checkpoint");
     sub->add_flag("--quiet", options.quiet, "no progress on standard error");
     add_common_options(*sub, options.common);
@@ -169,7 +192,8 @@ void add_tokens(CLI::App& app, std::function<int()>& action, const char* name, c
                 const std::vector<train::Preset>& (*presets)()) {
     auto options = std::make_shared<Options>();
     CLI::App* sub = add_common(app, *options, name, what, presets());
-    sub->add_option("--vq", options->tokenizer, "run folder or checkpoint of `train vq`")
+    sub->add_option("--vq", options->tokenizer,
+                    "run folder or checkpoint of `train vq`, or a bundle")
         ->required();
     sub->add_option("--text", options->text,
                     "text encoder (safetensors): CLIP, MoCLIP or the small one")

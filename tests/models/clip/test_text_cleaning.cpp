@@ -21,6 +21,23 @@ TEST_CASE("has_letter knows every script, and that white space and digits are no
         CHECK_FALSE(has_letter(none));
 }
 
+TEST_CASE("is_latin asks for half of the letters, and takes accents, quotes and emoji") {
+    using mc::clip::is_latin;
+    for (const char* words : {"a person jumps", "", "1 2", "caf\u00e9 \u00fcber \u00df",
+                              "\u1ebf\u1ed9", "\u201cjump\u201d \u2014 it\u2019s",
+                              "\U0001F3C3\U0001F3C3\U0001F3C3\U0001F3C3\U0001F3C3 run",
+                              "\uff4a\uff55\uff4d\uff50", "pose of \u592a\u6781", "e\u0301"}) {
+        CAPTURE(words);
+        CHECK(is_latin(words));
+    }
+    for (const char* words :
+         {"\u0447\u0435\u043b\u043e\u0432\u0435\u043a", "\u4eba\u8df3", "\u4eba\u8df3 m",
+          "\u05d0\u05d3\u05dd", "\u03ac\u03bd\u03b8", "a \u0447\u0435\u043b\u043e"}) {
+        CAPTURE(words);
+        CHECK_FALSE(is_latin(words));
+    }
+}
+
 TEST_CASE("validate_utf8 names the first broken byte") {
     CHECK(!validate_utf8(""));
     CHECK(!validate_utf8("a\u00E9\u4F60\U0001F600"));

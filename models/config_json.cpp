@@ -1,5 +1,7 @@
 #include "models/config_json.h"
 
+#include <algorithm>
+
 namespace mc {
 namespace {
 
@@ -78,10 +80,15 @@ template <class Config, class Visit>
 void fields(Config& c, const Visit& visit) requires
     std::is_same_v<std::remove_const_t<Config>, moclip::MotionEncoderConfig> {
     visit("part_table", c.part_table);
+    visit("parts", c.parts);
     visit("input_space", c.input_space);
+    visit("standardise", c.standardise);
     visit("limb_attention", c.limb_attention);
     visit("limb_edges", c.limb_edges);
+    visit("edges", c.edges);
     visit("pe_axis", c.position_axis);
+    visit("pe_kind", c.position_kind);
+    visit("pe_rows", c.position_rows);
     visit("key_padding_mask", c.key_padding_mask);
     visit("pooling", c.pooling);
     visit("width", c.width);
@@ -119,6 +126,21 @@ Option option_named(const nlohmann::json& name, const char* key, const std::stri
                 known);
 }
 
+// [[0], [0, 3, 6]]
+std::vector<std::vector<int>> lists_of_numbers(const nlohmann::json& json, const char* key,
+                                               const std::string& source) {
+    const auto small = [](const nlohmann::json& number) {
+        return number.is_number_integer() && number >= -1000 && number <= 1000;
+    };
+    const auto list = [&](const nlohmann::json& each) {
+        return each.is_array() && std::all_of(each.begin(), each.end(), small);
+    };
+    if (!json.is_array() || !std::all_of(json.begin(), json.end(), list))
+        throw Error(source + ": configuration key " + key + " is " + json.dump() +
+                    ", want lists of whole numbers in a list, [[0],[0,3,6]]");
+    return json.get<std::vector<std::vector<int>>>();
+}
+
 template <class Config>
 Config read(const nlohmann::json& json, const std::string& source) {
     if (!json.is_object()) throw Error(source + ": the model configuration is not an object");
@@ -134,6 +156,9 @@ Config read(const nlohmann::json& json, const std::string& source) {
         if constexpr (std::is_enum_v<Value>) {
             value = option_named<Value>(*found, key, source);
             return;
+        } else if constexpr (std::is_same_v<Value, std::vector<std::vector<int>>>) {
+            value = lists_of_numbers(*found, key, source);
+            return;
         } else {
             const bool fits = std::is_same_v<Value, bool>          ? found->is_boolean()
                               : std::is_same_v<Value, std::string> ? found->is_string()
@@ -141,7 +166,11 @@ Config read(const nlohmann::json& json, const std::string& source) {
                                                                    : found->is_number();
             if (!fits)
                 throw Error(source + ": configuration key " + key +
-                            " has the wrong type: " + found->dump());
+                            " has the wrong type: " + found->dump() + ", want " +
+                            (std::is_same_v<Value, bool>          ? "true or false"
+                             : std::is_same_v<Value, std::string> ? "a text"
+                             : std::is_integral_v<Value>          ? "a whole number"
+                                                                  : "a number"));
             value = found->template get<Value>();
         }
         if constexpr (std::is_same_v<Value, int64_t>)
@@ -182,7 +211,12 @@ nlohmann::json to_json(const clip::TextConfig& config) {
     return written(config);
 }
 nlohmann::json to_json(const moclip::MotionEncoderConfig& config) {
-    return written(config);
+    nlohmann::json json = written(config);
+    // Keys that came later are left out where they say nothing: older programs read the file.
+    const nlohmann::json plain = written(moclip::MotionEncoderConfig{});
+    for (const char* key : {"parts", "standardise", "edges", "pe_kind", "pe_rows"})
+        if (json[key] == plain[key]) json.erase(key);
+    return json;
 }
 
 vq::RvqConfig rvq_config(const nlohmann::json& json, const std::string& source) {
@@ -213,6 +247,13 @@ moclip::MotionEncoderConfig motion_encoder_config(const nlohmann::json& json,
                                                   const std::string& source) {
     const auto config = read<moclip::MotionEncoderConfig>(json, source);
     check_heads(source, "the motion tower's width", config.width, config.heads);
+    std::string problem;
+    try {
+        problem = moclip::problem_of(config);
+    } catch (const Error& e) {  // a table or edges of a name that there is not
+        problem = e.what();
+    }
+    if (!problem.empty()) throw Error(source + ": " + problem);
     return config;
 }
 

@@ -28,8 +28,6 @@ struct Options {
     CommonOptions common;
 };
 
-constexpr int64_t kEpochs = 50;  // what --naive N counts in
-
 void print_recall(const char* when, const train::MoClipStage::Recall& r) {
     fmt::print(
         "{}: text to motion, pools of {} of the test split: R@1 {:.1f} %, R@2 {:.1f} %, R@3 {:.1f} "
@@ -49,8 +47,9 @@ int run(const Options& options) {
     if (options.lambda) settings.push_back(fmt::format("lambda={}", *options.lambda));
     if (options.naive) {
         settings.push_back("naive=true");
-        settings.push_back(fmt::format("frozen_share={}", 1 - static_cast<double>(*options.naive) /
-                                                                  static_cast<double>(kEpochs)));
+        settings.push_back(fmt::format(
+            "frozen_share={}",
+            1 - static_cast<double>(*options.naive) / static_cast<double>(train::kMoClipEpochs)));
     }
     settings.insert(settings.end(), options.settings.begin(), options.settings.end());
     nlohmann::json config;
@@ -84,13 +83,12 @@ int run(const Options& options) {
         adapted[key] = value;
     adapted["schedule"] = "warm_up_cosine";
     train::LoopOptions loop = train::loop_options(adapted, options.out);
-    loop.config = config;
+    loop.config = train::without_nulls(config);
     // Each phase has a cosine of its own, both over the whole number of steps (moclip.md 5.2). The
     // published code takes a new rate once an epoch.
     const double lr = config.at("lr");
     const int64_t first = stage.switch_step(), steps = loop.steps;
-    const int64_t epoch =
-        stage_options.mode == "reference" ? std::max<int64_t>(1, steps / kEpochs) : 1;
+    const int64_t epoch = stage_options.mode == "reference" ? stage.epoch_steps() : 1;
     loop.rate = [=](int64_t step) {
         const int64_t done = step < first ? step : step - first;
         return train::cosine_rate(lr, done / epoch * epoch, steps);
@@ -157,7 +155,10 @@ int main(int argc, char** argv) {
     app.add_option("--lexicon", options.lexicon, "lexicon that captions are reworded with")
         ->check(CLI::ExistingFile);
     app.add_option("--config", options.config, "JSON file with settings over the preset's");
-    app.add_option("--set", options.settings, "single settings over both, KEY=VALUE");
+    app.add_option(
+        "--set", options.settings,
+        "single settings over both, KEY=VALUE; those of the motion tower, motion.KEY, are "
+        "listed in TRAINING.md");
     app.add_flag("--resume", options.resume, "go on from the run folder's last checkpoint");
     app.add_flag("--quiet", options.quiet, "no progress on standard error");
     add_common_options(app, options.common);

@@ -193,7 +193,8 @@ void check_ranges(const Json& config, const Json& like, const std::string& prefi
     for (const auto& [key, value] : config.items()) {
         const std::string name = prefix + key;
         if (value == like.at(key)) continue;
-        if (value.is_object()) check_ranges(value, like.at(key), name + ".");
+        if (value.is_object() && like.at(key).is_object())
+            check_ranges(value, like.at(key), name + ".");
         if (value.is_number()) check_number(name, value);
         if (!value.is_array()) continue;
         for (const Json& element : value) {
@@ -257,6 +258,14 @@ std::vector<std::string> near_names(const std::string& name,
     std::vector<std::string> out;
     for (size_t i = 0; i < std::min<size_t>(3, near.size()); ++i) out.push_back(near[i].second);
     return out;
+}
+
+Json without_nulls(Json config) {
+    for (auto at = config.begin(); at != config.end();) {
+        if (at->is_object()) *at = without_nulls(*at);
+        at = at->is_null() ? config.erase(at) : std::next(at);
+    }
+    return config;
 }
 
 void merge_config(Json& config, const Json& overrides, const std::string& source) {

@@ -5,8 +5,9 @@
 //     Json config = resolve_config(presets, "small", "mine.json", {"lr=1e-4", "model.width=256"});
 //
 // The preset is the list of what exists: a key it does not have is an error that names near ones,
-// and a value takes the type that the key has there. Keys inside groups are written with dots. A
-// number that no run can use (batch=0, dropout=1) is an error that says what is wanted.
+// and a value takes the type that the key has there (null: any, and who reads it checks). Keys
+// inside groups are written with dots. A number that no run can use (batch=0, dropout=1) is an
+// error that says what is wanted.
 #pragma once
 
 #include <filesystem>
@@ -39,6 +40,10 @@ nlohmann::json resolve_config(const std::vector<Preset>& presets, const std::str
 // Sets KEY=VALUE, "optimizer.lr=1e-4". Booleans: true false on off yes no 1 0. Lists: JSON or
 // comma-separated. Where the preset says null, VALUE is JSON if it is valid JSON, else a text.
 void apply_setting(nlohmann::json& config, const std::string& setting);
+
+// Without the keys that are null, which none of the above has set: what a checkpoint keeps, so that
+// a run from before the preset had such a key goes on.
+nlohmann::json without_nulls(nlohmann::json config);
 
 // Takes over what `overrides` (an object) has; `source` names it in errors.
 void merge_config(nlohmann::json& config, const nlohmann::json& overrides,

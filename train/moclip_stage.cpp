@@ -16,13 +16,50 @@ namespace {
 moclip::MoClipConfig model_config(const MoClipStageOptions& options, const clip::TextConfig& text,
                                   int64_t columns) {
     moclip::MoClipConfig config{text, options.motion, options.matrix_scale};
-    std::string& parts = config.motion.part_table;
-    parts = moclip::table_for_joints(parts, motion::skeleton_for_dims(columns).joints);
+    const int64_t joints = motion::skeleton_for_dims(columns).joints;
+    std::string& table = config.motion.part_table;
+    if (table != "custom")
+        table = moclip::table_for_joints(table, joints);
+    else if (const int64_t of = moclip::joints_of(config.motion.parts); of != joints)
+        throw Error(
+            fmt::format("motion.parts are of {} joints, the data's skeleton has {}: joint 21 {}",
+                        of, joints, of < joints ? "is in none of them" : "is not there"));
     config.motion.output_dim = text.embed_dim;
     return config;
 }
 
 constexpr int64_t kUnit = 4;  // crops are multiples of so many frames
+
+// Mean and standard deviation of the joints' x, y and z as the tower takes them, over the longest
+// crop from the start of each clip. An axis that nothing moves along has 1.
+motion::Normalisation axes_of(const MotionData& data, moclip::InputSpace space) {
+    int64_t count = 0;
+    double mean[3] = {}, squares[3] = {};
+    std::vector<float> rows, joints;
+    for (size_t i = 0; i < data.samples().size(); ++i) {
+        const int64_t frames = moclip_crop(data.samples()[i].frames, 0, false).frames;
+        rows.resize(static_cast<size_t>(frames * data.dims()));
+        joints.resize(static_cast<size_t>(frames * (data.dims() + 1) / 12 * 3));
+        data.normalised(i, 0, frames, rows.data());
+        moclip::joints_for_encoder(space, data.normalisation(), rows.data(), frames, frames,
+                                   joints.data());
+        for (size_t j = 0; j < joints.size(); j += 3) {  // Welford's method
+            ++count;
+            for (size_t c = 0; c < 3; ++c) {
+                const double x = static_cast<double>(joints[j + c]), step = x - mean[c];
+                mean[c] += step / static_cast<double>(count);
+                squares[c] += step * (x - mean[c]);
+            }
+        }
+    }
+    motion::Normalisation axes;
+    for (size_t c = 0; c < 3; ++c) {
+        const double std = std::sqrt(squares[c] / static_cast<double>(std::max<int64_t>(1, count)));
+        axes.mean.push_back(mean[c]);
+        axes.std.push_back(std > 0 ? std : 1);
+    }
+    return axes;
+}
 
 // A text has another motion to choose.
 void check_retrievable(const MotionData& data) {
@@ -82,6 +119,9 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
         throw Error(vocabulary + ": has " + std::to_string(tokenizer_.vocab_size()) + " ids, " +
                     text_weights + " embeds " + std::to_string(tower_.config.vocab) +
                     "; name the vocabulary it was trained with");
+    check_positions();
+    if (options.motion.standardise)
+        student_.motion.set_joint_statistics(axes_of(train_, options.motion.input_space));
     check_retrievable(held_out_);
     student_.text.load(tower_.state, {{}, text_weights});
     // A whole CLIP brings its similarity's scale along.
@@ -93,6 +133,24 @@ MoClipStage::MoClipStage(const MoClipStageOptions& options, const std::string& t
     if (student_.logit_matrix.defined()) student_.logit_matrix.set_requires_grad(false);
     student_.to(options.device);
     teacher_.to(options.device);
+}
+
+void MoClipStage::check_positions() const {
+    const moclip::MotionEncoderConfig& m = student_.motion.config();
+    if (m.position_kind != moclip::PositionKind::learned) return;
+    // Along the batch: retrieval() takes up to 64 motions at once.
+    const bool along_time = m.position_axis == moclip::PositionAxis::time;
+    int64_t most = along_time ? options_.padded_frames : std::max<int64_t>(64, options_.batch);
+    if (along_time)
+        for (const MotionData* data : {&train_, &held_out_})
+            for (const auto& sample : data->samples())
+                most = std::max(most, moclip_crop(sample.frames, 0, false).frames);
+    if (m.position_rows < most)
+        throw Error(
+            fmt::format("motion.pe_rows={}: {}; set motion.pe_rows={} or more", m.position_rows,
+                        along_time ? fmt::format("a motion has up to {} frames", most)
+                                   : fmt::format("up to {} motions are embedded at once", most),
+                        most));
 }
 
 void MoClipStage::prepare(int64_t step, AdamW& optimizer) {
@@ -178,12 +236,13 @@ Metrics MoClipStage::step(int64_t step, Generator& generator) {
     const std::vector<std::string> captions = part_of(all_captions, share);
     const Batch batch = assemble(train_, part_of(clips, share), captions, options_.double_units);
     Generator own = ranks().own(generator);
+    const bool dropout = !options_.compat_eval_leak || step / epoch_steps() % 5 != 0;
     Tape tape;
     Tape::Recording recording(tape);
     // Each motion has the texts of the whole batch for negatives: every rank goes on with all
     // ranks' embeddings to the loss of one process.
     const auto of_all = [&](const Var& z) { return all_gather(l2_normalize(z), share, ranks()); };
-    const Var zm = of_all(student_.motion(batch.joints, batch.lengths, {true, &own}));
+    const Var zm = of_all(student_.motion(batch.joints, batch.lengths, {dropout, &own}));
     const Var zs = of_all(step < switch_step_ ? Var(frozen_text(captions, batch.ids))
                                               : student_.text(batch.ids));
     const bool tethered = options_.tether && step >= switch_step_;
@@ -331,6 +390,7 @@ StringMap MoClipStage::metadata() const {
             {"dataset", data.filename().string()},
             {"parts", m.part_table},
             {"pe_axis", moclip::name_of(m.position_axis)},
+            {"pe_kind", moclip::name_of(m.position_kind)},
             {"pooling", moclip::name_of(m.pooling)},
             {"input_space", moclip::name_of(m.input_space)},
             {"limb_edges", m.limb_attention ? m.limb_edges : "none"},
@@ -357,23 +417,37 @@ namespace {
 
 using Json = nlohmann::json;
 
+// The group `motion` of a preset: sizes and body parts; how the tower works is the mode's.
 Json motion_json(const moclip::MotionEncoderConfig& c) {
-    return {{"part_table", c.part_table}, {"limb_edges", c.limb_edges}, {"width", c.width},
-            {"heads", c.heads},           {"layers", c.layers},         {"part_dim", c.part_dim},
-            {"hidden_dim", c.hidden_dim}, {"mlp_ratio", c.mlp_ratio},   {"dropout", c.dropout}};
+    Json json = to_json(c);
+    json.erase("output_dim");  // the text tower's
+    for (const char* key : {"parts", "edges", "input_space", "standardise", "limb_attention",
+                            "pe_axis", "pe_kind", "pe_rows", "key_padding_mask", "pooling"})
+        json[key] = nullptr;
+    return json;
 }
 
 }  // namespace
 
 const std::vector<Preset>& moclip_presets() {
     static const std::vector<Preset> presets = [] {
-        const Json common = {
-            {"mode", "paper"},      {"frozen_share", 0.7},    {"lambda", 0.4},
-            {"naive", false},       {"min_frames", 12},       {"balance", 0.5},
-            {"feat_bias_power", 2}, {"reword_share", 0.5},    {"mirror_pairs", true},
-            {"beta1", 0.9},         {"beta2", 0.999},         {"clip_norm", 1.0},
-            {"seed", 3407},         {"weight_decay_1", 1e-4}, {"weight_decay_2", 1e-2},
-            {"log_every", 20}};
+        const Json common = {{"compat_eval_leak", nullptr},
+                             {"mode", "paper"},
+                             {"frozen_share", 0.7},
+                             {"lambda", 0.4},
+                             {"naive", false},
+                             {"min_frames", 12},
+                             {"balance", 0.5},
+                             {"feat_bias_power", 2},
+                             {"reword_share", 0.5},
+                             {"mirror_pairs", true},
+                             {"beta1", 0.9},
+                             {"beta2", 0.999},
+                             {"clip_norm", 1.0},
+                             {"seed", 3407},
+                             {"weight_decay_1", 1e-4},
+                             {"weight_decay_2", 1e-2},
+                             {"log_every", 20}};
         Json small = common;
         small.update({{"motion", motion_json(moclip::MotionEncoderConfig::small())},
                       {"batch", 64},
@@ -423,22 +497,6 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
     } else {
         throw Error("mode is " + mode + ", want paper or reference");
     }
-    const Json& m = config.at("motion");
-    o.motion.part_table = m.at("part_table");
-    o.motion.limb_edges = m.at("limb_edges");
-    o.motion.width = m.at("width");
-    o.motion.heads = m.at("heads");
-    o.motion.layers = m.at("layers");
-    o.motion.part_dim = m.at("part_dim");
-    o.motion.hidden_dim = m.at("hidden_dim");
-    o.motion.mlp_ratio = m.at("mlp_ratio");
-    o.motion.dropout = m.at("dropout");
-    if (o.motion.width % o.motion.heads != 0)
-        throw Error("motion.width " + std::to_string(o.motion.width) +
-                    " is no multiple of motion.heads");
-    if (o.motion.part_dim % 2 != 0)
-        throw Error("motion.part_dim " + std::to_string(o.motion.part_dim) +
-                    " is odd; positions have one half of it, velocities the other");
     if (const std::string schedule = config.at("schedule"); schedule != "cosine")
         throw Error("schedule is " + schedule + ", want cosine, which each phase has of its own");
     if (config.at("naive")
@@ -447,6 +505,16 @@ MoClipStageOptions moclip_stage_options(const Json& config, const std::string& d
         o.motion.position_axis = moclip::PositionAxis::none;
         o.motion.limb_attention = false;
     }
+    if (const Json& leak = config.at("compat_eval_leak"); !leak.is_null()) {
+        if (!leak.is_boolean())
+            throw Error("compat_eval_leak is " + leak.dump() + ", want true or false");
+        o.compat_eval_leak = leak;
+        if (leak && mode != "reference")
+            throw Error("compat_eval_leak=true is of the published code; set mode=reference too");
+    }
+    Json motion = to_json(o.motion);
+    motion.update(without_nulls(config.at("motion")));
+    o.motion = motion_encoder_config(motion, "the group motion");
     o.batch = config.at("batch");
     o.steps = config.at("steps");
     o.frozen_share = config.at("frozen_share");

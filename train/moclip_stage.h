@@ -7,6 +7,7 @@
 // (PositionAxis::batch, of the published code) each process counts its own.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <unordered_map>
 
@@ -18,6 +19,8 @@
 #include "train/presets.h"
 
 namespace mc::train {
+
+inline constexpr int64_t kMoClipEpochs = 50;  // of the published code, of the data set's size
 
 struct MoClipStageOptions {
     std::string mode = "paper";
@@ -35,6 +38,10 @@ struct MoClipStageOptions {
     double weight_decay_1 = 1e-4, weight_decay_2 = 1e-2;
     int64_t padded_frames = 0;  // reference: 196; 0: the longest of the batch
     bool double_units = false;  // reference: a third of the crops are a unit shorter
+    // QUIRK of the published code: validation at the start of epochs 0, 5, ..., 45 leaves the model
+    // in eval mode, so that dropout is off in all of that epoch's steps (moclip.md 5). An epoch is
+    // epoch_steps(). Off in either mode unless asked for.
+    bool compat_eval_leak = false;
     MotionDataOptions data;
     std::string lexicon;
     double reword_share = 0.5;
@@ -85,6 +92,8 @@ class MoClipStage : public Stage {
     // All of the student under the published names, for those who want the motion tower too.
     void write_model(const std::filesystem::path& path);
     int64_t switch_step() const { return switch_step_; }
+    // Steps that stand for one of the published code's epochs.
+    int64_t epoch_steps() const { return std::max<int64_t>(1, options_.steps / kMoClipEpochs); }
     // Mean norm of the text embeddings of the val captions, teacher and student: a health check
     // (moclip.md 11.1).
     std::pair<double, double> text_norms() const;
@@ -102,6 +111,7 @@ class MoClipStage : public Stage {
     // one forward of the batch costs less than a launch for each, the batch anew each time. Either
     // way the values do not depend on what came before: a resumed run sees the same bits.
     Tensor frozen_text(const std::vector<std::string>& captions, const Tensor& ids);
+    void check_positions() const;  // Error: a learned table with fewer than the data will ask for
     StringMap metadata() const;
 
     MoClipStageOptions options_;
@@ -119,7 +129,9 @@ class MoClipStage : public Stage {
     std::unordered_map<std::string, std::vector<float>> frozen_text_;  // caption to (E)
 };
 
-const std::vector<Preset>& moclip_presets();  // small, humanml3d; mode is `paper` or `reference`
+// small, humanml3d; mode is `paper` or `reference`. What is null in the group `motion` is as the
+// mode has it; its keys are those of a motion tower's configuration (models/config_json.h).
+const std::vector<Preset>& moclip_presets();
 MoClipStageOptions moclip_stage_options(const nlohmann::json& config, const std::string& data);
 
 }  // namespace mc::train

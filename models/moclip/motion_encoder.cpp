@@ -27,10 +27,43 @@ Tensor coordinates(const std::vector<int>& joints) {
     return Tensor::from_ids(ids, {static_cast<int64_t>(ids.size())});
 }
 
+std::string edges_problem(const MotionEncoderConfig& config) {
+    const bool custom = config.limb_edges == "custom";
+    if (!custom) moclip::limb_edges(config.limb_edges);  // throws for a name that there is not
+    if (!custom && !config.edges.empty())
+        return "edges are given and limb_edges is " + config.limb_edges +
+               "; set limb_edges=custom to use them";
+    if (custom && !config.limb_attention)
+        return "limb_edges=custom has no effect with limb_attention=false; set limb_attention=true";
+    if (custom && config.edges.empty())
+        return "limb_edges=custom has no edges; give the pairs of parts, edges=[[0,1],[2,3],...]";
+    const int parts = static_cast<int>(config.part_joints().size());
+    const auto is_part = [&](int p) { return p >= 0 && p < parts; };
+    for (const auto& edge : config.edges)
+        if (edge.size() != 2 || edge[0] == edge[1] || !is_part(edge[0]) || !is_part(edge[1])) {
+            std::string text;
+            for (const int p : edge) text += (text.empty() ? "" : ",") + std::to_string(p);
+            return "edges have [" + text + "], want two different parts of 0 to " +
+                   std::to_string(parts - 1);
+        }
+    if (config.limb_attention && !custom && parts != 6)
+        return "limb_edges=" + config.limb_edges + " is for tables of six parts, not " +
+               config.part_table + " with " + std::to_string(parts) +
+               "; set limb_edges=custom and edges, or limb_attention=false";
+    return "";
+}
+
+const MotionEncoderConfig& checked(const MotionEncoderConfig& config) {
+    if (const std::string problem = problem_of(config); !problem.empty())
+        throw Error("[moclip] " + problem);
+    return config;
+}
+
 }  // namespace
 
 std::span<const char* const> names_of(InputSpace) {
-    static constexpr const char* names[] = {"normalised_ric", "metric_root_relative"};
+    static constexpr const char* names[] = {"normalised_ric", "metric_global",
+                                            "metric_root_relative", "metric_heading"};
     return names;
 }
 
@@ -39,9 +72,25 @@ std::span<const char* const> names_of(PositionAxis) {
     return names;
 }
 
+std::span<const char* const> names_of(PositionKind) {
+    static constexpr const char* names[] = {"sinusoidal", "learned"};
+    return names;
+}
+
 std::span<const char* const> names_of(Pooling) {
     static constexpr const char* names[] = {"mean_all", "mean_valid", "attention"};
     return names;
+}
+
+PartTable MotionEncoderConfig::part_joints() const {
+    return part_table == "custom" ? parts : moclip::part_table(part_table);
+}
+
+LimbEdges MotionEncoderConfig::part_edges() const {
+    if (limb_edges != "custom") return moclip::limb_edges(limb_edges);
+    LimbEdges pairs;
+    for (const auto& edge : edges) pairs.emplace_back(edge.at(0), edge.at(1));
+    return pairs;
 }
 
 MotionEncoderConfig MotionEncoderConfig::reference() {
@@ -88,13 +137,45 @@ void joints_for_encoder(InputSpace space, const motion::Normalisation& normalisa
     features.rows.resize(static_cast<size_t>(frames * dims));
     normalisation.denormalise(normalised, features.rows.data(), frames);
     const motion::JointSequence all = motion::joints_from_features(features);
+    const motion::RootPath path = motion::recover_root(features);
     std::fill_n(dst, padded * joints * 3, 0.0f);
     for (int64_t t = 0; t < frames; ++t)
-        for (int64_t j = 0; j < joints; ++j)
+        for (int64_t j = 0; j < joints; ++j) {
+            float* to = dst + (t * joints + j) * 3;
+            const bool by_root = j > 0 && space != InputSpace::metric_global;
             for (int c = 0; c < 3; ++c) {
-                const float origin = j > 0 ? all.at(t, 0)[c] : c == 1 ? 0.0f : all.at(0, 0)[c];
-                dst[(t * joints + j) * 3 + c] = all.at(t, j)[c] - origin;
+                const float origin = by_root ? all.at(t, 0)[c] : c == 1 ? 0.0f : all.at(0, 0)[c];
+                to[c] = all.at(t, j)[c] - origin;
             }
+            if (by_root && space == InputSpace::metric_heading) {
+                const motion::Vec3 v = motion::rotate(path.heading(t), {to[0], to[1], to[2]});
+                to[0] = static_cast<float>(v.x);
+                to[2] = static_cast<float>(v.z);
+            }
+        }
+}
+
+std::string problem_of(const MotionEncoderConfig& config) {
+    if (config.part_table == "custom") {
+        if (config.parts.empty())
+            return "part_table=custom has no parts; give the joints of each, "
+                   "parts=[[0],[0,3,6,9,12,15],...]";
+        if (const std::string problem = problem_of(config.parts); !problem.empty()) return problem;
+    } else if (!config.parts.empty()) {
+        return "parts are given and part_table is " + config.part_table +
+               "; set part_table=custom to use them";
+    }
+    if (config.part_dim % 2 != 0)
+        return "part_dim " + std::to_string(config.part_dim) +
+               " is odd; positions have one half of it, velocities the other";
+    if (config.standardise && config.input_space == InputSpace::normalised_ric)
+        return "standardise=true is for metric joints, input_space is normalised_ric; choose "
+               "another "
+               "input_space, or leave it out";
+    if (const std::string problem = edges_problem(config); !problem.empty()) return problem;
+    if (config.position_kind == PositionKind::learned && config.position_axis == PositionAxis::none)
+        return "pe_kind=learned has no effect with pe_axis=none; set pe_axis to time or batch";
+    return "";
 }
 
 MotionEncoder::PartEncoder::PartEncoder(const MotionEncoderConfig& config, Generator* init) {
@@ -102,7 +183,7 @@ MotionEncoder::PartEncoder::PartEncoder(const MotionEncoderConfig& config, Gener
     add("six_layers_2", six_layers_2);
     add("six_layers_v", six_layers_v);
     add("six_layers_v2", six_layers_v2);
-    for (const auto& part : moclip::part_table(config.part_table)) {
+    for (const auto& part : config.part_joints()) {
         const int64_t in = 3 * static_cast<int64_t>(part.size());
         six_layers.emplace(in, config.hidden_dim, init);
         six_layers_2.emplace(config.hidden_dim, config.part_dim / 2, init);
@@ -120,7 +201,7 @@ MotionEncoder::LimbAttention::LimbAttention(int64_t width, Generator* init)
 
 MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
     : config_(config),
-      parts_(moclip::part_table(config.part_table)),
+      parts_(checked(config).part_joints()),
       encoder_(config, init),
       embed_(config.part_dim * static_cast<int64_t>(parts_.size()), config.width, init),
       ln_pre_(config.width),
@@ -129,18 +210,27 @@ MotionEncoder::MotionEncoder(const MotionEncoderConfig& config, Generator* init)
       proj_(config.width, config.output_dim, init),
       positions_(nn::sinusoidal_positions(kPositions, config.width)) {
     add("encoder", encoder_);
+    if (config.standardise) {
+        joint_mean_ = Tensor::zeros({3});
+        joint_std_ = Tensor::full({3}, 1);
+        add_buffer("joint_mean", joint_mean_);
+        add_buffer("joint_std", joint_std_);
+    }
+    if (config.position_kind == PositionKind::learned) {
+        learned_positions_ = Var(nn::sinusoidal_positions(config.position_rows, config.width)
+                                     .reshape({config.position_rows, 1, config.width}),
+                                 requires_grad);
+        add_parameter("position_enc.pe", learned_positions_);
+    }
     if (config.limb_attention) {
         const int64_t parts = static_cast<int64_t>(parts_.size());
-        if (parts != 6)
-            throw Error("[moclip] limb attention is for tables of six parts, not " +
-                        config.part_table);
         part_embed_ = nn::init::normal({parts, config.part_dim}, 0.02, init);
         add_parameter("part_embed", part_embed_);
         limb_attn_ = std::make_unique<LimbAttention>(config.part_dim, init);
         add("limb_attn", *limb_attn_);
         limb_mask_ = Tensor::full({parts, parts}, 1, DType::boolean);
         for (int64_t p = 0; p < parts; ++p) limb_mask_.data<bool>()[p * parts + p] = false;
-        for (const auto& [a, b] : moclip::limb_edges(config.limb_edges))
+        for (const auto& [a, b] : config.part_edges())
             limb_mask_.data<bool>()[a * parts + b] = limb_mask_.data<bool>()[b * parts + a] = false;
     }
     add("embed", embed_);
@@ -185,6 +275,26 @@ Var MotionEncoder::part_features(const Var& position, const Var& velocity,
                    {rows, config_.part_dim * parts});  // feature-major: index i P + p
 }
 
+void MotionEncoder::set_joint_statistics(const motion::Normalisation& axes) {
+    for (int64_t c = 0; c < 3; ++c) {
+        joint_mean_.slice(0, c, c + 1).fill_(axes.mean.at(static_cast<size_t>(c)));
+        joint_std_.slice(0, c, c + 1).fill_(axes.std.at(static_cast<size_t>(c)));
+    }
+}
+
+Var MotionEncoder::positions(int64_t rows) const {
+    const bool learned = learned_positions_.defined();
+    const int64_t most = learned ? config_.position_rows : kPositions;
+    if (rows > most)
+        throw Error("[moclip] " + std::to_string(rows) +
+                    (config_.position_axis == PositionAxis::time ? " frames" : " motions") +
+                    " and a table of " + std::to_string(most) + " positions" +
+                    (learned ? "; train with a larger pe_rows" : ""));
+    if (learned) return slice(learned_positions_, 0, 0, rows);
+    return Var(
+        positions_.slice(0, 0, rows).unsqueeze(1).to(device()).to(proj_.weight.value().dtype()));
+}
+
 Var MotionEncoder::pooled(const Var& y, const std::vector<int64_t>& lengths) const {
     const int64_t batch = y.size(0), frames = y.size(1);
     if (config_.pooling == Pooling::mean_all) return mean(y, 1, false);
@@ -207,10 +317,9 @@ Var MotionEncoder::pooled(const Var& y, const std::vector<int64_t>& lengths) con
 
 Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t>& lengths,
                               const nn::Pass& pass, const Watch& watch) const {
-    if (joints_in.dims() != 4 || joints_in.size(3) != 3 ||
-        joints_in.size(2) != moclip::joints_of_table(config_.part_table))
+    if (joints_in.dims() != 4 || joints_in.size(3) != 3 || joints_in.size(2) != joints_of(parts_))
         throw Error("[moclip] joints " + joints_in.shape().str() + ", want (B, T, " +
-                    std::to_string(moclip::joints_of_table(config_.part_table)) + ", 3)");
+                    std::to_string(joints_of(parts_)) + ", 3)");
     const int64_t batch = joints_in.size(0), frames = joints_in.size(1),
                   values = 3 * joints_in.size(2);
     const bool masked = config_.key_padding_mask || config_.pooling != Pooling::mean_all;
@@ -221,7 +330,9 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
                             std::to_string(frames) + " frames");
     const DeviceType where = device();
     const Shape flat{batch * frames, values};
-    const Var joints(joints_in.to(where).reshape({batch, frames, values}));
+    Var given(joints_in.to(where));
+    if (config_.standardise) given = div(given - Var(joint_mean_), Var(joint_std_));
+    const Var joints = reshape(given, {batch, frames, values});
     const Var position = reshape(joints, flat), velocity = reshape(velocity_of(joints), flat);
     Var y;
     if (masked) {  // only valid frames are computed by the part encoder; zero rows stand for the
@@ -246,13 +357,11 @@ Var MotionEncoder::operator()(const Tensor& joints_in, const std::vector<int64_t
         }
         y = reshape(ln_pre_(embedded), {batch, frames, config_.width});
     }
-    const auto positions = [&](int64_t rows) {  // (rows, D)
-        return positions_.slice(0, 0, rows).to(where).to(y.dtype());
-    };
     if (config_.position_axis ==
         PositionAxis::batch)  // QUIRK: one row of the table a sample, for all its frames
-        y = y + Var(positions(batch).unsqueeze(1));
-    if (config_.position_axis == PositionAxis::time) y = y + Var(positions(frames));
+        y = y + positions(batch);
+    if (config_.position_axis == PositionAxis::time)
+        y = y + reshape(positions(frames), {frames, config_.width});
     y = nn::dropout(y, config_.dropout, pass);
     AttentionOptions options;
     if (config_.key_padding_mask) {

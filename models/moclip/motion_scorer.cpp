@@ -11,7 +11,7 @@ MotionScorer::MotionScorer(std::shared_ptr<TextEncoder> text, std::unique_ptr<Mo
                     " numbers, the text tower in " + std::to_string(text_->width()) +
                     "; they are not of one MoCLIP");
     const int64_t joints = (normalisation_.dims() + 1) / 12,
-                  wanted = joints_of_table(config.part_table);
+                  wanted = joints_of(config.part_joints());
     if (joints != wanted)
         throw Error("[moclip] the motion tower's part table " + config.part_table + " is of " +
                     std::to_string(wanted) + " joints, the motions have " + std::to_string(joints));

@@ -222,6 +222,13 @@ TEST_CASE("a motion tower's configuration goes through JSON and back") {
     CHECK(to_json(again) == json);
     CHECK(again.pooling == moclip::Pooling::mean_valid);
 
+    // A program from before a key was there reads what does not need it.
+    CHECK_FALSE(json.contains("pe_kind"));
+    config.position_kind = moclip::PositionKind::learned;
+    config.position_rows = 99;
+    CHECK(to_json(config)["pe_kind"] == "learned");
+    CHECK(motion_encoder_config(to_json(config), "here").position_rows == 99);
+
     nlohmann::json broken = json;
     broken["pooling"] = "median";
     CHECK_THROWS_WITH_AS(motion_encoder_config(broken, "here"),
@@ -231,7 +238,17 @@ TEST_CASE("a motion tower's configuration goes through JSON and back") {
     broken = json;
     broken["part_table"] = 6;
     CHECK_THROWS_WITH_AS(motion_encoder_config(broken, "here"),
-                         "here: configuration key part_table has the wrong type: 6", Error);
+                         "here: configuration key part_table has the wrong type: 6, want a text",
+                         Error);
+    broken = json;
+    broken["limb_edges"] = "all";
+    broken["limb_attention"] = false;
+    CHECK_THROWS_WITH_AS(motion_encoder_config(broken, "here"),
+                         doctest::Contains("here: [moclip] limb edges all, want"), Error);
+    broken = json;
+    broken["part_table"] = "t2m7";
+    CHECK_THROWS_WITH_AS(motion_encoder_config(broken, "here"),
+                         doctest::Contains("here: [moclip] part table t2m7, want"), Error);
     broken = json;
     broken["heads"] = 5;
     CHECK_THROWS_AS(motion_encoder_config(broken, "here"), Error);

@@ -21,6 +21,7 @@
 #include "motion/motion_file.h"
 #include "motion/rig_bvh.h"
 #include "tensor/formats/atomic_file.h"
+#include "tensor/formats/pytorch.h"
 #include "tensor/formats/safetensors.h"
 #include "tests/motion/sample_motions.h"
 #include "tests/tools/pipeline.h"
@@ -120,6 +121,33 @@ TEST_CASE("programs: the best of several candidates is kept") {
     refuses("train", bundle + "--moclip " + p.dir + "/broken.safetensors", 1,
             "broken.safetensors: the model configuration is not an object");
     refuses("train", bundle, 2, "--text");
+    // The same towers as the public program saves them, with what their shapes do not tell.
+    const std::string published = p.dir + "/moCLIP_l04_t2m.pth";
+    mc::NamedTensors towers;
+    for (const auto& [name, tensor] :
+         mc::SafetensorsFile(p.dir + "/moclip/moclip.safetensors").all())
+        if (name != "logit_matrix") towers.emplace_back(name, tensor.clone());
+    mc::write_pytorch(published, towers);
+    const std::string with = "bundle --provenance made-up --data " + p.data + " --vocab " + p.dir +
+                             "/vocab.txt.gz --vq " + p.dir + "/vq --masked " + p.dir +
+                             "/masked --candidates 2 --out " + p.dir + "/published --moclip ";
+    const std::string told =
+        " --set motion.heads=2 motion.input_space=metric_root_relative motion.pe_axis=time "
+        "motion.key_padding_mask=true motion.pooling=attention";
+    must("train", with + published + told);
+    CHECK(bytes_of(p.dir + "/published/motion.safetensors") ==
+          bytes_of(p.bundle + "/motion.safetensors"));
+    const auto motion_of = [](const std::string& folder) {
+        return nlohmann::json::parse(bytes_of(folder + "/bundle.json")).at("motion");
+    };
+    CHECK(motion_of(p.dir + "/published") == motion_of(p.bundle));
+    refuses("train", bundle + "--moclip " + published + " --set motion.pooling=median", 1,
+            "want one of mean_all");
+    refuses("train", bundle + "--moclip " + published + " --set motion.pool=attention", 1,
+            "did you mean");
+    refuses("train", bundle + "--moclip " + p.dir + "/moclip/moclip.safetensors" + told, 1,
+            "says itself what its motion tower is");
+    refuses("train", bundle + "--text " + text + told, 1, "--moclip");
     // A run begins from another's towers.
     must("moclip_train", "--quiet --data " + p.data + " --text " + p.dir +
                              "/text/text_encoder.safetensors --vocab " + p.dir +

@@ -135,6 +135,14 @@ TEST_CASE("config: a file goes over the preset, settings over the file") {
     CHECK_THROWS_AS(resolve_config(presets, "small", dir.path), Error);
 }
 
+TEST_CASE("config: what nothing has set is null, takes any type, and is not kept") {
+    CHECK_FALSE(without_nulls(set({})).contains("seed"));
+    CHECK(without_nulls(set({}))["model"] == set({})["model"]);
+    CHECK(without_nulls(set({"seed=[[0],[1, 2]]"}))["seed"] == Json::parse("[[0],[1,2]]"));
+    CHECK(set({"seed={\"a\": 1}"})["seed"]["a"] == 1);
+    CHECK(without_nulls({{"model", {{"width", nullptr}}}}) == Json{{"model", Json::object()}});
+}
+
 TEST_CASE("config: near names come nearest first, at most three") {
     const std::vector<std::string> names = {"optimizer.lr", "batch", "batches", "patch", "latch"};
     CHECK(near_names("batch", names) == std::vector<std::string>{"batch", "batches", "patch"});

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 
+#include "models/config_json.h"
 #include "tests/error_of.h"
 #include "tests/moclip_workshop.h"
 #include "tests/reference_test.h"
@@ -23,6 +24,29 @@ using Workshop = mc::testing::MoClipWorkshop;
 bool same_bits(const Tensor& a, const Tensor& b) {
     return a.shape() == b.shape() &&
            std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.numel()) * size_of(a.dtype())) == 0;
+}
+
+// Trains a little, writes the model, makes the tower anew of what the file says, and wants the same
+// embeddings.
+moclip::MotionEncoderConfig trained_and_read(const Workshop& shop,
+                                             const std::vector<std::string>& settings,
+                                             const std::string& name) {
+    const nlohmann::json config = shop.config(settings);
+    const auto stage = shop.stage(config);
+    CHECK(run_loop(*stage, shop.loop(config, shop.scratch.path / name)).finished);
+    const fs::path path = shop.scratch.path / (name + ".safetensors");
+    stage->write_model(path);
+    const SafetensorsFile file(path);
+    const auto about = nlohmann::json::parse(file.metadata().at("motion_config"));
+    moclip::MotionEncoder tower(motion_encoder_config(about, name), nullptr);
+    nn::TensorMap state;
+    for (const auto& [key, tensor] : file.all())
+        if (key.starts_with("motion.")) state[key.substr(7)] = tensor;
+    tower.load(state);
+    const Tensor joints = Generator(5).normal({2, 8, 22, 3});
+    CHECK(same_bits(tower(joints, {8, 5}, {}).value(),
+                    stage->model().motion(joints, {8, 5}, {}).value()));
+    return tower.config();
 }
 
 }  // namespace
@@ -184,6 +208,165 @@ TEST_CASE("moclip stage: reference mode cuts captions of more than 60 tokens to 
     CHECK(caption("paper") == text);
 }
 
+TEST_CASE("moclip stage: the tower's options are the mode's where the group motion has none") {
+    const Workshop shop;
+    const auto tower = [&](const std::vector<std::string>& settings) {
+        return to_json(moclip_stage_options(shop.config(settings), shop.data().string()).motion);
+    };
+    const std::vector<const char*> keys = {
+        "input_space", "limb_attention", "pe_axis", "pe_kind",          "pe_rows",
+        "parts",       "standardise",    "edges",   "key_padding_mask", "pooling"};
+    nlohmann::json paper = to_json(moclip::MotionEncoderConfig::paper()),
+                   reference = to_json(moclip::MotionEncoderConfig::reference());
+    for (const char* key : keys) {
+        CAPTURE(key);
+        CHECK(tower({})[key] == paper[key]);
+        CHECK(tower({"mode=reference"})[key] == reference[key]);
+        // A run from before there were such keys goes on.
+        CHECK_FALSE(without_nulls(shop.config())["motion"].contains(key));
+    }
+    CHECK(tower({"motion.pooling=mean_valid"})["pooling"] == "mean_valid");
+    CHECK(tower({"naive=true"})["pe_axis"] == "none");
+    CHECK(tower({"naive=true", "motion.pe_axis=time"})["pe_axis"] == "time");
+    CHECK(tower({"motion.limb_attention=false"})["limb_attention"] == false);
+}
+
+TEST_CASE("moclip stage: learned positions are trained, saved and read again") {
+    const Workshop shop;
+    for (const std::string mode : {"paper", "reference"}) {
+        CAPTURE(mode);
+        const auto settings = [&](const std::string& rows) {
+            return std::vector<std::string>{
+                "mode=" + mode,
+                mode == "paper" ? "motion.part_table=t2m6" : "motion.part_table=t2m8_compat",
+                "steps=2", "motion.pe_kind=learned", "motion.pe_rows=" + rows};
+        };
+        const auto config = trained_and_read(shop, settings("70"), mode);
+        CHECK(config.position_kind == moclip::PositionKind::learned);
+        CHECK(config.position_rows == 70);
+        const SafetensorsFile file(shop.scratch.path / (mode + ".safetensors"));
+        CHECK(file.metadata().at("pe_kind") == "learned");
+        const Tensor table = file.get("motion.position_enc.pe");
+        const Tensor formula = nn::sinusoidal_positions(70, 12);
+        CHECK_FALSE(same_bits(table.reshape({70, 12}), formula));
+        CHECK(
+            mc::testing::error_of([&] { shop.stage(shop.config(settings("12"))); }) ==
+            (mode == "paper"
+                 ? "motion.pe_rows=12: a motion has up to 28 frames; set motion.pe_rows=28 or more"
+                 : "motion.pe_rows=12: up to 64 motions are embedded at once; set "
+                   "motion.pe_rows=64 or more"));
+    }
+}
+
+TEST_CASE("moclip stage: parts of one's own are trained, saved and read again") {
+    const Workshop shop;
+    const std::vector<std::string> settings = {
+        "mode=reference", "steps=2", "motion.part_table=custom",
+        "motion.parts=[[0,1,2,3,4,5,6,7,8,9,10],[11,12,13,14,15,16,17,18,19,20,21,0]]"};
+    const auto config = trained_and_read(shop, settings, "custom");
+    CHECK(config.part_table == "custom");
+    REQUIRE(config.parts.size() == 2);
+    CHECK(config.parts[1].back() == 0);
+    const auto error = [&](const std::string& parts) {
+        return mc::testing::error_of([&] {
+            shop.stage(shop.config({"mode=reference", "motion.part_table=custom", parts}));
+        });
+    };
+    CHECK(error("motion.parts=null").find("part_table=custom has no parts") != std::string::npos);
+    CHECK(error("motion.parts=[[0,1]]") == "the group motion: joint 2 is in none of the parts");
+    CHECK(error("motion.parts=0,1").find("want lists of whole numbers") != std::string::npos);
+    // KIT-ML's joints on HumanML3D's skeleton.
+    CHECK(error("motion.parts=[[0,1,2,3,4,5,6,7,8,9,10],[11,12,13,14,15,16,17,18,19,20]]") ==
+          "motion.parts are of 21 joints, the data's skeleton has 22: joint 21 is in none of them");
+    CHECK(mc::testing::error_of([&] {
+              shop.stage(shop.config({"motion.parts=[[0]]"}));
+          }).find("set part_table=custom") != std::string::npos);
+}
+
+TEST_CASE("moclip stage: limb edges of one's own are trained, saved and read again") {
+    const Workshop shop;
+    const auto config = trained_and_read(
+        shop, {"steps=2", "motion.limb_edges=custom", "motion.edges=[[0,1],[2,5]]"}, "edges");
+    CHECK(config.limb_edges == "custom");
+    CHECK(config.edges == std::vector<std::vector<int>>{{0, 1}, {2, 5}});
+    CHECK(mc::testing::error_of([&] {
+              shop.stage(shop.config({"motion.limb_edges=custom", "motion.edges=[[0,6]]"}));
+          }) == "the group motion: edges have [0,6], want two different parts of 0 to 5");
+}
+
+TEST_CASE("moclip stage: compat_eval_leak has no dropout in every fifth epoch") {
+    const Workshop shop;
+    const std::vector<std::string> common = {"mode=reference", "motion.part_table=t2m8_compat",
+                                             "steps=100"};  // two an epoch
+    const auto made = [&](std::vector<std::string> settings) {
+        settings.insert(settings.begin(), common.begin(), common.end());
+        return shop.stage(shop.config(settings));
+    };
+    const auto without = made({"motion.dropout=0"}),
+               leaking = made({"motion.dropout=0.5", "compat_eval_leak=true"}),
+               always = made({"motion.dropout=0.5", "compat_eval_leak=false"});
+    CHECK(leaking->epoch_steps() == 2);
+    for (const int64_t step : {0, 1, 2, 3, 8, 9, 10, 11, 12, 90, 91, 92, 99}) {
+        CAPTURE(step);
+        const auto loss = [&](const std::unique_ptr<MoClipStage>& stage) {
+            Generator draws(7, static_cast<uint64_t>(step) << 32);
+            return stage->step(step, draws).at("loss");
+        };
+        const double want = loss(without);
+        const bool off = step / 2 % 5 == 0;
+        CHECK((loss(leaking) == want) == off);
+        CHECK(loss(always) != want);
+    }
+    CHECK(mc::testing::error_of([&] { made({"compat_eval_leak=perhaps"}); }) ==
+          "compat_eval_leak is \"perhaps\", want true or false");
+    CHECK(mc::testing::error_of([&] { shop.stage(shop.config({"compat_eval_leak=true"})); }) ==
+          "compat_eval_leak=true is of the published code; set mode=reference too");
+    CHECK_FALSE(without_nulls(shop.config()).contains("compat_eval_leak"));
+}
+
+TEST_CASE("moclip stage: joints are standardised by the training clips' statistics") {
+    const Workshop shop;
+    for (const std::string space : {"metric_global", "metric_root_relative", "metric_heading"}) {
+        CAPTURE(space);
+        const std::vector<std::string> settings = {"steps=2", "motion.standardise=true",
+                                                   "motion.input_space=" + space};
+        const auto config = trained_and_read(shop, settings, space);
+        CHECK(config.standardise);
+        const SafetensorsFile file(shop.scratch.path / (space + ".safetensors"));
+        MotionDataOptions options;
+        options.root = shop.data().string();
+        options.min_frames = 12;
+        const MotionData data(options);
+        std::vector<double> sum(3), squares(3);
+        double count = 0;
+        for (size_t i = 0; i < data.samples().size(); ++i) {
+            const int64_t frames = data.samples()[i].frames / 4 * 4;
+            std::vector<float> rows(static_cast<size_t>(frames * 263)),
+                joints(static_cast<size_t>(frames * 66));
+            data.normalised(i, 0, frames, rows.data());
+            moclip::joints_for_encoder(config.input_space, data.normalisation(), rows.data(),
+                                       frames, frames, joints.data());
+            for (size_t j = 0; j < joints.size(); ++j) {
+                sum[j % 3] += joints[j];
+                squares[j % 3] += static_cast<double>(joints[j]) * joints[j];
+            }
+            count += static_cast<double>(frames * 22);
+        }
+        for (int64_t c = 0; c < 3; ++c) {
+            const size_t axis = static_cast<size_t>(c);
+            const double mean = sum[axis] / count;
+            CHECK(file.get("motion.joint_mean").item<float>({c}) ==
+                  doctest::Approx(mean).epsilon(1e-5).scale(1));
+            CHECK(file.get("motion.joint_std").item<float>({c}) ==
+                  doctest::Approx(std::sqrt(squares[axis] / count - mean * mean)).epsilon(1e-5));
+        }
+    }
+    CHECK(mc::testing::error_of([&] {
+              shop.stage(shop.config(
+                  {"mode=reference", "motion.part_table=t2m8_compat", "motion.standardise=true"}));
+          }).find("standardise=true is for metric joints") != std::string::npos);
+}
+
 TEST_CASE("moclip stage: a collapsed motion tower finds nothing, a broken one is an error") {
     const Workshop shop;
     const auto stage = shop.stage(shop.config());
@@ -203,9 +386,26 @@ TEST_CASE("moclip stage: settings that make no sense are errors") {
         return mc::testing::error_of([&] { shop.stage(shop.config(settings)); });
     };
     CHECK(error({"mode=poem"}).find("want paper or reference") != std::string::npos);
-    CHECK(error({"motion.heads=5"}).find("motion.heads") != std::string::npos);
+    CHECK(error({"motion.heads=5"}).find("width 12 is no multiple of its 5 heads") !=
+          std::string::npos);
+    CHECK(error({"motion.pooling=median"})
+              .find("the group motion: configuration key pooling is \"median\", want one of "
+                    "mean_all") != std::string::npos);
+    CHECK(error({"motion.input_space=metric_body"})
+              .find("want one of normalised_ric, metric_global, metric_root_relative, "
+                    "metric_heading") != std::string::npos);
+    CHECK(
+        error({"naive=true", "motion.pe_kind=learned"}) ==
+        "the group motion: pe_kind=learned has no effect with pe_axis=none; set pe_axis to time or "
+        "batch");
+    CHECK(error({"motion.pe_kind=random"}).find("want one of sinusoidal, learned") !=
+          std::string::npos);
+    CHECK(error({"motion.pe_rows=0"}) == "motion.pe_rows=0: want 1 or more");
+    CHECK(error({"motion.limb_attention=3"}).find("limb_attention has the wrong type") !=
+          std::string::npos);
     CHECK(error({"motion.part_dim=15"}) ==
-          "motion.part_dim 15 is odd; positions have one half of it, velocities the other");
+          "the group motion: part_dim 15 is odd; positions have one half of it, velocities the "
+          "other");
     CHECK(error({"schedule=multi_step"}).find("want cosine") != std::string::npos);
     CHECK(error({"lr=0"}) ==
           "lr=0.0: want more than 0; the second phase's rates are in proportion to it");

@@ -9,16 +9,16 @@
 
 #include "models/bundle.h"
 #include "models/config_json.h"
+#include "models/moclip/motion_tower_file.h"
 #include "models/momask/length_estimator.h"
 #include "motion/skeleton.h"
 #include "motion/statistics.h"
-#include "tensor/formats/json_limit.h"
-#include "tensor/formats/safetensors.h"
 #include "tools/common/checkpoints.h"
 #include "tools/common/cli.h"
 #include "tools/common/sampling.h"
 #include "train/digest.h"
 #include "train/loop.h"
+#include "train/moclip_stage.h"
 #include "train/momask_stages.h"
 
 namespace mc::tools {
@@ -30,23 +30,23 @@ struct Options {
     std::string provenance;
     std::optional<std::string> licence;
     SamplingChoice defaults;
+    std::vector<std::string> settings;  // of the motion tower
     bool replace = false;
 };
 
 constexpr const char* kLicence = "MIT (weights); see provenance for the data they were trained on";
 
-// Of a file that `moclip_train` wrote, its motion tower.
-void read_motion_tower(const std::string& path, BundleParts& parts) {
-    const SafetensorsFile file(path);
-    const auto config = file.metadata().find("motion_config");
-    if (config == file.metadata().end())
-        throw Error(path +
-                    ": has no motion_config; name the moclip.safetensors that moclip_train writes");
-    parts.motion = to_json(motion_encoder_config(
-        nlohmann::json::parse(config->second, json_depth_limit(), false), path));
-    const std::string prefix = "motion.";
-    for (const auto& [name, tensor] : file.all())
-        if (name.starts_with(prefix)) parts.motion_weights[name.substr(prefix.size())] = tensor;
+// The motion tower of a MoCLIP, with KEY=VALUE settings for what its file does not tell.
+void add_motion_tower(const std::string& path, const std::vector<std::string>& settings,
+                      BundleParts& parts) {
+    nlohmann::json given = {{"motion", train::moclip_presets().front().values.at("motion")}};
+    for (auto& value : given["motion"]) value = nullptr;
+    for (const std::string& setting : settings) train::apply_setting(given, setting);
+    moclip::MotionTowerFile file =
+        moclip::read_motion_tower(path, train::without_nulls(given)["motion"]);
+    for (const std::string& warning : file.warnings) notice("warning: {}\n", warning);
+    parts.motion = to_json(file.config);
+    parts.motion_weights = std::move(file.state);
 }
 
 // Wrong usage: what the options do not name and no --from gives.
@@ -62,13 +62,15 @@ void check_named(const Options& options) {
 
 // The text encoder, with the motion tower that belongs to it.
 void take_text(const Options& options, BundleParts& parts) {
+    if (!options.settings.empty() && options.moclip.empty())
+        throw Error("--set is of the motion tower's file; name it with --moclip");
     if (!options.vocab.empty()) parts.vocabulary = options.vocab;
     if (options.text.empty() && options.moclip.empty()) return;
     parts.text_encoder = options.moclip.empty() ? options.text : options.moclip;
     parts.motion = {};
     parts.motion_weights.clear();
     parts.defaults.candidates = 1;
-    if (!options.moclip.empty()) read_motion_tower(options.moclip, parts);
+    if (!options.moclip.empty()) add_motion_tower(options.moclip, options.settings, parts);
 }
 
 void take_tokenizer(const Options& options, BundleParts& parts) {
@@ -179,10 +181,13 @@ void add_bundle_command(CLI::App& app, std::function<int()>& action) {
     CLI::Option* text = sub->add_option("--text", options->text, "text encoder (safetensors)")
                             ->check(CLI::ExistingFile);
     sub->add_option("--moclip", options->moclip,
-                    "moclip.safetensors of `moclip_train`: its text encoder, and its motion tower "
-                    "to choose among candidates")
+                    "moclip.safetensors of `moclip_train`, or a published MoCLIP checkpoint: its "
+                    "text encoder, and its motion tower to choose among candidates")
         ->check(CLI::ExistingFile)
         ->excludes(text);
+    sub->add_option("--set", options->settings,
+                    "what a published checkpoint's shapes do not tell of its motion tower: "
+                    "motion.KEY=VALUE as in moclip_train (TRAINING.md)");
     sub->add_option("--vocab", options->vocab, "the text encoder's merge file, gzip")
         ->check(CLI::ExistingFile);
     sub->add_option("--vq", options->vq, "run of `train vq`");

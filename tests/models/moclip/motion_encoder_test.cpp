@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 
+#include "models/config_json.h"
 #include "motion/features.h"
 #include "tests/reference_test.h"
 #include "tests/synthetic_motion.h"
@@ -244,6 +245,145 @@ TEST_CASE("motion encoder: order of frames counts where positions run along time
     }
 }
 
+TEST_CASE("motion encoder: learned positions begin as the formula's, are parameters, and end") {
+    for (const bool paper : {false, true}) {
+        CAPTURE(paper);
+        MotionEncoderConfig config =
+            tiny(paper ? MotionEncoderConfig::paper() : MotionEncoderConfig::reference());
+        config.hidden_dim = 6;
+        Generator init(3), again(3);
+        MotionEncoder formula(config, &init);
+        config.position_kind = PositionKind::learned;
+        config.position_rows = paper ? 7 : 4;  // along time, along the batch
+        MotionEncoder model(config, &again);
+        const Tensor joints = golden_joints(4, 7, 22, DType::f32);
+        const std::vector<int64_t> lengths{7, 3, 1, 5};
+        CHECK(largest_gap(formula(joints, lengths, {}).value(),
+                          model(joints, lengths, {}).value()) == 0);
+        CHECK(formula.parameters().size() + 1 == model.parameters().size());
+        REQUIRE(model.state().count("position_enc.pe") == 1);
+        CHECK(model.state().at("position_enc.pe").shape() == Shape{config.position_rows, 1, 24});
+
+        // Another table is another embedding, and goes along with the state.
+        model.state().at("position_enc.pe").fill_(0.5);
+        const Tensor moved = model(joints, lengths, {}).value();
+        CHECK(largest_gap(formula(joints, lengths, {}).value(), moved) > 1e-3);
+        MotionEncoder loaded(config, nullptr);
+        loaded.load(model.state());
+        CHECK(largest_gap(loaded(joints, lengths, {}).value(), moved) == 0);
+        CHECK_THROWS_WITH_AS(formula.load(model.state()),
+                             doctest::Contains("unexpected: position_enc.pe"), Error);
+
+        model.to(DType::f64);
+        train::fill_as_moclip_golden(model);
+        const Tensor precise = golden_joints(3, 6, 22, DType::f64);
+        CHECK(gradient_gap(model, [&] { return model(precise, {6, 3, 1}, {}); }) < 1e-6);
+        for (auto& [name, parameter] : model.parameters())
+            if (name == "position_enc.pe")
+                for (int64_t row = 0; row < config.position_rows; ++row) {
+                    double largest = 0;
+                    for (int64_t c = 0; c < 24; ++c)
+                        largest = std::max(
+                            largest,
+                            std::abs(parameter->grad().contiguous().item<double>({row, 0, c})));
+                    CHECK((largest > 1e-9) == (row < (paper ? 6 : 3)));
+                }
+        CHECK_THROWS_WITH_AS(
+            model(golden_joints(5, 8, 22, DType::f64), {8, 8, 8, 8, 8}, {}),
+            paper ? "[moclip] 8 frames and a table of 7 positions; train with a larger pe_rows"
+                  : "[moclip] 5 motions and a table of 4 positions; train with a larger pe_rows",
+            Error);
+        config.position_axis = PositionAxis::none;
+        CHECK_THROWS_WITH_AS(MotionEncoder(config, nullptr),
+                             "[moclip] pe_kind=learned has no effect with pe_axis=none; set "
+                             "pe_axis to time or batch",
+                             Error);
+        CHECK_THROWS_WITH_AS(motion_encoder_config(to_json(config), "here"),
+                             doctest::Contains("here: pe_kind=learned has no effect"), Error);
+    }
+    MotionEncoder model(tiny(MotionEncoderConfig::paper()), nullptr);
+    CHECK_THROWS_WITH_AS(model(Tensor::zeros({1, 5001, 22, 3}), {1}, {}),
+                         "[moclip] 5001 frames and a table of 5000 positions", Error);
+}
+
+TEST_CASE("motion encoder: standardised joints are those less the mean, over the deviation") {
+    MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
+    config.hidden_dim = 6;
+    MotionEncoder plain(config, nullptr);
+    config.standardise = true;
+    MotionEncoder model(config, nullptr);
+    for (MotionEncoder* each : {&plain, &model}) {
+        each->to(DType::f64);
+        train::fill_as_moclip_golden(*each);
+    }
+    model.set_joint_statistics({{1, -2, 0.5}, {2, 4, 0.25}});
+    const Tensor joints = golden_joints(2, 6, 22, DType::f64), by_hand = joints.clone();
+    const double mean[] = {1, -2, 0.5}, std[] = {2, 4, 0.25};
+    for (int64_t i = 0; i < by_hand.numel(); ++i)
+        by_hand.data<double>()[i] = (by_hand.data<double>()[i] - mean[i % 3]) / std[i % 3];
+    CHECK(largest_gap(model(joints, {6, 4}, {}).value(), plain(by_hand, {6, 4}, {}).value()) <
+          1e-12);
+    CHECK(gradient_gap(model, [&] { return model(joints, {6, 4}, {}); }) < 1e-6);
+    CHECK(model.state().at("joint_std").item<double>({2}) == 0.25);
+    CHECK(model.parameters().size() == plain.parameters().size());
+    CHECK(motion_encoder_config(to_json(config), "here").standardise);
+    config.input_space = InputSpace::normalised_ric;
+    CHECK_THROWS_WITH_AS(MotionEncoder(config, nullptr),
+                         doctest::Contains("standardise=true is for metric joints"), Error);
+}
+
+TEST_CASE("motion encoder: parts of one's own") {
+    // The published table's own parts, given one by one, are the published table.
+    MotionEncoderConfig config = tiny(MotionEncoderConfig::reference());
+    config.hidden_dim = 6;
+    Generator init(3), again(3);
+    MotionEncoder named(config, &init);
+    config.parts = part_table("t2m8_compat");
+    CHECK_THROWS_WITH_AS(MotionEncoder(config, nullptr),
+                         "[moclip] parts are given and part_table is t2m8_compat; set "
+                         "part_table=custom to use them",
+                         Error);
+    config.part_table = "custom";
+    MotionEncoder custom(config, &again);
+    const Tensor joints = golden_joints(2, 5, 22, DType::f32);
+    CHECK(largest_gap(named(joints, {5, 5}, {}).value(), custom(joints, {5, 5}, {}).value()) == 0);
+
+    config.parts = {
+        {0}, {21, 20, 19, 18, 17, 16, 15, 14, 13, 12}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}};
+    MotionEncoder three(config, nullptr);
+    CHECK(three.state().at("encoder.six_layers.1.weight").shape() == Shape{6, 30});
+    CHECK(three.state().at("embed.weight").shape() == Shape{24, 3 * 8});
+    CHECK(three.state().count("encoder.six_layers.3.weight") == 0);
+    three.to(DType::f64);
+    train::fill_as_moclip_golden(three);
+    const Tensor precise = golden_joints(2, 5, 22, DType::f64);
+    CHECK(gradient_gap(three, [&] { return three(precise, {5, 5}, {}); }) < 1e-6);
+    // Their order is what the weights are of.
+    std::reverse(config.parts[1].begin(), config.parts[1].end());
+    MotionEncoder turned(config, nullptr);
+    turned.to(DType::f64);
+    train::fill_as_moclip_golden(turned);
+    CHECK(largest_gap(three(precise, {5, 5}, {}).value(), turned(precise, {5, 5}, {}).value()) >
+          1e-4);
+
+    const nlohmann::json json = to_json(config);
+    CHECK(motion_encoder_config(json, "here").parts == config.parts);
+    for (const auto& [parts, words] : std::vector<std::pair<nlohmann::json, std::string>>{
+             {nullptr,
+              "here: configuration key parts is null, want lists of whole numbers in a "
+              "list, [[0],[0,3,6]]"},
+             {{0, 1}, "key parts is [0,1], want lists"},
+             {{{0.5}}, "want lists"},
+             {{{1e300}}, "want lists"},
+             {nlohmann::json::array(), "here: part_table=custom has no parts; give the joints"},
+             {{{0}, {1, 2}}, "here: joint 3 is in none of the parts"}}) {
+        nlohmann::json broken = json;
+        broken["parts"] = parts;
+        CHECK_THROWS_WITH_AS(motion_encoder_config(broken, "here"),
+                             doctest::Contains(words.c_str()), Error);
+    }
+}
+
 TEST_CASE("motion encoder: limbs that no edge joins do not see each other") {
     MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
     config.limb_edges = "skeleton";
@@ -270,6 +410,53 @@ TEST_CASE("motion encoder: limbs that no edge joins do not see each other") {
     CHECK(largest_gap(before, fresh(golden_joints(1, 5, 22, DType::f32), {5}, {}).value()) == 0);
 }
 
+TEST_CASE("motion encoder: limb edges of one's own") {
+    MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
+    config.hidden_dim = 6;
+    const auto made = [&](DType dtype = DType::f64) {
+        auto model = std::make_unique<MotionEncoder>(config, nullptr);
+        model->to(dtype);
+        train::fill_as_moclip_golden(*model);
+        return model;
+    };
+    const Tensor joints = golden_joints(2, 5, 22, DType::f64);
+    const auto embedded = [&] { return (*made())(joints, {5, 4}, {}).value(); };
+    // A list that says what a name says, in whatever order.
+    const Tensor pairs = embedded();
+    config.limb_edges = "custom";
+    config.edges = {{3, 2}, {5, 4}, {0, 1}, {0, 4}, {0, 5}, {2, 1}, {1, 3}, {3, 1}};
+    CHECK(largest_gap(embedded(), pairs) == 0);
+    config.edges.pop_back();
+    config.edges.erase(config.edges.begin());
+    CHECK(largest_gap(embedded(), pairs) > 1e-5);
+    CHECK(motion_encoder_config(to_json(config), "here").edges == config.edges);
+    // Of a table that no name is for.
+    config.part_table = "t2m8_fixed";
+    config.edges = {{6, 7}, {0, 6}};
+    const auto model = made();
+    CHECK(gradient_gap(*model, [&] { return (*model)(joints, {5, 4}, {}); }) < 1e-6);
+
+    const auto problem = [&] { return problem_of(config); };
+    CHECK(problem() == "");
+    for (const auto& [edge, text] :
+         std::vector<std::pair<std::vector<int>, std::string>>{{{0, 8}, "0,8"},
+                                                               {{-1, 2}, "-1,2"},
+                                                               {{3, 3}, "3,3"},
+                                                               {{1}, "1"},
+                                                               {{1, 2, 3}, "1,2,3"}}) {
+        config.edges = {{0, 1}, edge};
+        CHECK(problem() == "edges have [" + text + "], want two different parts of 0 to 7");
+    }
+    config.edges = {};
+    CHECK(problem().find("limb_edges=custom has no edges; give the pairs") == 0);
+    config.edges = {{0, 1}};
+    config.limb_attention = false;
+    CHECK(problem() ==
+          "limb_edges=custom has no effect with limb_attention=false; set limb_attention=true");
+    config.limb_edges = "all4";
+    CHECK(problem() == "edges are given and limb_edges is all4; set limb_edges=custom to use them");
+}
+
 TEST_CASE("motion encoder: wrong shapes and tables are errors") {
     MotionEncoder model(tiny(MotionEncoderConfig::reference()), nullptr);
     CHECK_THROWS_WITH_AS(model(Tensor::zeros({1, 4, 21, 3}), {4}, {}),
@@ -278,6 +465,85 @@ TEST_CASE("motion encoder: wrong shapes and tables are errors") {
     config.part_table = "t2m8_fixed";
     CHECK_THROWS_WITH_AS(MotionEncoder(tiny(config), nullptr), doctest::Contains("six parts"),
                          Error);
+}
+
+namespace {
+
+// A walk on a curve, z-normalised with made-up statistics.
+struct Walk {
+    motion::FeatureSequence features =
+        motion::motion_features(testing::synthetic_motion(testing::Action::kWalk, 21, 3));
+    motion::Normalisation n;
+    std::vector<float> normalised;
+
+    explicit Walk(float turn = 0.03f) {
+        for (int64_t t = 0; t < features.frames; ++t)
+            features.rows[static_cast<size_t>(t * features.dims)] = turn;
+        for (int64_t c = 0; c < 263; ++c) {
+            n.mean.push_back(0.01 * static_cast<double>(c % 7));
+            n.std.push_back(0.5 + 0.01 * static_cast<double>(c % 11));
+        }
+        normalised.resize(features.rows.size());
+        n.normalise(features.rows.data(), normalised.data(), features.frames);
+    }
+    // (padded, 22, 3) of the first `frames`.
+    std::vector<float> joints(InputSpace space, int64_t frames, int64_t padded) const {
+        std::vector<float> x(static_cast<size_t>(padded * 66), 7.0f);
+        joints_for_encoder(space, n, normalised.data(), frames, padded, x.data());
+        return x;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("joints for the encoder: where they are, relative to the root, and to where it faces") {
+    const Walk walk;
+    const motion::JointSequence world = motion::joints_from_features(walk.features);
+    const auto global = walk.joints(InputSpace::metric_global, 20, 24),
+               relative = walk.joints(InputSpace::metric_root_relative, 20, 24),
+               heading = walk.joints(InputSpace::metric_heading, 20, 24);
+    const double turned = motion::recover_root(walk.features).yaw(19);
+    REQUIRE(std::abs(turned) > 1);  // radians
+    double gap = 0;
+    for (int64_t t = 0; t < 20; ++t)
+        for (int64_t j = 0; j < 22; ++j) {
+            const size_t at = static_cast<size_t>((t * 22 + j) * 3);
+            for (size_t c = 0; c < 3; ++c) {
+                gap = std::max<double>(gap, std::abs(global[at + c] - world.at(t, j)[c]));
+                if (j == 0) REQUIRE(heading[at + c] == relative[at + c]);
+            }
+            // The position columns are those of the root's frame: x and z about it, y from the
+            // floor.
+            if (j == 0) continue;
+            const float* columns = walk.features.at(t) + 4 + 3 * (j - 1);
+            gap = std::max<double>(gap, std::abs(heading[at] - columns[0]));
+            gap = std::max<double>(gap, std::abs(heading[at + 2] - columns[2]));
+            REQUIRE(heading[at + 1] == relative[at + 1]);
+        }
+    CHECK(gap < 1e-5);
+    CHECK(std::abs(heading[19 * 66 + 3] - relative[19 * 66 + 3]) > 0.01);
+    for (const auto* x : {&global, &heading})
+        for (size_t i = 20 * 66; i < x->size(); ++i) REQUIRE((*x)[i] == 0);
+    // A body that keeps its pose and its turn looks the same in every frame, whatever the turn.
+    const auto straight = Walk(0).joints(InputSpace::metric_heading, 20, 20),
+               sharp = Walk(0.2f).joints(InputSpace::metric_heading, 20, 20);
+    for (size_t i = 0; i < straight.size(); ++i)
+        if (i % 66 > 2) REQUIRE(sharp[i] == doctest::Approx(straight[i]).epsilon(1e-5));
+}
+
+TEST_CASE("motion encoder: gradients agree with differences in every input space") {
+    for (size_t i = 0; i < names_of(InputSpace{}).size(); ++i) {
+        MotionEncoderConfig config = tiny(MotionEncoderConfig::paper());
+        config.hidden_dim = 6;
+        config.input_space = static_cast<InputSpace>(i);
+        CAPTURE(name_of(config.input_space));
+        MotionEncoder model(config, nullptr);
+        model.to(DType::f64);
+        train::fill_as_moclip_golden(model);
+        const Tensor joints =
+            Tensor::from(Walk().joints(config.input_space, 6, 6), {1, 6, 22, 3}).to(DType::f64);
+        CHECK(gradient_gap(model, [&] { return model(joints, {6}, {}); }) < 1e-6);
+    }
 }
 
 TEST_CASE("joints for the encoder: metres relative to the root, or the reference's own input") {

@@ -40,6 +40,28 @@ TEST_CASE("part tables: the same parts on the other skeleton") {
     CHECK_THROWS_AS(table_for_joints("t2m9", 21), mc::Error);
 }
 
+TEST_CASE("part tables: of one's own, every joint is in a part and none is made up") {
+    for (const char* name : {"t2m6", "kit6", "t2m8_compat", "t2m8_fixed", "kit8"}) {
+        CHECK(problem_of(part_table(name)) == "");
+        CHECK(joints_of(part_table(name)) == joints_of_table(name));
+    }
+    PartTable parts = part_table("t2m6");
+    parts[5] = {1, 4, 10};
+    CHECK(problem_of(parts) == "joint 7 is in none of the parts");
+    parts[5] = {1, 4, 7, 22};
+    CHECK(problem_of(parts) == "parts[5] has joint 22, want 0 to 21 (KIT-ML: 20)");
+    parts[5] = {1, -1};
+    CHECK(problem_of(parts) == "parts[5] has joint -1, want 0 to 21 (KIT-ML: 20)");
+    parts[5] = {1, 4, 7, 10, 4};
+    CHECK(problem_of(parts) == "parts[5] has joint 4 twice");
+    parts[5] = {};
+    CHECK(problem_of(parts) == "parts[5] has no joints");
+    parts = part_table("kit6");
+    parts[5] = {16, 17, 18, 19};
+    CHECK(problem_of(parts) == "joint 20 is in none of the parts");
+    CHECK(problem_of(PartTable{}) == "joint 0 is in none of the parts");
+}
+
 TEST_CASE("limb edges: pairs adds the hands and the feet, all4 all extremities") {
     CHECK(limb_edges("skeleton").size() == 5);
     CHECK(limb_edges("pairs").size() == 7);

@@ -36,14 +36,23 @@ TEST_CASE("moclip: losses and gradients are the same on both devices, in every m
         bool paper;
         moclip::Pooling pooling;
         int64_t frames;
+        bool options = false;  // that neither mode has
     };
     for (const Mode& mode : {Mode{"paper", true, moclip::Pooling::attention, 5},
                              Mode{"valid frames' mean", true, moclip::Pooling::mean_valid, 4},
                              Mode{"reference", false, moclip::Pooling::mean_all, 5},
+                             Mode{"options", true, moclip::Pooling::attention, 5, true},
                              Mode{"one frame", false, moclip::Pooling::mean_all, 1}}) {
         CAPTURE(mode.name);
         moclip::MoClipConfig config = tiny_config(mode.paper);
         config.motion.pooling = mode.pooling;
+        if (mode.options) {
+            config.motion.position_kind = moclip::PositionKind::learned;
+            config.motion.standardise = true;
+            config.motion.part_table = config.motion.limb_edges = "custom";
+            config.motion.parts = moclip::part_table("t2m8_fixed");
+            config.motion.edges = {{6, 7}, {0, 1}};
+        }
         const Tensor joints = Generator(1).normal({3, mode.frames, 22, 3}, 0, 1, DType::f64);
         const std::vector<int64_t> lengths = {mode.frames, std::max<int64_t>(1, mode.frames - 2),
                                               mode.frames};
@@ -69,6 +78,9 @@ TEST_CASE("moclip: losses and gradients are the same on both devices, in every m
         };
         Generator init(4), again(4);
         moclip::MoClip cpu(config, &init), gpu(config, &again);
+        if (mode.options)
+            for (moclip::MoClip* each : {&cpu, &gpu})
+                each->motion.set_joint_statistics({{0.5, -1, 2}, {2, 0.5, 3}});
         const double want = learn(DeviceType::cpu, cpu), got = learn(kCuda, gpu);
         CHECK(std::fabs(got - want) < 1e-11 * want);
         // f64 sums of some hundred terms, in another order.

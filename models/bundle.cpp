@@ -170,11 +170,6 @@ void with_values_of(const fs::path& path, const Read& read) {
     }
 }
 
-// The section of a generator's base transformer in bundle.json.
-std::string base_section(const std::string& generator) {
-    return generator == "momask" ? "masked" : generator;
-}
-
 // Reads the parts of a bundle that its generator is made of.
 class BundleReader {
   public:
@@ -323,6 +318,10 @@ Bundle load_bundle(const fs::path& folder, const TextChoice& choice) {
     return bundle;
 }
 
+std::string base_stage(const std::string& generator) {
+    return generator == "momask" ? "masked" : generator;
+}
+
 bool is_bundle(const fs::path& folder) {
     return fs::exists(folder / "bundle.json");
 }
@@ -346,7 +345,7 @@ BundleParts read_bundle_parts(const fs::path& folder) {
         parts.text_encoder = member(folder, text, "weights");
         parts.vocabulary = member(folder, text, "vocabulary");
         parts.vq = part("vq", parts.vq_weights);
-        parts.base = part(base_section(parts.generator), parts.base_weights);
+        parts.base = part(base_stage(parts.generator), parts.base_weights);
         if (info.contains("residual")) parts.residual = part("residual", parts.residual_weights);
         if (info.contains("motion")) parts.motion = part("motion", parts.motion_weights);
         if (info.contains("length")) {
@@ -392,7 +391,7 @@ void write_bundle(const fs::path& place, const BundleParts& parts, bool replace)
     text_about["heads"] = std::to_string(tower.config.heads);
     write("text_encoder.safetensors", tower.state, text_about);
     fs::copy_file(parts.vocabulary, fresh / "vocab.txt.gz");
-    const std::string base = base_section(parts.generator);
+    const std::string base = base_stage(parts.generator);
     Json info = {{"format", "moclip-bundle"},
                  {"version", kBundleVersion},
                  {"generator", parts.generator},

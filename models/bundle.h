@@ -70,6 +70,8 @@ BundleParts public_bundle_parts(const PublicLayout& layout, const TextChoice& te
 // files, text encoder and vocabulary the bundle's own files.
 BundleParts read_bundle_parts(const std::filesystem::path& folder);
 bool is_bundle(const std::filesystem::path& folder);  // a folder with a bundle.json
+// A generator's base transformer as bundle.json and `train` call it: masked, of momask; bamm, bad.
+std::string base_stage(const std::string& generator);
 
 // The folder appears whole: it is written beside and renamed; an existing folder is an error unless
 // `replace`.

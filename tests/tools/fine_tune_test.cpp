@@ -70,7 +70,8 @@ TEST_CASE("programs: a bundle's stages are trained further, on other data too") 
     refuses(
         "train", "bamm --out " + p.dir + "/none --vq " + p.bundle + on + from, 1,
         "/bundle: is a bundle of momask and has no bamm; name another, or a run of `train bamm`");
-    refuses("train", "masked --out " + p.dir + "/none --vq " + p.dir + "/masked" + on, 1, "masked");
+    refuses("train", "masked --out " + p.dir + "/none --vq " + p.dir + "/masked" + on, 1,
+            "is a checkpoint of stage masked, want vq");
     CHECK_FALSE(fs::exists(p.dir + "/none/latest.safetensors"));
 }
 

@@ -13,7 +13,6 @@ namespace {
 
 TrainedStage stage_of_bundle(const fs::path& folder, const std::string& stage) {
     BundleParts parts = read_bundle_parts(folder);
-    const std::string base = parts.generator == "momask" ? "masked" : parts.generator;
     TrainedStage of;
     of.source = folder.string();
     const auto take = [&](const std::string& name, Json model, nn::TensorMap& weights) {
@@ -22,7 +21,7 @@ TrainedStage stage_of_bundle(const fs::path& folder, const std::string& stage) {
         of.weights = std::move(weights);
     };
     take("vq", parts.vq, parts.vq_weights);
-    take(base, parts.base, parts.base_weights);
+    take(base_stage(parts.generator), parts.base, parts.base_weights);
     take("residual", parts.residual, parts.residual_weights);
     take("length", parts.length, parts.length_weights);
     if (of.weights.empty())

@@ -57,13 +57,9 @@ int64_t joints_of(const PartTable& parts) {
     return last + 1;
 }
 
-int64_t joints_of_table(const std::string& name) {
-    return name.starts_with("kit") ? 21 : 22;
-}
-
 std::string table_for_joints(const std::string& name, int64_t joints) {
     const size_t parts = part_table(name).size();
-    if (joints_of_table(name) == joints) return name;
+    if (joints_of(part_table(name)) == joints) return name;
     if (joints == 21) return parts == 6 ? "kit6" : "kit8";
     return parts == 6 ? "t2m6" : "t2m8_compat";
 }

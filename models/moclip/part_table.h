@@ -16,7 +16,6 @@ using PartTable = std::vector<std::vector<int>>;
 // t2m8_compat: the published table, whose "feet" are a foot and a forearm (8 11 18 20); t2m8_fixed:
 // 8 11 7 10; t2m6: the first six parts; kit8, kit6. Error for another name, with those there are.
 PartTable part_table(const std::string& name);
-int64_t joints_of_table(const std::string& name);  // 22 or 21
 
 // What is wrong with a table of one's own, in one line; empty if nothing. Each of 22 or 21 joints
 // is in a part, in some perhaps more than one; no part is empty or has a joint twice.

@@ -22,7 +22,7 @@ void run_moclip_motion(Checks& checks) {
     checks.fill(model);
     const Tensor joints = checks.input(
         "input.joints",
-        {recorded.size("B"), recorded.size("T"), moclip::joints_of_table(config.part_table), 3});
+        {recorded.size("B"), recorded.size("T"), moclip::joints_of(config.part_joints()), 3});
     const std::vector<int64_t> lengths(static_cast<size_t>(joints.size(0)), joints.size(1));
     bool gradients = false;
     for (const SafetensorsEntry& entry : recorded.file().entries())

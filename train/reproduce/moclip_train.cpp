@@ -114,7 +114,7 @@ void run_moclip_train(Checks& checks) {
         const Tensor ids = checks.input("input.ids" + suffix);
         const Tensor joints = checks.input("input.joints" + suffix,
                                            {recorded.size("B"), recorded.size("T"),
-                                            moclip::joints_of_table(config.motion.part_table), 3});
+                                            moclip::joints_of(config.motion.part_joints()), 3});
         const std::vector<int64_t> lengths(static_cast<size_t>(joints.size(0)), joints.size(1));
         Tape tape;
         const Tape::Recording recording(tape);

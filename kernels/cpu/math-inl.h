@@ -119,22 +119,39 @@ HWY_INLINE V times_power_of_two(D d, V e, V q) {
     return hn::Mul(hn::Mul(e, s0), s1);
 }
 
+// Of f32, exp(x) = e 2^q for x <= 89 that is not far below -104, and of a NaN it.
+template <class V>
+struct ExpParts {
+    V e, q;
+};
+template <class D, class V>
+HWY_INLINE ExpParts<V> exp_parts(D d, V x) {
+    const V whole = hn::Set(d, kNoFraction);  // added, it rounds to the nearest integer
+    const V q = hn::Sub(hn::Add(hn::Mul(x, hn::Set(d, 1.44269504f)), whole), whole);
+    // r = x - q ln 2 in two parts; the first has trailing zeros, so that the product is exact.
+    V r = hn::NegMulAdd(q, hn::Set(d, 0.693145752f), x);
+    r = hn::NegMulAdd(q, hn::Set(d, 1.42860677e-6f), r);
+    const V p =
+        polynomial(d, r, hn::Set(d, 0.5f), hn::Set(d, 0.16666666f), hn::Set(d, 0.04166629f),
+                   hn::Set(d, 0.008333498f), hn::Set(d, 0.0013944784f), hn::Set(d, 0.00019790219f));
+    return {hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f)), q};
+}
+
 template <class D, class V>
 HWY_INLINE V vexp(D d, V x) {
     if constexpr (kIsF32<D>) {
         // 0 below half the smallest denormal number, and not computed: on Intel's processors a
         // result in that range costs over a hundred cycles. Above 89 it is inf all the same.
         const auto none = hn::Lt(x, hn::Set(d, -104.0f));
+#if HWY_TARGET == HWY_AVX3
+        if constexpr (hn::MaxLanes(D()) ==
+                      16) {  // the same bits with less: vminps keeps its second
+            const auto [e, q] = exp_parts(d, V{_mm512_min_ps(hn::Set(d, 89.0f).raw, x.raw)});
+            return V{_mm512_maskz_scalef_ps(hn::Not(none).raw, e.raw, q.raw)};
+        }
+#endif
         const V bounded = hn::IfThenZeroElse(none, hn::Min(x, hn::Set(d, 89.0f)));
-        const V whole = hn::Set(d, kNoFraction);  // added, it rounds to the nearest integer
-        const V q = hn::Sub(hn::Add(hn::Mul(bounded, hn::Set(d, 1.44269504f)), whole), whole);
-        // r = x - q ln 2 in two parts; the first has trailing zeros, so that the product is exact.
-        V r = hn::NegMulAdd(q, hn::Set(d, 0.693145752f), bounded);
-        r = hn::NegMulAdd(q, hn::Set(d, 1.42860677e-6f), r);
-        const V p = polynomial(d, r, hn::Set(d, 0.5f), hn::Set(d, 0.16666666f),
-                               hn::Set(d, 0.04166629f), hn::Set(d, 0.008333498f),
-                               hn::Set(d, 0.0013944784f), hn::Set(d, 0.00019790219f));
-        const V e = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0f));
+        const auto [e, q] = exp_parts(d, bounded);
         return hn::IfThenElse(hn::IsNaN(x), x,
                               hn::IfThenZeroElse(none, times_power_of_two(d, e, q)));
     } else {

@@ -27,8 +27,8 @@ namespace {
 template <class T>
 constexpr T kInf = std::numeric_limits<T>::infinity();
 
-// The largest element, -inf if there is none; NaN is passed over (the exponentials' sum shows it).
-// Meanwhile what lies kFetchAhead further on is fetched.
+// The largest element, -inf if there is none; with a NaN among them anything (the exponentials' sum
+// shows it). Meanwhile what lies kFetchAhead further on is fetched.
 template <class T>
 T row_max(const T* x, int64_t cols) {
     const Tag<T> d;
@@ -36,11 +36,10 @@ T row_max(const T* x, int64_t cols) {
     auto m0 = hn::Set(d, -kInf<T>), m1 = m0;
     int64_t i = 0;
     for (; i + 2 * N <= cols; i += 2 * N) {
-        const auto u = hn::LoadU(d, x + i), v = hn::LoadU(d, x + i + N);
         hwy::Prefetch(x + i + kFetchAhead<T>);
         hwy::Prefetch(x + i + N + kFetchAhead<T>);
-        m0 = hn::IfThenElse(hn::Gt(u, m0), u, m0);
-        m1 = hn::IfThenElse(hn::Gt(v, m1), v, m1);
+        m0 = hn::Max(hn::LoadU(d, x + i), m0);
+        m1 = hn::Max(hn::LoadU(d, x + i + N), m1);
     }
     T m = hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));
     for (; i < cols; ++i) m = x[i] > m ? x[i] : m;

@@ -166,6 +166,7 @@ struct Bf16Operands {  // portable
         pack_pairs<static_cast<int>(kB), false>(panels, panel_stride, args.b, args.ldb,
                                                 args.trans_b, col, cols, step, steps, args.k);
     }
+    static int64_t width(int64_t, int64_t left) { return HWY_MIN(kB, left); }
     static BlockFunction<float, A, B> block_for(int64_t rows, int64_t cols) {
         return block_function<kBlockRows>(rows, cols * 2 <= kB, [](auto height, auto width) {
             return &bf16_block<height(), width()>;
@@ -184,6 +185,7 @@ struct Bf16InstructionOperands : Bf16Operands {
         pack_pairs<kBlockRows, true>(panels, panel_stride, args.a, args.lda, !args.trans_a, row,
                                      rows, step, steps, args.k);
     }
+    static int64_t width(int64_t rows, int64_t left) { return few_rows_width<kB>(rows, left); }
     static PairBlock block_for(int64_t rows, int64_t cols) {
         return gemm_bf16_12x32_avx512(rows, cols);
     }

@@ -29,6 +29,14 @@ struct Fetch {
         const int64_t stride = (bytes + period - 1) / period;
         return {static_cast<const char*>(at), stride, period, row_stride - period * stride, period};
     }
+    // `first` elements at a, then `second` at b, in `steps` steps.
+    template <class T>
+    static Fetch both(const T* a, int64_t first, const T* b, int64_t second, int64_t steps) {
+        const int64_t size = sizeof(T), stride = ((first + second) * size + steps - 1) / steps,
+                      period = (first * size + stride - 1) / stride;
+        const char *from = reinterpret_cast<const char*>(a), *to = reinterpret_cast<const char*>(b);
+        return {from, stride, period, to - from - period * stride, period};
+    }
     bool in_pieces() const { return period != INT64_MAX; }
     void skip(int64_t steps) {
         at += steps * stride;
@@ -68,13 +76,16 @@ struct BlockOutput {
     Fetch ahead;  // what the next columns will read, fetched meanwhile
 };
 
-// Fetches a block of `cols` columns, two lines of memory at most, that will be written.
+// Fetches a block of `cols` columns that will be written.
 template <class T>
 inline void fetch_to_write(const T* block, int64_t ld, int64_t rows, int64_t cols) {
-    for (int64_t i = 0; i < rows; ++i) {
-        __builtin_prefetch(block + i * ld, 1, 3);
-        __builtin_prefetch(block + i * ld + cols - 1, 1, 3);
-    }
+    constexpr int64_t kTwoLines = 128 / sizeof(T);
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < cols; j += kTwoLines) {
+            __builtin_prefetch(block + i * ld + j, 1, 3);
+            __builtin_prefetch(block + i * ld + (j + kTwoLines < cols ? j + kTwoLines : cols) - 1,
+                               1, 3);
+        }
 }
 
 // That of C, while the sums are being made.
@@ -83,11 +94,12 @@ inline void fetch_output(const BlockOutput<T>& out) {
     fetch_to_write(out.c, out.ld, kRows, out.cols);
 }
 
-// What a register block reads of an operand: `step` elements from one step along k to the next.
+// What a register block reads of an operand: `step` elements from one step along k to the next, and
+// `across` from one panel to the next, where it reads several.
 template <class E>
 struct Strip {
     const E* at;
-    int64_t step;
+    int64_t step, across = 0;
 };
 
 // C = sum over `depth` steps along k of a strip of A times a strip of B.
@@ -144,6 +156,15 @@ inline void for_int16_blocks(int64_t depth, Strip<Pair> a, Strip<Pair> b, BlockO
     }
 }
 
+// Columns that a block of `rows` rows takes of `left`, in panels of kPanel. Few rows take several
+// panels: the sums of one would be too few to hide an instruction's latency.
+template <int64_t kPanel>
+int64_t few_rows_width(int64_t rows, int64_t left) {
+    if (rows <= 2 && left >= 4 * kPanel) return 4 * kPanel;
+    if (rows <= 4 && left >= 2 * kPanel) return 2 * kPanel;
+    return left < kPanel ? left : kPanel;
+}
+
 // True if this processor has the instruction, vdpbf16ps or vpdpwssd, and is faster with it than
 // with the portable blocks. Both make the same bits; tests compare them.
 bool bf16_by_instruction();
@@ -151,8 +172,8 @@ bool int16_by_instruction();
 enum class PairInstructions { where_faster, where_present, never };
 void use_pair_instructions(PairInstructions where);
 
-// For `rows` rows (1..12) and `cols` columns (1..32) of panels that are 12 and 32 pairs wide: only
-// where the processor has the instruction.
+// For `rows` rows (1..12) and `cols` columns (few_rows_width) of panels that are 12 and 32 pairs
+// wide: only where the processor has the instruction.
 PairBlock gemm_bf16_12x32_avx512(int64_t rows, int64_t cols);
 PairBlock gemm_int16_12x32_avx512(int64_t rows, int64_t cols);
 

@@ -262,6 +262,10 @@ struct Int16Operands {  // of the packed product; portable
         pack_int16<static_cast<int>(kB), false>(panels, panel_stride, args.b, args.ldb,
                                                 args.trans_b, col, cols, step, steps, args.k);
     }
+    static int64_t width(int64_t rows, int64_t left) {
+        const bool several = HWY_TARGET == HWY_AVX3 && int16_by_instruction();
+        return several ? few_rows_width<kB>(rows, left) : HWY_MIN(kB, left);
+    }
     static PairBlock block_for(int64_t rows, int64_t cols) {
 #if HWY_TARGET == HWY_AVX3
         static_assert(kA == 12 && kB == 32);  // the instruction's block is built for these panels

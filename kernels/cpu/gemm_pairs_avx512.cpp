@@ -18,7 +18,7 @@ namespace mc {
 
 namespace {
 
-constexpr int kRowsOfPanel = 12, kLanes = 16;
+constexpr int kRowsOfPanel = 12, kLanes = 16, kColsOfPanel = 2 * kLanes;
 
 // 16 sums; as an array of __m512i they would not stay in registers (GCC 12).
 using Sums = int __attribute__((vector_size(64)));
@@ -30,34 +30,39 @@ __mmask16 columns_of(const BlockOutput<float>& out, int j) {
     return static_cast<__mmask16>((1u << cols) - 1);
 }
 
+// The numbers of B that are its vector j in a step: two to a panel.
+const Pair* vector_of(const Strip<Pair>& b, int j) {
+    return b.at + j / 2 * b.across + j % 2 * kLanes;
+}
+
 template <int kRows, int kVecs>
 MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
                         const BlockOutput<float>& out) {
     __m512 sum[kRows][kVecs];
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_setzero_ps();
     fetch_output<kRows>(out);
     FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < depth; ++k) {
         __m512bh bv[kVecs];
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int j = 0; j < kVecs; ++j)
-            bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b.at + j * kLanes));
+            bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(vector_of(b, j)));
         ahead.step();
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
             const auto av =
                 reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a.at[i])));
-#pragma GCC unroll 2
+#pragma GCC unroll 8
             for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_dpbf16_ps(sum[i][j], av, bv[j]);
         }
         a.at += a.step;
         b.at += b.step;
     }
     const __m512 alpha = _mm512_set1_ps(out.alpha);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) {
         const __mmask16 mask = columns_of(out, j);
 #pragma GCC unroll 12
@@ -78,18 +83,18 @@ MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
     Sums sum[kRows][kVecs];
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int j = 0; j < kVecs; ++j) sum[i][j] = Sums{};
     FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < pairs; ++k) {
         __m512i bv[kVecs];
-#pragma GCC unroll 2
-        for (int j = 0; j < kVecs; ++j) bv[j] = _mm512_loadu_si512(b.at + j * kLanes);
+#pragma GCC unroll 8
+        for (int j = 0; j < kVecs; ++j) bv[j] = _mm512_loadu_si512(vector_of(b, j));
         ahead.step();
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
             const __m512i av = _mm512_set1_epi32(static_cast<int>(a.at[i]));
-#pragma GCC unroll 2
+#pragma GCC unroll 8
             for (int j = 0; j < kVecs; ++j)
                 sum[i][j] = (Sums)_mm512_dpwssd_epi32((__m512i)sum[i][j], av, bv[j]);
         }
@@ -98,13 +103,13 @@ MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
     }
     const auto* row_scales = reinterpret_cast<const float*>(a.at);
     const bool add = out.add;
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) {
         const __mmask16 mask = columns_of(out, j);
         float* c = out.c + j * kLanes;
         const int64_t ld = out.ld;
         const __m512 column_scales =
-            _mm512_mul_ps(_mm512_set1_ps(out.alpha), _mm512_loadu_ps(b.at + j * kLanes));
+            _mm512_mul_ps(_mm512_set1_ps(out.alpha), _mm512_loadu_ps(vector_of(b, j)));
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i, c += ld) {
             const __m512 v =
@@ -183,15 +188,33 @@ void use_pair_instructions(PairInstructions where) {
     chosen = where;
 }
 
+namespace {
+
+// choose(rows, vectors) for what few_rows_width gives.
+template <class Choose>
+PairBlock pair_block(int64_t rows, int64_t cols, const Choose& choose) {
+    const auto wide = [&](auto most, auto vectors) {
+        return block_function<most()>(rows, false,
+                                      [&](auto height, auto) { return choose(height, vectors); });
+    };
+    if (cols > 2 * kColsOfPanel)
+        return wide(std::integral_constant<int, 2>(), std::integral_constant<int, 8>());
+    if (cols > kColsOfPanel)
+        return wide(std::integral_constant<int, 4>(), std::integral_constant<int, 4>());
+    return block_function<kRowsOfPanel>(rows, cols <= kLanes, choose);
+}
+
+}  // namespace
+
 PairBlock gemm_bf16_12x32_avx512(int64_t rows, int64_t cols) {
-    return block_function<kRowsOfPanel>(rows, cols <= kLanes, [](auto height, auto width) {
-        return &bf16_block<height(), width()>;
+    return pair_block(rows, cols, [](auto height, auto vectors) -> PairBlock {
+        return &bf16_block<height(), vectors()>;
     });
 }
 
 PairBlock gemm_int16_12x32_avx512(int64_t rows, int64_t cols) {
-    return block_function<kRowsOfPanel>(rows, cols <= kLanes, [](auto height, auto width) {
-        return &int16_block<height(), width()>;
+    return pair_block(rows, cols, [](auto height, auto vectors) -> PairBlock {
+        return &int16_block<height(), vectors()>;
     });
 }
 

@@ -40,7 +40,7 @@ HWY_INLINE void clear(V (&sum)[kRows][kVecs]) {
     const hn::DFromV<V> d;
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::Zero(d);
 }
 
@@ -50,7 +50,7 @@ HWY_INLINE void multiply_add(V (&sum)[kRows][kVecs], const T* HWY_RESTRICT a, co
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
         const V av = hn::Set(d, a[i]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::MulAdd(av, b[j], sum[i][j]);
     }
 }
@@ -64,7 +64,7 @@ HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& 
         const auto store = [&, c = out.c, ld = out.ld](auto value) {
 #pragma GCC unroll 16
             for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                 for (int j = 0; j < kVecs; ++j) {
                     T* at = c + i * ld + j * kLanes;
                     hn::StoreU(value(sum[i][j], at), d, at);
@@ -79,7 +79,7 @@ HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& 
     HWY_ALIGN T row[kVecs * kLanes];
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int j = 0; j < kVecs; ++j) hn::Store(sum[i][j], d, row + j * kLanes);
         T* c = out.c + i * out.ld;
         for (int64_t j = 0; j < kVecs * kLanes; j += kLanes) {
@@ -114,7 +114,7 @@ HWY_INLINE void multiply_add(V (&sum)[kRows][kVecs], const RowPointers<kRows, T>
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
         const V av = hn::Set(d, a(i, k));
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int j = 0; j < kVecs; ++j) sum[i][j] = hn::MulAdd(av, b[j], sum[i][j]);
     }
 }
@@ -134,7 +134,7 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     const RowPointers<kRows, T> rows(a);
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int j = 0; j < kVecs; ++j) bv[j] = hn::LoadU(d, b.at + j * kLanes);
         ahead.step();
         if constexpr (kInPlace) {
@@ -179,7 +179,9 @@ struct PlainOperands {
         pack_panels<static_cast<int>(kB)>(panels, panel_stride, args.b, args.ldb, args.trans_b, col,
                                           cols, step, steps);
     }
-    // The block for `rows` rows (1..kBlockRows) and `cols` columns (1..kB).
+    // The columns that a block of `rows` rows takes of `left`.
+    static int64_t width(int64_t, int64_t left) { return HWY_MIN(kB, left); }
+    // The block for `rows` rows (1..kBlockRows) and so many columns.
     static BlockFunction<T, A, B> block_for(int64_t rows, int64_t cols) {
         return block_function<kBlockRows>(rows, cols * 2 <= kB, [](auto height, auto width) {
             return &block<height(), width(), false, T>;
@@ -198,6 +200,22 @@ struct RowsInPlace : PlainOperands<T> {
         return block_function<kRows>(
             rows, cols * 2 <= PlainOperands<T>::kB,
             [](auto height, auto width) { return &block<height(), width(), true, T>; });
+    }
+};
+
+// A and B where they lie, A's rows along k or, not kAlong, across it, on columns that kB divides.
+// As many sums as in panels, in fewer rows of four vectors, where the registers hold them: each
+// block reads and writes longer pieces of rows.
+template <class T, bool kAlong>
+struct WideInPlace : PlainOperands<T> {
+    static constexpr int kVecs = kBlockRows == 12 ? 4 : 2;
+    static constexpr int64_t kRows = 2 * kBlockRows / kVecs, kB = kVecs * kBlockCols<T> / 2;
+    using Blocks = RowBlocks<kRows, true>;
+    static constexpr bool kInPlace = true;
+    static int64_t width(int64_t, int64_t) { return kB; }
+    static BlockFunction<T, T, T> block_for(int64_t rows, int64_t) {
+        return block_function<kRows>(
+            rows, false, [](auto height, auto) { return &block<height(), kVecs, kAlong, T>; });
     }
 };
 
@@ -273,14 +291,16 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                      int64_t cols, const Strips<typename Operands::A>& a,
                      const Strips<typename Operands::B>& b, int64_t depth, bool first, bool last,
                      const typename Operands::B* then = nullptr, Fetch* fetch = nullptr) {
-    constexpr int64_t kCols = kBlockCols<T>;
+    constexpr int64_t kPanel = Operands::kB;
     const typename Operands::Blocks blocks(rows);
-    const int64_t stride = ceil_div(kCols * static_cast<int64_t>(sizeof(*b.at)), blocks.count);
+    const int64_t stride = ceil_div(kPanel * static_cast<int64_t>(sizeof(*b.at)), blocks.count);
     const T* before = last ? args.epilogue.before_activation : nullptr;
-    for (int64_t j = 0; j < cols; j += kCols) {
-        const int64_t width = HWY_MIN(kCols, cols - j);
-        const auto bj = b.from(j);
-        const auto* following = then && j + kCols >= cols ? then : b.from(j + kCols).at;
+    for (int64_t j = 0, width = 0; j < cols; j += width) {
+        width = Operands::width(rows, cols - j);
+        Strip<typename Operands::B> bj = b.from(j);
+        bj.across = b.stride * kPanel;
+        const auto* following =
+            then && j + width >= cols ? then : b.from(round_up(j + width, kPanel)).at;
         Fetch panel = Fetch::line(following, stride);
         Fetch& ahead = fetch ? *fetch : panel;
         for (int64_t block = 0; block < blocks.count; ++block) {

@@ -121,43 +121,49 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulAr
     if (rest)
         pack_panels<static_cast<int>(kCols)>(edge.data(), 0, args.b, args.ldb, false, whole, rest,
                                              0, args.k);
-    // Its operands are fetched meanwhile: A in the first half of the panels, B in the others.
-    const int64_t panels = whole / kCols, steps = args.k * ceil_div(args.m, kBlockRows);
-    const auto operand_of_next = [&](int64_t panel) {
-        const int64_t half = panels / 2, part = panel < half ? panel : panel - half;
-        const T* operand = panel < half ? next->a : next->b;
-        const int64_t bytes = (panel < half ? args.m : args.n) * args.k *
-                              static_cast<int64_t>(sizeof(T)) /
-                              (panel < half ? half : panels - half);
-        return Fetch::line(reinterpret_cast<const char*>(operand) + part * bytes, bytes / steps);
-    };
-    const auto columns = [&](auto operands, const Strips<T>& a, int64_t begin, int64_t end,
-                             int64_t k, int64_t depth) {
-        using Operands = decltype(operands);
-        const bool first = k == 0, last = k + depth == args.k;
-        const int64_t inner = HWY_MIN(end, whole), width = next ? kCols : inner - begin;
-        for (int64_t col = begin; col < inner; col += width) {
-            Fetch fetch = next ? operand_of_next(col / kCols) : Fetch::line(nullptr, 0);
-            tile<Operands>(args, 0, args.m, col, width, a,
-                           {args.b + k * args.ldb + col, 1, args.ldb}, depth, first, last, nullptr,
-                           next ? &fetch : nullptr);
-        }
-        if (end > whole)
-            tile<Operands>(args, 0, args.m, whole, rest, a, {edge.data() + k * kCols, 0, kCols},
-                           depth, first, last);
-    };
     const int64_t grain = round_up(ceil_div(kWorkPerChunk, args.m * args.k), kCols);
     context.pool->for_ranges(args.n, grain, [&](int64_t begin, int64_t end) {
+        constexpr int64_t kWide = WideInPlace<T, true>::kB;
+        const int64_t inner = HWY_MIN(end, whole),
+                      wide = a_in_place ? (inner - begin) / kWide * kWide : 0;
+        const auto walk = [&](auto operands, auto wide_operands, const Strips<T>& a,
+                              int64_t distance, int64_t k, int64_t depth) {
+            using Operands = decltype(operands);
+            using Wide = decltype(wide_operands);
+            const bool first = k == 0, last = k + depth == args.k;
+            // The operands of the next problem are fetched meanwhile, A's and then B's.
+            Fetch fetch = Fetch::line(args.b, 0);
+            if (next) {
+                const int64_t blocks =
+                    wide / kWide * typename Wide::Blocks(args.m).count +
+                    (args.n - wide) / kCols * typename Operands::Blocks(args.m).count;
+                fetch = Fetch::both(next->a, args.m * args.k, next->b, args.n * args.k,
+                                    HWY_MAX(blocks, int64_t{1}) * args.k);
+            }
+            const auto columns = [&](auto these, const Strips<T>& strips, int64_t from,
+                                     int64_t to) {
+                if (from < to)
+                    tile<decltype(these)>(args, 0, args.m, from, to - from, strips,
+                                          {args.b + k * args.ldb + from, 1, args.ldb}, depth, first,
+                                          last, nullptr, &fetch);
+            };
+            columns(wide_operands, {a.at, distance, a.step}, begin, begin + wide);
+            columns(operands, a, begin + wide, inner);
+            if (end > whole)
+                tile<Operands>(args, 0, args.m, whole, rest, a, {edge.data() + k * kCols, 0, kCols},
+                               depth, first, last);
+        };
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
             if (!a_in_place)
-                columns(PlainOperands<T>(), {packed_a.data() + k * kBlockRows, a_panel, kBlockRows},
-                        begin, end, k, depth);
+                walk(PlainOperands<T>(), PlainOperands<T>(),
+                     {packed_a.data() + k * kBlockRows, a_panel, kBlockRows}, 0, k, depth);
             else if (args.trans_a)
-                columns(PlainOperands<T>(), {args.a + k * args.lda, kBlockRows, args.lda}, begin,
-                        end, k, depth);
+                walk(PlainOperands<T>(), WideInPlace<T, false>(),
+                     {args.a + k * args.lda, kBlockRows, args.lda}, 1, k, depth);
             else
-                columns(RowsInPlace<T>(), {args.a + k, args.lda, args.lda}, begin, end, k, depth);
+                walk(RowsInPlace<T>(), WideInPlace<T, true>(), {args.a + k, args.lda, args.lda},
+                     args.lda, k, depth);
         }
     });
 }
@@ -277,16 +283,17 @@ struct Partition {
                 row_blocks = ceil_div(m, rows);
             }
         }
-        const int64_t work = m * HWY_MIN(n, cols) * depth;
-        if (work < 2 * kWorkPerChunk) {  // too small to share
+        const int64_t read = HWY_MIN(n, cols) * depth,
+                      worth = HWY_MAX(m * read / kWorkPerChunk, read / kReadPerChunk);
+        if (worth < 2) {  // too small to share
             rows = round_up(m, kBlockRows);
             row_blocks = 1;
             group_cols = cols;
         } else {
             int64_t groups = row_blocks >= 32 ? 1 : ceil_div(96, row_blocks);
             groups = HWY_MIN(groups, cols / kCols);
-            groups = HWY_MAX(HWY_MIN(groups, 2 * work / kWorkPerChunk / row_blocks), int64_t{1});
-            group_cols = round_up(ceil_div(cols, groups), kCols);
+            groups = HWY_MAX(HWY_MIN(groups, 2 * worth / row_blocks), int64_t{1});
+            group_cols = round_up(ceil_div(cols, groups), Operands::width(m, cols));
         }
         // Where a row block meets several column groups, A is packed once for all or stays in
         // place, as many steps of it as a cache holds: there are at most 32 row blocks.

@@ -170,6 +170,13 @@ Case varied(int64_t m, int64_t n, int64_t k, bool accumulate) {
 const std::vector<Case>& cases() {
     static const std::vector<Case> list = {
         {.m = 1, .n = 384, .k = 384},
+        // Few rows: four panels at a time, or two, and what they leave.
+        {.m = 1, .n = 235, .k = 1600, .pad = 1},
+        {.m = 2, .n = 332, .k = 700, .bias = true, .gelu = true},
+        {.m = 2, .n = 128, .k = 71, .accumulate = true, .alpha = -0.5f},
+        {.m = 3, .n = 129, .k = 520, .bias = true},
+        {.m = 4, .n = 64, .k = 300, .accumulate = true},
+        {.m = 4, .n = 200, .k = 33, .trans_a = true, .trans_b = false},
         {.m = 8, .n = 130, .k = 71, .pad = 1},
         {.m = 9, .n = 3, .k = 40},
         {.m = 5, .n = 17, .k = 1100, .bias = true, .gelu = true},

@@ -190,6 +190,23 @@ TEST_CASE_TEMPLATE("matmul: larger shapes, block edges, threads", T, float, doub
         }
 }
 
+TEST_CASE_TEMPLATE("matmul: B in place in wide blocks, of every height", T, float, double) {
+    testing::for_each_target([] {
+        testing::TestContext context(2);
+        for (int64_t m = 1; m <= 13; ++m)
+            for (int64_t n : {32, 63, 64, 65, 96, 130})
+                for (int64_t k : {1, 29, 390})
+                    for (bool ta : {false, true}) {
+                        Case c{.m = m, .n = n, .k = k, .trans_a = ta, .pad = (m + n) % 3};
+                        c.bias = c.before = c.activate = k == 29;
+                        c.op = UnaryOp::gelu;
+                        c.accumulate = m % 2 == 0;
+                        c.alpha = m % 3 == 0 ? T(-0.5) : T(1);
+                        run<T>(c, context, true);
+                    }
+    });
+}
+
 TEST_CASE("matmul: more than one block of packed B along n and k") {
     // Few rows: B in the threads' caches, 256 columns and 384 steps at a time.
     both_thread_counts<float>({.m = 13, .n = 2200, .k = 600, .trans_b = true});

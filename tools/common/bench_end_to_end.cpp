@@ -295,25 +295,26 @@ EndToEndCase::Ready momask_generation(const vq::RvqConfig& tokenizer,
 }
 
 EndToEndCase::Ready bamm_generation(const vq::RvqConfig& tokenizer, const bamm::Config& base,
-                                    const momask::TransformerConfig& residual, DeviceType device) {
+                                    const momask::TransformerConfig& residual, Precision precision,
+                                    DeviceType device) {
     Generator init(1);
     bamm::Parts parts;
     parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, &init);
     parts.base = std::make_unique<bamm::Transformer>(base, &init);
     parts.residual = std::make_unique<momask::ResidualTransformer>(residual, &init);
-    return generation<bamm::BammGenerator>(std::move(parts), base.clip_dim, tokenizer,
-                                           Precision::f32, device);
+    return generation<bamm::BammGenerator>(std::move(parts), base.clip_dim, tokenizer, precision,
+                                           device);
 }
 
 EndToEndCase::Ready bad_generation(const vq::RvqConfig& tokenizer, const bad::Config& config,
-                                   DeviceType device) {
+                                   Precision precision, DeviceType device) {
     Generator init(1);
     bad::Parts parts;
     parts.tokenizer = std::make_unique<vq::RvqVae>(tokenizer, &init);
     parts.transformer =
         std::make_unique<bad::Transformer>(config, parts.tokenizer->quantizer().codebook(), &init);
-    return generation<bad::BadGenerator>(std::move(parts), config.clip_dim, tokenizer,
-                                         Precision::f32, device);
+    return generation<bad::BadGenerator>(std::move(parts), config.clip_dim, tokenizer, precision,
+                                         device);
 }
 
 EndToEndCase::Ready encoding(const clip::TextConfig& text, int64_t rows, DeviceType device) {
@@ -391,16 +392,21 @@ std::vector<EndToEndCase> end_to_end_cases(const EndToEndSizes& sizes, DeviceTyp
     if (!small) add_moclip(preset, tower);
     add(fmt::format("train text {} sentences", text.at("batch").get<int64_t>()),
         [=] { return text_step(text, vocab, device); });
-    for (const Precision precision : {Precision::f32, Precision::int16, Precision::bf16}) {
-        if (device == DeviceType::cuda && precision == Precision::int16) continue;
-        add(fmt::format("generate {} frames, {}", kFrames, name_of(precision)), [=] {
-            return momask_generation(vq.model, masked.model, residual.model, precision, device);
-        });
-    }
-    add(fmt::format("generate bamm {} frames", kFrames),
-        [=] { return bamm_generation(vq.model, bamm.bamm, residual.model, device); });
-    add(fmt::format("generate bad {} frames", kFrames),
-        [=] { return bad_generation(bad_tokenizer.model, bad.bad, device); });
+    const auto add_generation = [&](const std::string& system, auto made) {
+        for (const Precision precision : {Precision::f32, Precision::int16, Precision::bf16})
+            if (device == DeviceType::cpu || precision != Precision::int16)
+                add(fmt::format("generate {}{} frames, {}", system, kFrames, name_of(precision)),
+                    [=] { return made(precision); });
+    };
+    add_generation("", [=](Precision precision) {
+        return momask_generation(vq.model, masked.model, residual.model, precision, device);
+    });
+    add_generation("bamm ", [=](Precision precision) {
+        return bamm_generation(vq.model, bamm.bamm, residual.model, precision, device);
+    });
+    add_generation("bad ", [=](Precision precision) {
+        return bad_generation(bad_tokenizer.model, bad.bad, precision, device);
+    });
     for (const int64_t rows : {1, 64})
         add(fmt::format("encode {}x{} tokens", rows, kPromptTokens),
             [=] { return encoding(tower, rows, device); });

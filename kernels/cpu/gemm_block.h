@@ -72,20 +72,18 @@ struct BlockOutput {
     int64_t ld;    // row stride
     int64_t cols;  // <= the width of a panel of B
     T alpha;
-    bool add;     // C += alpha A B, else C =
-    Fetch ahead;  // what the next columns will read, fetched meanwhile
+    bool add;            // C += alpha A B, else C =
+    Fetch ahead;         // what the next columns will read, fetched meanwhile
+    int64_t across = 0;  // from one panel of B to the next, where cols are those of several
 };
 
-// Fetches a block of `cols` columns that will be written.
+// Fetches a block of `cols` columns, two lines of memory at most, that will be written.
 template <class T>
 inline void fetch_to_write(const T* block, int64_t ld, int64_t rows, int64_t cols) {
-    constexpr int64_t kTwoLines = 128 / sizeof(T);
-    for (int64_t i = 0; i < rows; ++i)
-        for (int64_t j = 0; j < cols; j += kTwoLines) {
-            __builtin_prefetch(block + i * ld + j, 1, 3);
-            __builtin_prefetch(block + i * ld + (j + kTwoLines < cols ? j + kTwoLines : cols) - 1,
-                               1, 3);
-        }
+    for (int64_t i = 0; i < rows; ++i) {
+        __builtin_prefetch(block + i * ld, 1, 3);
+        __builtin_prefetch(block + i * ld + cols - 1, 1, 3);
+    }
 }
 
 // That of C, while the sums are being made.
@@ -94,12 +92,12 @@ inline void fetch_output(const BlockOutput<T>& out) {
     fetch_to_write(out.c, out.ld, kRows, out.cols);
 }
 
-// What a register block reads of an operand: `step` elements from one step along k to the next, and
-// `across` from one panel to the next, where it reads several.
+// What a register block reads of an operand: `step` elements from one step along k to the next. It
+// fits into registers.
 template <class E>
 struct Strip {
     const E* at;
-    int64_t step, across = 0;
+    int64_t step;
 };
 
 // C = sum over `depth` steps along k of a strip of A times a strip of B.

@@ -31,13 +31,14 @@ __mmask16 columns_of(const BlockOutput<float>& out, int j) {
 }
 
 // The numbers of B that are its vector j in a step: two to a panel.
-const Pair* vector_of(const Strip<Pair>& b, int j) {
-    return b.at + j / 2 * b.across + j % 2 * kLanes;
+const Pair* vector_of(const Strip<Pair>& b, int j, int64_t across) {
+    return b.at + j / 2 * across + j % 2 * kLanes;
 }
 
 template <int kRows, int kVecs>
 MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
                         const BlockOutput<float>& out) {
+    const int64_t across = out.across;
     __m512 sum[kRows][kVecs];
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i)
@@ -49,7 +50,7 @@ MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
         __m512bh bv[kVecs];
 #pragma GCC unroll 8
         for (int j = 0; j < kVecs; ++j)
-            bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(vector_of(b, j)));
+            bv[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(vector_of(b, j, across)));
         ahead.step();
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
@@ -80,6 +81,7 @@ MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
 template <int kRows, int kVecs>
 MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
                                  const BlockOutput<float>& out) {
+    const int64_t across = out.across;
     Sums sum[kRows][kVecs];
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i)
@@ -89,7 +91,7 @@ MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
     for (int64_t k = 0; k < pairs; ++k) {
         __m512i bv[kVecs];
 #pragma GCC unroll 8
-        for (int j = 0; j < kVecs; ++j) bv[j] = _mm512_loadu_si512(vector_of(b, j));
+        for (int j = 0; j < kVecs; ++j) bv[j] = _mm512_loadu_si512(vector_of(b, j, across));
         ahead.step();
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
@@ -109,7 +111,7 @@ MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
         float* c = out.c + j * kLanes;
         const int64_t ld = out.ld;
         const __m512 column_scales =
-            _mm512_mul_ps(_mm512_set1_ps(out.alpha), _mm512_loadu_ps(vector_of(b, j)));
+            _mm512_mul_ps(_mm512_set1_ps(out.alpha), _mm512_loadu_ps(vector_of(b, j, across)));
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i, c += ld) {
             const __m512 v =

@@ -221,55 +221,60 @@ struct WideInPlace : PlainOperands<T> {
 
 // ---- Epilogue ---------------------------------------------------------------------------------
 
-// C = op(C + bias) on (rows, cols), C + bias kept in `before` (same row stride) if not null.
-template <class T>
+// C = f(C + bias) on (rows, cols), C + bias kept in `before` (same row stride) if not null. A
+// function for each f, and f inline: else GCC (12) fetches constants for every vector.
+template <class T, class F>
 HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, int64_t rows, int64_t cols,
-                                 const T* bias, bool activate, UnaryOp op, T param) {
+                                 const T* bias, F f) {
     const hn::ScalableTag<T> d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const auto p = hn::Set(d, param);
-    const auto walk = [&](auto f) {
-        if (cols == 2 * lanes) {  // the usual strip: two chains of dependent operations at a time
-            const auto b0 = bias ? hn::LoadU(d, bias) : hn::Zero(d);
-            const auto b1 = bias ? hn::LoadU(d, bias + lanes) : hn::Zero(d);
-            for (int64_t i = 0; i < rows; ++i) {
-                T* at = c + i * ld;
-                const auto x0 = hn::Add(hn::LoadU(d, at), b0);
-                const auto x1 = hn::Add(hn::LoadU(d, at + lanes), b1);
-                if (before) {
-                    hn::StoreU(x0, d, before + i * ld);
-                    hn::StoreU(x1, d, before + i * ld + lanes);
-                }
-                const auto y0 = f(x0), y1 = f(x1);
-                hn::StoreU(y0, d, at);
-                hn::StoreU(y1, d, at + lanes);
+    if (cols == 2 * lanes) {  // the usual strip: two chains of dependent operations at a time
+        const auto b0 = bias ? hn::LoadU(d, bias) : hn::Zero(d);
+        const auto b1 = bias ? hn::LoadU(d, bias + lanes) : hn::Zero(d);
+        for (int64_t i = 0; i < rows; ++i) {
+            T* at = c + i * ld;
+            const auto x0 = hn::Add(hn::LoadU(d, at), b0);
+            const auto x1 = hn::Add(hn::LoadU(d, at + lanes), b1);
+            if (before) {
+                hn::StoreU(x0, d, before + i * ld);
+                hn::StoreU(x1, d, before + i * ld + lanes);
             }
-            return;
+            const auto y0 = f(x0), y1 = f(x1);
+            hn::StoreU(y0, d, at);
+            hn::StoreU(y1, d, at + lanes);
         }
-        for (int64_t j = 0; j < cols; j += lanes) {
-            const size_t n = static_cast<size_t>(HWY_MIN(lanes, cols - j));
-            const auto b = bias ? load_n(d, bias + j, n) : hn::Zero(d);
-            for (int64_t i = 0; i < rows; ++i) {
-                const auto x = hn::Add(load_n(d, c + i * ld + j, n), b);
-                if (before) store_n(x, d, before + i * ld + j, n);
-                store_n(f(x), d, c + i * ld + j, n);
-            }
+        return;
+    }
+    for (int64_t j = 0; j < cols; j += lanes) {
+        const size_t n = static_cast<size_t>(HWY_MIN(lanes, cols - j));
+        const auto b = bias ? load_n(d, bias + j, n) : hn::Zero(d);
+        for (int64_t i = 0; i < rows; ++i) {
+            const auto x = hn::Add(load_n(d, c + i * ld + j, n), b);
+            if (before) store_n(x, d, before + i * ld + j, n);
+            store_n(f(x), d, c + i * ld + j, n);
         }
-    };
-    if (!activate) return walk([](auto x) { return x; });
-    with_unary_op(
-        op, [&](auto constant) { walk([&](auto x) { return vunary<constant()>(d, x, p); }); });
+    }
 }
 
 // The epilogue on a part of C that begins at element (row, col).
 template <class T>
-HWY_INLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t col, int64_t rows,
-                               int64_t cols) {
+HWY_NOINLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t col, int64_t rows,
+                                 int64_t cols) {
     const Epilogue<T>& e = args.epilogue;
     if (!e.bias && !e.activate && !e.before_activation) return;
     const int64_t at = row * args.ldc + col;
-    epilogue_strip(args.c + at, e.before_activation ? e.before_activation + at : nullptr, args.ldc,
-                   rows, cols, e.bias ? e.bias + col : nullptr, e.activate, e.op, e.param);
+    const auto strip = [&](auto f) {
+        epilogue_strip(args.c + at, e.before_activation ? e.before_activation + at : nullptr,
+                       args.ldc, rows, cols, e.bias ? e.bias + col : nullptr, f);
+    };
+    if (!e.activate) return strip([](auto x) { return x; });
+    with_unary_op(e.op, [&](auto constant) {
+        using Op = decltype(constant);
+        strip([param = e.param](auto x) __attribute__((always_inline)) {
+            const hn::DFromV<decltype(x)> d;
+            return vunary<Op::value>(d, x, hn::Set(d, param));
+        });
+    });
 }
 
 // ---- Tiles ------------------------------------------------------------------------------------
@@ -297,8 +302,7 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
     const T* before = last ? args.epilogue.before_activation : nullptr;
     for (int64_t j = 0, width = 0; j < cols; j += width) {
         width = Operands::width(rows, cols - j);
-        Strip<typename Operands::B> bj = b.from(j);
-        bj.across = b.stride * kPanel;
+        const auto bj = b.from(j);
         const auto* following =
             then && j + width >= cols ? then : b.from(round_up(j + width, kPanel)).at;
         Fetch panel = Fetch::line(following, stride);
@@ -310,14 +314,15 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
                                      width,
                                      args.alpha,
                                      !first || args.accumulate,
-                                     ahead};
+                                     ahead,
+                                     b.stride * kPanel};
             if (before)
                 fetch_to_write(before + (row + i) * args.ldc + col + j, args.ldc, height, width);
             Operands::block_for(height, width)(depth, a.from(Operands::kInPlace ? i : block), bj,
                                                out);
             ahead.skip(depth);
+            if (last) apply_epilogue(args, row + i, col + j, height, width);
         }
-        if (last) apply_epilogue(args, row, col + j, rows, width);
     }
 }
 

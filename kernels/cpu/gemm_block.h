@@ -29,14 +29,6 @@ struct Fetch {
         const int64_t stride = (bytes + period - 1) / period;
         return {static_cast<const char*>(at), stride, period, row_stride - period * stride, period};
     }
-    // `first` elements at a, then `second` at b, in `steps` steps.
-    template <class T>
-    static Fetch both(const T* a, int64_t first, const T* b, int64_t second, int64_t steps) {
-        const int64_t size = sizeof(T), stride = ((first + second) * size + steps - 1) / steps,
-                      period = (first * size + stride - 1) / stride;
-        const char *from = reinterpret_cast<const char*>(a), *to = reinterpret_cast<const char*>(b);
-        return {from, stride, period, to - from - period * stride, period};
-    }
     bool in_pieces() const { return period != INT64_MAX; }
     void skip(int64_t steps) {
         at += steps * stride;

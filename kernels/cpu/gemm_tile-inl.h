@@ -129,7 +129,7 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
     V sum[kRows][kVecs];
     clear(sum);
-    fetch_output<kRows>(out);
+    if (kVecs <= 2) fetch_output<kRows>(out);  // wide blocks write whole lines, row after row
     FetchWalk ahead(out.ahead);
     const RowPointers<kRows, T> rows(a);
     for (int64_t k = 0; k < depth; ++k) {

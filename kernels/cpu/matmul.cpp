@@ -106,9 +106,9 @@ void with_dots(Context& context, const MatmulArgs<T>& args) {
 }
 
 // B's rows contiguous, and used too seldom to be worth a copy or few enough to be read from the
-// first-level cache as they are; A likewise, or packed. `next`: the problem that follows, or null.
+// first-level cache as they are; A likewise, or packed.
 template <class T>
-void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulArgs<T>* next) {
+void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
     constexpr int64_t kCols = kBlockCols<T>;
     const bool a_in_place = args.m * args.k <= kMaxInPlace;
     const int64_t a_panel = args.k * kBlockRows, a_panels = ceil_div(args.m, kBlockRows);
@@ -129,23 +129,15 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args, const MatmulAr
         const auto walk = [&](auto operands, auto wide_operands, const Strips<T>& a,
                               int64_t distance, int64_t k, int64_t depth) {
             using Operands = decltype(operands);
-            using Wide = decltype(wide_operands);
             const bool first = k == 0, last = k + depth == args.k;
-            // The operands of the next problem are fetched meanwhile, A's and then B's.
-            Fetch fetch = Fetch::line(args.b, 0);
-            if (next) {
-                const int64_t blocks =
-                    wide / kWide * typename Wide::Blocks(args.m).count +
-                    (args.n - wide) / kCols * typename Operands::Blocks(args.m).count;
-                fetch = Fetch::both(next->a, args.m * args.k, next->b, args.n * args.k,
-                                    HWY_MAX(blocks, int64_t{1}) * args.k);
-            }
+            // Nothing to fetch: the operands are small, or the processor sees that row follows row.
+            Fetch nothing = Fetch::line(args.b, 0);
             const auto columns = [&](auto these, const Strips<T>& strips, int64_t from,
                                      int64_t to) {
                 if (from < to)
                     tile<decltype(these)>(args, 0, args.m, from, to - from, strips,
                                           {args.b + k * args.ldb + from, 1, args.ldb}, depth, first,
-                                          last, nullptr, &fetch);
+                                          last, nullptr, &nothing);
             };
             columns(wide_operands, {a.at, distance, a.step}, begin, begin + wide);
             columns(operands, a, begin + wide, inner);
@@ -414,9 +406,8 @@ void with_packed_operands(Precision precision, const F& f) {
     f(Bf16Operands());
 }
 
-// `next`: the problem that follows, or null.
 template <class T>
-void one_product(Context& context, const MatmulArgs<T>& args, const MatmulArgs<T>* next = nullptr) {
+void one_product(Context& context, const MatmulArgs<T>& args) {
     if (args.k <= 0) return without_depth(args);
     if constexpr (std::is_same_v<T, float>)
         if (args.packed_b.data && args.packed_b.precision != Precision::f32)
@@ -427,7 +418,7 @@ void one_product(Context& context, const MatmulArgs<T>& args, const MatmulArgs<T
             });
     if (args.n <= 4 || (args.m <= 8 && args.trans_b)) return with_dots(context, args);
     if (!args.trans_b && (args.m <= 12 || args.n * args.k <= kMaxInPlace))
-        return with_b_in_place(context, args, next);
+        return with_b_in_place(context, args);
     if (!args.packed_b.data && args.m <= kMaxRowsInCache && args.m * args.k <= kMaxPackedA)
         return with_b_in_cache(context, args);
     packed<PlainOperands<T>>(context, args, static_cast<const T*>(args.packed_b.data));
@@ -455,17 +446,13 @@ void products(Context& context, const MatmulArgs<T>& all) {
     const int64_t work = args.m * args.n * HWY_MAX(args.k, int64_t{1});
     if (count >= 8 || (count > 1 && work < 8 * kWorkPerChunk)) {
         // Whole problems to threads.
-        context.pool->for_ranges(
-            count, HWY_MAX(kWorkPerChunk / work, int64_t{1}), [&](int64_t begin, int64_t end) {
-                Context own = context;
-                own.workspace = &thread_workspace();
-                MatmulArgs<T> one = problem(begin);
-                for (int64_t i = begin; i < end; ++i) {
-                    const MatmulArgs<T> next = problem(i + 1 < count ? i + 1 : i);
-                    one_product(own, one, &next);
-                    one = next;
-                }
-            });
+        context.pool->for_ranges(count, HWY_MAX(kWorkPerChunk / work, int64_t{1}),
+                                 [&](int64_t begin, int64_t end) {
+                                     Context own = context;
+                                     own.workspace = &thread_workspace();
+                                     for (int64_t i = begin; i < end; ++i)
+                                         one_product(own, problem(i));
+                                 });
         return;
     }
     for (int64_t i = 0; i < count; ++i) one_product(context, problem(i));

@@ -120,7 +120,6 @@ HWY_NOINLINE void bf16_block(int64_t depth, Strip<float> a, Strip<Pair> b,
     const auto upper = hn::Set(du, 0xffff0000u);
     V sum[kRows][kVecs];
     clear(sum);
-    fetch_output<kRows>(out);
     FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < depth; ++k) {
         V bv[kVecs];
@@ -150,6 +149,7 @@ struct Bf16Operands {  // portable
     static int64_t steps(int64_t k) { return (k + 1) / 2; }
     using Blocks = RowBlocks<kBlockRows, false>;
     static constexpr bool kInPlace = false;
+    static constexpr bool kFetchOutput = true;
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
         const int64_t k = 2 * step, depth = HWY_MIN(2 * steps, args.k - k);

@@ -57,31 +57,28 @@ struct FetchWalk {
     int64_t left;
 };
 
-// Where a register block goes.
+// What a register block makes: c = alpha A B + plus, where that is not null.
 template <class T>
 struct BlockOutput {
     T* c;          // first element
     int64_t ld;    // row stride
-    int64_t cols;  // <= the width of a panel of B
+    int64_t cols;  // the width of a panel of B or less, or that of several
     T alpha;
-    bool add;            // C += alpha A B, else C =
+    const T* plus;  // may be c
+    int64_t plus_ld;
     Fetch ahead;         // what the next columns will read, fetched meanwhile
     int64_t across = 0;  // from one panel of B to the next, where cols are those of several
 };
 
-// Fetches a block of `cols` columns, two lines of memory at most, that will be written.
+// Fetches a block of `cols` columns, two lines of memory at most, that will be written. Always
+// inline: GCC drops the calls of a function that does nothing else.
 template <class T>
-inline void fetch_to_write(const T* block, int64_t ld, int64_t rows, int64_t cols) {
+[[gnu::always_inline]] inline void fetch_to_write(const T* block, int64_t ld, int64_t rows,
+                                                  int64_t cols) {
     for (int64_t i = 0; i < rows; ++i) {
         __builtin_prefetch(block + i * ld, 1, 3);
         __builtin_prefetch(block + i * ld + cols - 1, 1, 3);
     }
-}
-
-// That of C, while the sums are being made.
-template <int kRows, class T>
-inline void fetch_output(const BlockOutput<T>& out) {
-    fetch_to_write(out.c, out.ld, kRows, out.cols);
 }
 
 // What a register block reads of an operand: `step` elements from one step along k to the next. It
@@ -131,17 +128,16 @@ using PairBlock = BlockFunction<float, Pair, Pair>;
 inline constexpr int64_t kInt16Pairs = kInt16Block / 2;
 
 // A register block on such panels: products(pairs, a, b, out) for each block along k.
-template <int kRows>
 inline void for_int16_blocks(int64_t depth, Strip<Pair> a, Strip<Pair> b, BlockOutput<float> out,
                              PairBlock products) {
-    fetch_output<kRows>(out);
     for (int64_t left = depth; left > 0;) {
         const int64_t pairs = left > kInt16Pairs ? kInt16Pairs : left - 1, steps = pairs + 1;
         products(pairs, a, b, out);
         a.at += steps * a.step;
         b.at += steps * b.step;
         out.ahead.skip(pairs);
-        out.add = true;
+        out.plus = out.c;
+        out.plus_ld = out.ld;
         left -= steps;
     }
 }

@@ -233,14 +233,15 @@ HWY_NOINLINE void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b
             float* c = out.c + i * out.ld + j * kLanes;
             const auto v = hn::Mul(hn::ConvertTo(d, sum[i][j]), scales);
             const auto s = hn::Set(d, row_scales[i]);
-            store_n(out.add ? hn::MulAdd(v, s, load_n(d, c, n)) : hn::Mul(v, s), d, c, n);
+            const float* plus = out.plus ? out.plus + i * out.plus_ld + j * kLanes : nullptr;
+            store_n(plus ? hn::MulAdd(v, s, load_n(d, plus, n)) : hn::Mul(v, s), d, c, n);
         }
     }
 }
 
 template <int kRows, int kVecs>
 void int16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b, const BlockOutput<float>& out) {
-    for_int16_blocks<kRows>(depth, a, b, out, &add_int16_products<kRows, kVecs>);
+    for_int16_blocks(depth, a, b, out, &add_int16_products<kRows, kVecs>);
 }
 
 struct Int16Operands {  // of the packed product; portable
@@ -252,6 +253,7 @@ struct Int16Operands {  // of the packed product; portable
     static int64_t steps(int64_t k) { return (k + 1) / 2 + ceil_div(k, kInt16Block); }
     using Blocks = RowBlocks<kBlockRows, true>;
     static constexpr bool kInPlace = false;
+    static constexpr bool kFetchOutput = true;
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<float>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
         pack_int16<kBlockRows, true>(panels, panel_stride, args.a, args.lda, !args.trans_a, row,

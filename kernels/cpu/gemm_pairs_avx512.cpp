@@ -44,7 +44,6 @@ MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
     for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
         for (int j = 0; j < kVecs; ++j) sum[i][j] = _mm512_setzero_ps();
-    fetch_output<kRows>(out);
     FetchWalk ahead(out.ahead);
     for (int64_t k = 0; k < depth; ++k) {
         __m512bh bv[kVecs];
@@ -68,11 +67,12 @@ MC_BF16 void bf16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b,
         const __mmask16 mask = columns_of(out, j);
 #pragma GCC unroll 12
         for (int i = 0; i < kRows; ++i) {
-            float* c = out.c + i * out.ld + j * kLanes;
-            const __m512 v = out.add
-                                 ? _mm512_fmadd_ps(alpha, sum[i][j], _mm512_maskz_loadu_ps(mask, c))
-                                 : _mm512_mul_ps(alpha, sum[i][j]);
-            _mm512_mask_storeu_ps(c, mask, v);
+            const __m512 v =
+                out.plus ? _mm512_fmadd_ps(
+                               alpha, sum[i][j],
+                               _mm512_maskz_loadu_ps(mask, out.plus + i * out.plus_ld + j * kLanes))
+                         : _mm512_mul_ps(alpha, sum[i][j]);
+            _mm512_mask_storeu_ps(out.c + i * out.ld + j * kLanes, mask, v);
         }
     }
 }
@@ -104,7 +104,8 @@ MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
         b.at += b.step;
     }
     const auto* row_scales = reinterpret_cast<const float*>(a.at);
-    const bool add = out.add;
+    const float* plus = out.plus;
+    const int64_t plus_ld = out.plus_ld;
 #pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) {
         const __mmask16 mask = columns_of(out, j);
@@ -119,15 +120,16 @@ MC_INT16 void add_int16_products(int64_t pairs, Strip<Pair> a, Strip<Pair> b,
             const __m512 row_scale = _mm512_set1_ps(row_scales[i]);
             _mm512_mask_storeu_ps(
                 c, mask,
-                add ? _mm512_fmadd_ps(v, row_scale, _mm512_maskz_loadu_ps(mask, c))
-                    : _mm512_mul_ps(v, row_scale));
+                plus ? _mm512_fmadd_ps(v, row_scale,
+                                       _mm512_maskz_loadu_ps(mask, plus + i * plus_ld + j * kLanes))
+                     : _mm512_mul_ps(v, row_scale));
         }
     }
 }
 
 template <int kRows, int kVecs>
 void int16_block(int64_t depth, Strip<Pair> a, Strip<Pair> b, const BlockOutput<float>& out) {
-    for_int16_blocks<kRows>(depth, a, b, out, &add_int16_products<kRows, kVecs>);
+    for_int16_blocks(depth, a, b, out, &add_int16_products<kRows, kVecs>);
 }
 
 // `rounds` times 12 independent x = op(x) on registers; one number of the sum is kept.

@@ -56,24 +56,26 @@ HWY_INLINE void multiply_add(V (&sum)[kRows][kVecs], const T* HWY_RESTRICT a, co
 }
 
 template <class V, int kRows, int kVecs, class T>
-HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& out) {
+HWY_INLINE void store_block(V (&sum)[kRows][kVecs], const BlockOutput<T>& out) {
     const hn::DFromV<V> d;
     constexpr int64_t kLanes = hn::MaxLanes(hn::DFromV<V>());
     const V alpha = hn::Set(d, out.alpha);
-    if (out.cols == kVecs * kLanes) {
-        const auto store = [&, c = out.c, ld = out.ld](auto value) {
+    const auto each = [&](auto f) HWY_ATTR {
 #pragma GCC unroll 16
-            for (int i = 0; i < kRows; ++i)
+        for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
-                for (int j = 0; j < kVecs; ++j) {
-                    T* at = c + i * ld + j * kLanes;
-                    hn::StoreU(value(sum[i][j], at), d, at);
-                }
-        };
-        if (out.add)
-            store([&](V v, const T* at) { return hn::MulAdd(alpha, v, hn::LoadU(d, at)); });
+            for (int j = 0; j < kVecs; ++j) f(sum[i][j], i, j * kLanes);
+    };
+    if (out.cols == kVecs * kLanes) {
+        // All is read before anything is written: rows at a distance of 4 KiB look like one another
+        // to the processor, and a read behind a write waits for it.
+        if (out.plus)
+            each([&, plus = out.plus, ld = out.plus_ld](V& v, int i, int64_t j)
+                     HWY_ATTR { v = hn::MulAdd(alpha, v, hn::LoadU(d, plus + i * ld + j)); });
         else
-            store([&](V v, const T*) { return hn::Mul(alpha, v); });
+            each([&](V& v, int, int64_t) HWY_ATTR { v = hn::Mul(alpha, v); });
+        each([&, c = out.c, ld = out.ld](V v, int i, int64_t j)
+                 HWY_ATTR { hn::StoreU(v, d, c + i * ld + j); });
         return;
     }
     HWY_ALIGN T row[kVecs * kLanes];
@@ -82,11 +84,12 @@ HWY_INLINE void store_block(const V (&sum)[kRows][kVecs], const BlockOutput<T>& 
 #pragma GCC unroll 4
         for (int j = 0; j < kVecs; ++j) hn::Store(sum[i][j], d, row + j * kLanes);
         T* c = out.c + i * out.ld;
+        const T* plus = out.plus ? out.plus + i * out.plus_ld : nullptr;
         for (int64_t j = 0; j < kVecs * kLanes; j += kLanes) {
             if (j >= out.cols) break;
             const size_t n = static_cast<size_t>(HWY_MIN(kLanes, out.cols - j));
             const V v = hn::Load(d, row + j);
-            store_n(out.add ? hn::MulAdd(alpha, v, load_n(d, c + j, n)) : hn::Mul(alpha, v), d,
+            store_n(plus ? hn::MulAdd(alpha, v, load_n(d, plus + j, n)) : hn::Mul(alpha, v), d,
                     c + j, n);
         }
     }
@@ -129,7 +132,6 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
     V sum[kRows][kVecs];
     clear(sum);
-    if (kVecs <= 2) fetch_output<kRows>(out);  // wide blocks write whole lines, row after row
     FetchWalk ahead(out.ahead);
     const RowPointers<kRows, T> rows(a);
     for (int64_t k = 0; k < depth; ++k) {
@@ -167,6 +169,7 @@ struct PlainOperands {
     // Rows of the register blocks; each has a strip of A of its own or, kInPlace, begins in it.
     using Blocks = RowBlocks<kBlockRows, false>;
     static constexpr bool kInPlace = false;
+    static constexpr bool kFetchOutput = true;  // C's rows, before they are written
     // A's rows [row, row + rows), steps [step, step + steps), into panels at distance panel_stride.
     static void pack_a(A* panels, int64_t panel_stride, const MatmulArgs<T>& args, int64_t row,
                        int64_t rows, int64_t step, int64_t steps) {
@@ -212,6 +215,8 @@ struct WideInPlace : PlainOperands<T> {
     static constexpr int64_t kRows = 2 * kBlockRows / kVecs, kB = kVecs * kBlockCols<T> / 2;
     using Blocks = RowBlocks<kRows, true>;
     static constexpr bool kInPlace = true;
+    static constexpr bool kFetchOutput =
+        false;  // whole lines, row after row: they come by themselves
     static int64_t width(int64_t, int64_t) { return kB; }
     static BlockFunction<T, T, T> block_for(int64_t rows, int64_t) {
         return block_function<kRows>(
@@ -221,27 +226,27 @@ struct WideInPlace : PlainOperands<T> {
 
 // ---- Epilogue ---------------------------------------------------------------------------------
 
-// C = f(C + bias) on (rows, cols), C + bias kept in `before` (same row stride) if not null. A
-// function for each f, and f inline: else GCC (12) fetches constants for every vector.
+// Rows (rows, cols) of `ld` elements. From them, at `from`, C + bias into `before`, if that is not
+// null, and f(C + bias) into `c`, which may be `from`. A function for each f, and f inline: else
+// GCC (12) fetches constants for every vector.
 template <class T, class F>
-HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, int64_t rows, int64_t cols,
-                                 const T* bias, F f) {
+HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, const T* from, int64_t from_ld,
+                                 int64_t rows, int64_t cols, const T* bias, F f) {
     const hn::ScalableTag<T> d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     if (cols == 2 * lanes) {  // the usual strip: two chains of dependent operations at a time
         const auto b0 = bias ? hn::LoadU(d, bias) : hn::Zero(d);
         const auto b1 = bias ? hn::LoadU(d, bias + lanes) : hn::Zero(d);
         for (int64_t i = 0; i < rows; ++i) {
-            T* at = c + i * ld;
-            const auto x0 = hn::Add(hn::LoadU(d, at), b0);
-            const auto x1 = hn::Add(hn::LoadU(d, at + lanes), b1);
+            const auto x0 = hn::Add(hn::LoadU(d, from + i * from_ld), b0);
+            const auto x1 = hn::Add(hn::LoadU(d, from + i * from_ld + lanes), b1);
             if (before) {
                 hn::StoreU(x0, d, before + i * ld);
                 hn::StoreU(x1, d, before + i * ld + lanes);
             }
             const auto y0 = f(x0), y1 = f(x1);
-            hn::StoreU(y0, d, at);
-            hn::StoreU(y1, d, at + lanes);
+            hn::StoreU(y0, d, c + i * ld);
+            hn::StoreU(y1, d, c + i * ld + lanes);
         }
         return;
     }
@@ -249,23 +254,27 @@ HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, int64_t rows, int6
         const size_t n = static_cast<size_t>(HWY_MIN(lanes, cols - j));
         const auto b = bias ? load_n(d, bias + j, n) : hn::Zero(d);
         for (int64_t i = 0; i < rows; ++i) {
-            const auto x = hn::Add(load_n(d, c + i * ld + j, n), b);
+            const auto x = hn::Add(load_n(d, from + i * from_ld + j, n), b);
             if (before) store_n(x, d, before + i * ld + j, n);
             store_n(f(x), d, c + i * ld + j, n);
         }
     }
 }
 
-// The epilogue on a part of C that begins at element (row, col).
 template <class T>
-HWY_NOINLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t col, int64_t rows,
-                                 int64_t cols) {
+HWY_INLINE bool has_epilogue(const MatmulArgs<T>& args) {
+    return args.epilogue.bias || args.epilogue.activate || args.epilogue.before_activation;
+}
+
+// The epilogue of the part of C that begins at element (row, col) and that `from` has.
+template <class T>
+HWY_NOINLINE void apply_epilogue(const MatmulArgs<T>& args, const T* from, int64_t from_ld,
+                                 int64_t row, int64_t col, int64_t rows, int64_t cols) {
     const Epilogue<T>& e = args.epilogue;
-    if (!e.bias && !e.activate && !e.before_activation) return;
     const int64_t at = row * args.ldc + col;
     const auto strip = [&](auto f) {
         epilogue_strip(args.c + at, e.before_activation ? e.before_activation + at : nullptr,
-                       args.ldc, rows, cols, e.bias ? e.bias + col : nullptr, f);
+                       args.ldc, from, from_ld, rows, cols, e.bias ? e.bias + col : nullptr, f);
     };
     if (!e.activate) return strip([](auto x) { return x; });
     with_unary_op(e.op, [&](auto constant) {
@@ -275,6 +284,34 @@ HWY_NOINLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t
             return vunary<Op::value>(d, x, hn::Set(d, param));
         });
     });
+}
+
+// The same in place, where C is finished already.
+template <class T>
+HWY_INLINE void apply_epilogue(const MatmulArgs<T>& args, int64_t row, int64_t col, int64_t rows,
+                               int64_t cols) {
+    if (has_epilogue(args))
+        apply_epilogue(args, args.c + row * args.ldc + col, args.ldc, row, col, rows, cols);
+}
+
+// Rows [row, row + rows) x columns [col, col + cols) of C, a register block of make(BlockOutput),
+// for steps that are the first ones, the last ones or not. What an epilogue goes over is made
+// apart, in rows side by side: those of C share sets of the first-level cache, and look like one
+// another to the processor, where their distance is a multiple of 4 KiB.
+template <bool kFetch = true, class T, class Make>
+HWY_INLINE void block_of_c(const MatmulArgs<T>& args, int64_t row, int64_t col, int64_t rows,
+                           int64_t cols, bool first, bool last, const Fetch& ahead, int64_t across,
+                           const Make& make) {
+    const bool finish = last && has_epilogue(args);
+    const int64_t at = row * args.ldc + col;
+    T* c = args.c + at;
+    if (kFetch) fetch_to_write(c, args.ldc, rows, cols);
+    if (finish && args.epilogue.before_activation)
+        fetch_to_write(args.epilogue.before_activation + at, args.ldc, rows, cols);
+    HWY_ALIGN T made[kBlockRows * kBlockCols<T>];
+    make(BlockOutput<T>{finish ? made : c, finish ? cols : args.ldc, cols, args.alpha,
+                        first && !args.accumulate ? nullptr : c, args.ldc, ahead, across});
+    if (finish) apply_epilogue(args, made, cols, row, col, rows, cols);
 }
 
 // ---- Tiles ------------------------------------------------------------------------------------
@@ -299,7 +336,6 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
     constexpr int64_t kPanel = Operands::kB;
     const typename Operands::Blocks blocks(rows);
     const int64_t stride = ceil_div(kPanel * static_cast<int64_t>(sizeof(*b.at)), blocks.count);
-    const T* before = last ? args.epilogue.before_activation : nullptr;
     for (int64_t j = 0, width = 0; j < cols; j += width) {
         width = Operands::width(rows, cols - j);
         const auto bj = b.from(j);
@@ -309,19 +345,13 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
         Fetch& ahead = fetch ? *fetch : panel;
         for (int64_t block = 0; block < blocks.count; ++block) {
             const int64_t i = blocks.begin(block), height = blocks.height(block);
-            const BlockOutput<T> out{args.c + (row + i) * args.ldc + col + j,
-                                     args.ldc,
-                                     width,
-                                     args.alpha,
-                                     !first || args.accumulate,
-                                     ahead,
-                                     b.stride * kPanel};
-            if (before)
-                fetch_to_write(before + (row + i) * args.ldc + col + j, args.ldc, height, width);
-            Operands::block_for(height, width)(depth, a.from(Operands::kInPlace ? i : block), bj,
-                                               out);
+            block_of_c<Operands::kFetchOutput>(
+                args, row + i, col + j, height, width, first, last, ahead, b.stride * kPanel,
+                [&](const BlockOutput<T>& out) {
+                    Operands::block_for(height, width)(
+                        depth, a.from(Operands::kInPlace ? i : block), bj, out);
+                });
             ahead.skip(depth);
-            if (last) apply_epilogue(args, row + i, col + j, height, width);
         }
     }
 }

@@ -58,7 +58,6 @@ HWY_NOINLINE void transposing_block(int64_t depth, Strip<float> a, const float* 
     if (depth % kSquare) square(depth - kSquare);
     V sum[kRows][2];
     clear(sum);
-    fetch_output<kRows>(out);
     const char* ahead = out.ahead.at;
     const RowPointers<kRows, float> rows(a);
     const float* at = panel;
@@ -93,13 +92,12 @@ HWY_INLINE void transposing_tile(const MatmulArgs<float>& args, int64_t col, con
     using Rows = RowsInPlace<float>;
     const bool first = k == 0, last = k + depth == args.k;
     const int64_t height = args.m / ceil_div(args.m, Rows::kRows);
-    const BlockOutput<float> out{
-        args.c + col, args.ldc, kPanel, args.alpha, !first || args.accumulate, next};
     const auto block = block_function<Rows::kRows>(
         height, false, [](auto rows, auto) { return &transposing_block<rows()>; });
-    block(depth, a.from(0), args.b + col * args.ldb + k, args.ldb, panel, out);
+    block_of_c(args, 0, col, height, kPanel, first, last, next, 0, [&](const auto& out) {
+        block(depth, a.from(0), args.b + col * args.ldb + k, args.ldb, panel, out);
+    });
     if (!next.in_pieces()) next.skip(depth);
-    if (last) apply_epilogue(args, 0, col, height, kPanel);
     tile<Rows>(args, height, args.m - height, col, kPanel, {a.from(height).at, a.stride, a.step},
                {panel, 0, kPanel}, depth, first, last, nullptr, &next);
 }

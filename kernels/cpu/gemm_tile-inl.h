@@ -215,8 +215,7 @@ struct WideInPlace : PlainOperands<T> {
     static constexpr int64_t kRows = 2 * kBlockRows / kVecs, kB = kVecs * kBlockCols<T> / 2;
     using Blocks = RowBlocks<kRows, true>;
     static constexpr bool kInPlace = true;
-    static constexpr bool kFetchOutput =
-        false;  // whole lines, row after row: they come by themselves
+    static constexpr bool kFetchOutput = false;  // whole lines, row after row, come by themselves
     static int64_t width(int64_t, int64_t) { return kB; }
     static BlockFunction<T, T, T> block_for(int64_t rows, int64_t) {
         return block_function<kRows>(
@@ -226,9 +225,9 @@ struct WideInPlace : PlainOperands<T> {
 
 // ---- Epilogue ---------------------------------------------------------------------------------
 
-// Rows (rows, cols) of `ld` elements. From them, at `from`, C + bias into `before`, if that is not
-// null, and f(C + bias) into `c`, which may be `from`. A function for each f, and f inline: else
-// GCC (12) fetches constants for every vector.
+// c (rows, cols) = f(from + bias), and before = from + bias, if it is not null, at c's row stride
+// `ld`; c may be `from`. A function for each f, with f inline: GCC (12) calls it otherwise, and
+// fetches its constants for every vector.
 template <class T, class F>
 HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, const T* from, int64_t from_ld,
                                  int64_t rows, int64_t cols, const T* bias, F f) {
@@ -266,7 +265,7 @@ HWY_INLINE bool has_epilogue(const MatmulArgs<T>& args) {
     return args.epilogue.bias || args.epilogue.activate || args.epilogue.before_activation;
 }
 
-// The epilogue of the part of C that begins at element (row, col) and that `from` has.
+// The epilogue of the part of C that begins at element (row, col), whose sums are at `from`.
 template <class T>
 HWY_NOINLINE void apply_epilogue(const MatmulArgs<T>& args, const T* from, int64_t from_ld,
                                  int64_t row, int64_t col, int64_t rows, int64_t cols) {

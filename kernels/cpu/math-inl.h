@@ -119,7 +119,7 @@ HWY_INLINE V times_power_of_two(D d, V e, V q) {
     return hn::Mul(hn::Mul(e, s0), s1);
 }
 
-// Of f32, exp(x) = e 2^q for x <= 89 that is not far below -104, and of a NaN it.
+// exp(x) = e 2^q in f32, e near 1 and q whole, for x from -104 to 89; of a NaN both are.
 template <class V>
 struct ExpParts {
     V e, q;
@@ -144,8 +144,8 @@ HWY_INLINE V vexp(D d, V x) {
         // result in that range costs over a hundred cycles. Above 89 it is inf all the same.
         const auto none = hn::Lt(x, hn::Set(d, -104.0f));
 #if HWY_TARGET == HWY_AVX3
-        if constexpr (hn::MaxLanes(D()) ==
-                      16) {  // the same bits with less: vminps keeps its second
+        // The same bits with less: vminps gives its second operand where that is a NaN.
+        if constexpr (hn::MaxLanes(D()) == 16) {
             const auto [e, q] = exp_parts(d, V{_mm512_min_ps(hn::Set(d, 89.0f).raw, x.raw)});
             return V{_mm512_maskz_scalef_ps(hn::Not(none).raw, e.raw, q.raw)};
         }

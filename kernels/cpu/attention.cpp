@@ -19,6 +19,7 @@
 #include "kernels/cpu/chunking.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_dots-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
 #include "kernels/cpu/philox-inl.h"
 #include "kernels/cpu/thread_pool.h"
@@ -99,7 +100,9 @@ class TimesTransposed {
         args.alpha = static_cast<T>(alpha);
         tile<RowsInPlace<T>>(args, 0, m, 0, round_up(packed_, lanes_of<T>()), {a, lda, lda},
                              {panels_.data(), depth_, kCols}, depth_, true, true);
-        if (dots_ > 0) dot_tile(args, 0, m, packed_, dots_, a, lda, b_, ldb_);
+        if (dots_ > 0)
+            dot_tile(m, dots_, depth_, a, lda, b_ + packed_ * ldb_, ldb_, c + packed_, stride,
+                     args.alpha, false);
     }
 
     const int64_t stride;

@@ -48,9 +48,11 @@ struct Tiling {
         return std::clamp<int64_t>(kElements / (4 * tiles * (s.c_in + s.c_out)), 1, s.batch);
     }
     // Rows of a plane of V and M for so many samples: their tiles, sample after sample, and rows of
-    // zeros where those are few: gemm sums up to 8 rows in another order than more, and a sample's
+    // zeros where those are few: gemm sums few rows in another order than more, and a sample's
     // result is not to depend on how many there are beside it.
-    int64_t rows(int64_t samples) const { return std::max<int64_t>(samples * tiles, 9); }
+    int64_t rows(int64_t samples) const {
+        return std::max<int64_t>(samples * tiles, kMaxDotRows + 1);
+    }
 
     ConvShape s;
     int64_t d, tiles;  // of a sample

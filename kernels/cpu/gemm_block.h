@@ -29,7 +29,6 @@ struct Fetch {
         const int64_t stride = (bytes + period - 1) / period;
         return {static_cast<const char*>(at), stride, period, row_stride - period * stride, period};
     }
-    bool in_pieces() const { return period != INT64_MAX; }
     void skip(int64_t steps) {
         at += steps * stride;
         if (steps < left) {
@@ -105,18 +104,22 @@ auto block_function(int64_t rows, bool narrow, const Choose& choose) {
                   : choose(Rows(), std::integral_constant<int, 2>());
 }
 
-// `rows` (> 0) in blocks of at most kMost: of as many each, the first of one more where that does
-// not divide; or, not kEven, of kMost each, the last of what is left.
+// `rows` (> 0) in blocks of at most `most`: of as many each, the first of one more where that does
+// not divide; or, not kEven, of `most` each, the last of what is left.
 template <int64_t kMost, bool kEven>
 struct RowBlocks {
-    explicit RowBlocks(int64_t rows)
-        : rows(rows), count((rows + kMost - 1) / kMost), each(rows / count), longer(rows % count) {}
+    explicit RowBlocks(int64_t rows, int64_t most = kMost)
+        : rows(rows),
+          most(most),
+          count((rows + most - 1) / most),
+          each(rows / count),
+          longer(rows % count) {}
     int64_t begin(int64_t block) const {  // rows for block = count
         if (kEven) return block * each + (block < longer ? block : longer);
-        return block < count ? block * kMost : rows;
+        return block < count ? block * most : rows;
     }
     int64_t height(int64_t block) const { return begin(block + 1) - begin(block); }
-    int64_t rows, count, each, longer;
+    int64_t rows, most, count, each, longer;
 };
 
 // Two 16-bit numbers, bf16 or integers: k in the low half and k + 1 in the high one.

@@ -29,10 +29,8 @@ namespace HWY_NAMESPACE {
 // places within the blocks of 16 bytes, then the blocks.
 //
 // Stage 1, four rows: part[j] has in its block b column 4 b + j of them.
-template <class D, class V = hn::Vec<D>, class T = hn::TFromD<D>>
-HWY_INLINE void transpose_blocks(D d, const T* HWY_RESTRICT src, int64_t ld, V (&part)[4]) {
-    const V r0 = hn::LoadU(d, src), r1 = hn::LoadU(d, src + ld);
-    const V r2 = hn::LoadU(d, src + 2 * ld), r3 = hn::LoadU(d, src + 3 * ld);
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void transpose_blocks(D d, V r0, V r1, V r2, V r3, V (&part)[4]) {
     const V lo02 = hn::InterleaveLower(d, r0, r2), lo13 = hn::InterleaveLower(d, r1, r3);
     const V hi02 = hn::InterleaveUpper(d, r0, r2), hi13 = hn::InterleaveUpper(d, r1, r3);
     part[0] = hn::InterleaveLower(d, lo02, lo13);
@@ -83,7 +81,9 @@ HWY_INLINE void transpose_square(D d, T* HWY_RESTRICT to, int64_t stride, const 
 #pragma GCC unroll 4
         for (int g = 0; g < N / 4; ++g) {
             V rows[4];
-            transpose_blocks(d, src + 4 * g * ld, ld, rows);
+            const T* at = src + 4 * g * ld;
+            transpose_blocks(d, hn::LoadU(d, at), hn::LoadU(d, at + ld), hn::LoadU(d, at + 2 * ld),
+                             hn::LoadU(d, at + 3 * ld), rows);
 #pragma GCC unroll 4
             for (int j = 0; j < 4; ++j) part[j][g] = rows[j];
         }
@@ -111,24 +111,24 @@ HWY_INLINE void transpose_rows(T* HWY_RESTRICT to, int64_t stride, const T* HWY_
 }
 #endif
 
-// panel[k * kWidth + i] = src[i * ld + k]: rows of src become columns.
-template <int kWidth, class T>
-HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRICT src, int64_t ld,
-                                     int64_t count, int64_t depth) {
-    if (count < kWidth) std::memset(panel, 0, static_cast<size_t>(kWidth * depth) * sizeof(T));
+// to[k * stride + i] = src[i * ld + k], i < count and k < depth: rows of src become columns, kMost
+// of them together at most.
+template <int kMost, class T>
+HWY_INLINE void transpose(T* HWY_RESTRICT to, int64_t stride, const T* HWY_RESTRICT src, int64_t ld,
+                          int64_t count, int64_t depth) {
     int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
     constexpr int64_t kAhead = 16;
     const auto rows = [&](auto some) HWY_ATTR {
         constexpr int kRows = some();
         // Rows of numbers of 8 bytes go by pairs, whatever the vectors.
-        if constexpr (kRows <= kWidth && kRows <= hn::MaxLanes(hn::ScalableTag<T>()) &&
+        if constexpr (kRows <= kMost && kRows <= hn::MaxLanes(hn::ScalableTag<T>()) &&
                       (sizeof(T) == 4 || kRows == 2))
             for (; i + kRows <= count; i += kRows) {
                 // A strip is too short for the processor to see that one row follows another.
                 const T* ahead = i + kAhead < count ? src + (i + kAhead) * ld
                                                     : src + depth + (i + kAhead - count) * ld;
-                transpose_rows<kRows>(panel + i, kWidth, src + i * ld, ld, depth, ahead);
+                transpose_rows<kRows>(to + i, stride, src + i * ld, ld, depth, ahead);
             }
     };
     if constexpr (sizeof(T) == 4) {
@@ -141,8 +141,16 @@ HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRIC
 #endif
     for (; i < count; ++i) {
         const T* row = src + i * ld;
-        for (int64_t k = 0; k < depth; ++k) panel[k * kWidth + i] = row[k];
+        for (int64_t k = 0; k < depth; ++k) to[k * stride + i] = row[k];
     }
+}
+
+// The same into a panel, with 0 beyond `count`.
+template <int kWidth, class T>
+HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRICT src, int64_t ld,
+                                     int64_t count, int64_t depth) {
+    if (count < kWidth) std::memset(panel, 0, static_cast<size_t>(kWidth * depth) * sizeof(T));
+    transpose<kWidth>(panel, kWidth, src, ld, count, depth);
 }
 
 // Panels p = 0, 1, ... at distance panel_stride: panel p[k * kWidth + i] = src[k * ld + p * kWidth

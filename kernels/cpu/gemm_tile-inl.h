@@ -102,8 +102,11 @@ struct RowPointers {
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; i += 3) at[i / 3] = a.at + i * ld;
     }
-    HWY_INLINE T operator()(int row, int64_t k) const {
-        return at[row / 3][row % 3 * ld + k];
+    HWY_INLINE const T* row(int i) const {
+        return at[i / 3] + i % 3 * ld;
+    }
+    HWY_INLINE T operator()(int i, int64_t k) const {
+        return row(i)[k];
     }
     const T* at[(kRows + 2) / 3];
     int64_t ld;
@@ -353,73 +356,6 @@ HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64
             ahead.skip(depth);
         }
     }
-}
-
-// ---- Few rows or few columns: dot products along k ---------------------------------------------
-
-// C[i, j] for kRows rows of a and kCols rows of b, both contiguous along k.
-template <int kRows, int kCols, class T>
-HWY_NOINLINE void dot_block(int64_t depth, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
-                            int64_t ldc, T alpha, bool add) {
-    const hn::ScalableTag<T> d;
-    using V = hn::Vec<decltype(d)>;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    V sum[kRows][kCols];
-#pragma GCC unroll 4
-    for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < kCols; ++j) sum[i][j] = hn::Zero(d);
-    int64_t k = 0;
-    for (; k + lanes <= depth; k += lanes) {
-        V av[kRows];
-#pragma GCC unroll 4
-        for (int i = 0; i < kRows; ++i) av[i] = hn::LoadU(d, a + i * lda + k);
-#pragma GCC unroll 4
-        for (int j = 0; j < kCols; ++j) {
-            const V bv = hn::LoadU(d, b + j * ldb + k);
-#pragma GCC unroll 4
-            for (int i = 0; i < kRows; ++i) sum[i][j] = hn::MulAdd(av[i], bv, sum[i][j]);
-        }
-    }
-    if (k < depth) {
-        const size_t n = static_cast<size_t>(depth - k);
-        for (int j = 0; j < kCols; ++j) {
-            const V bv = load_n(d, b + j * ldb + k, n);
-            for (int i = 0; i < kRows; ++i)
-                sum[i][j] = hn::MulAdd(load_n(d, a + i * lda + k, n), bv, sum[i][j]);
-        }
-    }
-    for (int i = 0; i < kRows; ++i)
-        for (int j = 0; j < kCols; ++j) {
-            const T v = alpha * hn::GetLane(hn::SumOfLanes(d, sum[i][j]));
-            c[i * ldc + j] = add ? c[i * ldc + j] + v : v;
-        }
-}
-
-// Rows [row, row + rows) x columns [col, col + cols) of C; a and b as in dot_block, whole operands.
-template <class T>
-HWY_INLINE void dot_tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
-                         int64_t cols, const T* a, int64_t lda, const T* b, int64_t ldb) {
-    const auto run = [&](auto height, auto width, int64_t i, int64_t j) {
-        dot_block<height(), width()>(args.k, a + i * lda, lda, b + j * ldb, ldb,
-                                     args.c + i * args.ldc + j, args.ldc, args.alpha,
-                                     args.accumulate);
-    };
-    using One = std::integral_constant<int, 1>;
-    using Three = std::integral_constant<int, 3>;
-    using Four = std::integral_constant<int, 4>;
-    int64_t i = row;
-    for (; i + 3 <= row + rows; i += 3) {
-        int64_t j = col;
-        for (; j + 4 <= col + cols; j += 4) run(Three(), Four(), i, j);
-        for (; j < col + cols; ++j) run(Three(), One(), i, j);
-    }
-    for (; i < row + rows; ++i) {
-        int64_t j = col;
-        for (; j + 4 <= col + cols; j += 4) run(One(), Four(), i, j);
-        for (; j < col + cols; ++j) run(One(), One(), i, j);
-    }
-    apply_epilogue(args, row, col, rows, cols);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -7,8 +7,9 @@
 // another and never split between threads: each element of C is the same sum in the same order for
 // any number of threads.
 //
-// Five ways: dot products along k where C has few rows or columns; register blocks that read B in
-// place where its rows are contiguous and C has few rows or B is small; B packed by columns in each
+// Six ways: dot products along k where C has few rows or columns; register blocks that read B in
+// place where C's columns are contiguous in it and C has few rows or B is small; the transposed
+// product, which reads B in place where k is, where there are some rows; B packed by columns in each
 // thread's own cache where there are some rows; else B packed for all threads, or as the caller
 // holds it.
 #include "kernels/cpu/simd_targets.h"
@@ -25,10 +26,11 @@
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_bf16-inl.h"
+#include "kernels/cpu/gemm_dots-inl.h"
 #include "kernels/cpu/gemm_int16-inl.h"
+#include "kernels/cpu/gemm_lanes-inl.h"
 #include "kernels/cpu/gemm_pack-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
-#include "kernels/cpu/gemm_transpose-inl.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cpu/workspace.h"
 
@@ -55,13 +57,6 @@ inline constexpr int64_t kMaxInPlace = 4096;
 // second-level cache.
 inline constexpr int64_t kMaxColsInCache = 256;
 inline constexpr int64_t kMaxRowsInCache = 256;
-// Of B, whole columns that are fetched for the next such part: 256 KiB of f32 beside it.
-inline constexpr int64_t kMaxFetched = int64_t{1} << 16;
-// With fewer register blocks along m, A leaves room for more, and a part of B fetched beside all
-// blocks but the first would be too much at a time.
-inline constexpr int64_t kFewBlocks = 4;
-// A that stays beside them, all steps: 1 MiB of f32.
-inline constexpr int64_t kMaxAInCache = int64_t{1} << 18;
 // Multiply-adds worth another thread's while, and, where few are made with each, elements of an
 // operand that are read from memory (about 10 us).
 inline constexpr int64_t kWorkPerChunk = int64_t{1} << 19;
@@ -98,10 +93,11 @@ void with_dots(Context& context, const MatmulArgs<T>& args) {
                   rows_read = ceil_div(kReadPerChunk, args.k);
     const int64_t grain = round_up(HWY_MIN(rows_for_work, rows_read), 12);
     context.pool->for_ranges(length, grain, [&](int64_t begin, int64_t end) {
-        if (by_rows)
-            dot_tile(args, begin, end - begin, 0, args.n, a, lda, b, ldb);
-        else
-            dot_tile(args, 0, args.m, begin, end - begin, a, lda, b, ldb);
+        const int64_t row = by_rows ? begin : 0, col = by_rows ? 0 : begin;
+        const int64_t rows = by_rows ? end - begin : args.m, cols = by_rows ? args.n : end - begin;
+        dot_tile(rows, cols, args.k, a + row * lda, lda, b + col * ldb, ldb,
+                 args.c + row * args.ldc + col, args.ldc, args.alpha, args.accumulate);
+        apply_epilogue(args, row, col, rows, cols);
     });
 }
 
@@ -178,12 +174,36 @@ void pack_in_chunks(Context& context, bool k_contiguous, int64_t width, int64_t 
     }
 }
 
+// Some rows, k along those of B.
+template <class T>
+void with_rows_in_lanes(Context& context, const MatmulArgs<T>& args) {
+    constexpr int64_t kCols = kBlockCols<T>, kElements = int64_t{1} << 13;
+    const RowsInLanes<T> rows(args);
+    Loan<T> a(*context.workspace, rows.width * args.k);
+    const int64_t steps = round_up(ceil_div(kElements, args.m), 16);
+    context.pool->for_ranges(args.k, steps, [&](int64_t begin, int64_t end) {
+        rows.pack(a.data(), args, begin, end - begin);
+    });
+    // Whole vectors, or, of few columns, groups of one width.
+    const int64_t width = args.n < 4 * kCols ? ceil_div(args.n, ceil_div(args.n, kCols)) : kCols;
+    const int64_t groups = ceil_div(args.n, width);
+    const int64_t grain = HWY_MAX(kWorkPerChunk / (args.m * args.k * width),
+                                  HWY_MAX(HWY_MIN(groups / 8, int64_t{4}), int64_t{1}));
+    context.pool->for_ranges(groups, grain, [&](int64_t begin, int64_t end) {
+        LanesColumns<T> columns(args, rows, a.data());
+        for (int64_t group = begin; group < end; ++group) {
+            const int64_t col = group * width;
+            columns.multiply(col, HWY_MIN(width, args.n - col), group + 1 < end);
+        }
+    });
+}
+
 // Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
 // steps at a time, and finds them in the first cache levels. Rows of A are read in place.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     using Packed = PlainOperands<T>;
-    constexpr int64_t kA = Packed::kA, kB = Packed::kB, kSize = sizeof(T);
+    constexpr int64_t kA = Packed::kA, kB = Packed::kB;
     const int64_t a_panel = args.k * kA;
     Loan<T> a(*context.workspace, args.trans_a ? ceil_div(args.m, kA) * a_panel : 0);
     if (args.trans_a)
@@ -193,56 +213,24 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
                                           first, count, k, depth);
                        });
     const int64_t chunks = HWY_MIN(24, HWY_MAX(args.m * args.n * args.k / kWorkPerChunk, 1));
-    // More panels where each would bring all of A back to the second-level cache.
-    const int64_t panels = HWY_MAX(kMaxFetched / args.k / kB,
-                                   args.m * args.k > kMaxAInCache ? int64_t{2} : int64_t{1});
-    const int64_t group =
-        HWY_MIN(round_up(ceil_div(args.n, chunks), kB), HWY_MIN(kMaxColsInCache, panels * kB));
-    const int64_t blocks = ceil_div(args.m, RowsInPlace<T>::kRows);
-    // What is packed next is fetched meanwhile: all rows of the next chunk, evenly, where they are
-    // one piece of memory and there is room for them; else a part of them, or of the same rows.
-    const bool in_parts = args.ldb != args.k || (args.k * kB > kMaxFetched && blocks >= kFewBlocks);
-    const auto rows = [&](int64_t first, int64_t count, int64_t k, int64_t steps) {
-        return Fetch::rows(args.b + first * args.ldb + k, count,
-                           HWY_MIN(kDepth, args.k - k) * kSize, args.ldb * kSize, steps);
-    };
+    const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
-        const int64_t all_steps = blocks * ceil_div(cols, kB) * args.k;
-        Fetch fetch = Fetch::line(args.b + (col + cols) * args.ldb,
-                                  ceil_div(group * args.ldb * kSize, all_steps));
         Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
         for (int64_t k = 0; k < args.k; k += kDepth) {
             const int64_t depth = HWY_MIN(kDepth, args.k - k);
             const bool first = k == 0, last = k + depth == args.k;
-            const Strips<T> in_place{args.a + k, args.lda, args.lda};
-            const int64_t then = last ? 0 : k + depth;
-            int64_t done = 0;  // columns
-            if constexpr (kTransposes<T>)
-                for (; !args.trans_a && args.trans_b && depth >= kSquare && cols - done >= kB;
-                     done += kB) {
-                    const bool more = done + 2 * kB <= cols;
-                    const int64_t row = col + (more ? done + kB : last ? cols : 0);
-                    if (in_parts) fetch = rows(row, kB, more ? k : then, (blocks - 1) * depth);
-                    transposing_tile(args, col + done, in_place, b.data(), k, depth, fetch);
-                }
-            if (done == cols) continue;
-            const int64_t left = cols - done;
-            Packed::pack_b(b.data(), depth * kB, args, col + done, left, k, depth);
+            Packed::pack_b(b.data(), depth * kB, args, col, cols, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
-            if (in_parts)
-                fetch = rows(last ? col + cols : col + done, left, then,
-                             blocks * ceil_div(left, kB) * depth);
-            Fetch* next = args.trans_b ? &fetch : nullptr;
             if (!args.trans_a) {
-                tile<RowsInPlace<T>>(args, 0, args.m, col + done, left, in_place, panels, depth,
-                                     first, last, nullptr, next);
+                tile<RowsInPlace<T>>(args, 0, args.m, col, cols, {args.a + k, args.lda, args.lda},
+                                     panels, depth, first, last);
                 continue;
             }
             for (int64_t row = 0; row < args.m; row += kMaxRowBlock)
                 tile<Packed>(args, row, HWY_MIN(kMaxRowBlock, args.m - row), col, cols,
                              {a.data() + row / kA * a_panel + k * kA, a_panel, kA}, panels, depth,
-                             first, last, nullptr, next);
+                             first, last);
         }
     });
 }
@@ -416,9 +404,11 @@ void one_product(Context& context, const MatmulArgs<T>& args) {
                 packed<Operands>(context, args,
                                  static_cast<const typename Operands::B*>(args.packed_b.data));
             });
-    if (args.n <= 4 || (args.m <= 8 && args.trans_b)) return with_dots(context, args);
+    if (args.n <= 4 || (args.m <= kMaxDotRows && args.trans_b)) return with_dots(context, args);
     if (!args.trans_b && (args.m <= 12 || args.n * args.k <= kMaxInPlace))
         return with_b_in_place(context, args);
+    if (!args.packed_b.data && args.trans_b && args.m <= kMaxRowsInCache)
+        return with_rows_in_lanes(context, args);
     if (!args.packed_b.data && args.m <= kMaxRowsInCache && args.m * args.k <= kMaxPackedA)
         return with_b_in_cache(context, args);
     packed<PlainOperands<T>>(context, args, static_cast<const T*>(args.packed_b.data));

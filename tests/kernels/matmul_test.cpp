@@ -207,14 +207,77 @@ TEST_CASE_TEMPLATE("matmul: B in place in wide blocks, of every height", T, floa
     });
 }
 
+// B's rows along k: what is a dot product, what lies in lanes and what is odd there depends on m
+// alone, the register blocks on n, and what is transposed of B on k.
+TEST_CASE_TEMPLATE("matmul: C's rows in lanes, whole vectors, partly filled ones, odd rows", T,
+                   float, double) {
+    testing::for_each_target([] {
+        testing::TestContext context(2);
+        for (int64_t m = 14; m <= 70; ++m)
+            for (int64_t n : {5, 31, 33, 49, 133})
+                for (int64_t k : {1, 16, 21, 390}) {
+                    Case c{.m = m, .n = n, .k = k, .trans_b = true, .pad = (m + n) % 3};
+                    c.trans_a = (m + n + k) % 5 == 0;
+                    c.bias = c.before = c.activate = (m + k) % 2 == 0;
+                    c.op = UnaryOp::gelu;
+                    c.accumulate = m % 3 == 0;
+                    c.alpha = n == 49 ? T(-0.5) : T(1);
+                    run<T>(c, context, true);
+                }
+    });
+    // Panels of unequal widths, more rows than the first has odd ones, several blocks along k.
+    for (int64_t m : {98, 113, 161, 256})
+        both_thread_counts<T>({.m = m, .n = 200, .k = 800, .trans_b = true, .shift = 1});
+}
+
+// Few rows: blocks of them and of columns of every size, and more than one along k.
+TEST_CASE_TEMPLATE("matmul: dot products, every number of rows", T, float, double) {
+    testing::for_each_target([] {
+        testing::TestContext context(2);
+        for (int64_t m = 1; m <= 15; ++m)
+            for (int64_t n : {1, 4, 7, 8, 13, 100})
+                for (int64_t k : {1, 15, 16, 40, 1100}) {
+                    Case c{.m = m, .n = n, .k = k, .trans_b = true, .pad = (m + n) % 3};
+                    c.accumulate = m % 2 == 0;
+                    c.alpha = n == 7 ? T(-0.5) : T(1);
+                    run<T>(c, context, true);
+                }
+    });
+}
+
+TEST_CASE("matmul: a row's bits are the same among any that are more than kMaxDotRows") {
+    testing::for_each_target([] {
+        testing::TestContext context(2);
+        const int64_t n = 70, k = 800, most = 400;
+        std::vector<float> a(most * k), b(n * k), all(most * n), some(most * n);
+        testing::fill_random(a.data(), most * k, 1);
+        testing::fill_random(b.data(), n * k, 2);
+        const auto product = [&](float* c, int64_t first, int64_t rows) {
+            MatmulArgs<float> args;
+            args.c = c;
+            args.a = a.data() + first * k;
+            args.b = b.data();
+            args.m = rows;
+            args.n = args.ldc = n;
+            args.k = args.lda = args.ldb = k;
+            args.trans_b = true;
+            table<float>().matmul(context, args);
+        };
+        product(all.data(), 0, most);
+        for (int64_t rows : {16, 17, 33, 49, 50, 77, 98, 257})
+            for (int64_t first : {int64_t{0}, int64_t{1}, most - rows}) {
+                CAPTURE(rows);
+                CAPTURE(first);
+                product(some.data(), first, rows);
+                CHECK(std::equal(some.begin(), some.begin() + rows * n, all.begin() + first * n));
+            }
+    });
+}
+
 TEST_CASE("matmul: more than one block of packed B along n and k") {
     // Few rows: B in the threads' caches, 256 columns and 384 steps at a time.
-    both_thread_counts<float>({.m = 13, .n = 2200, .k = 600, .trans_b = true});
     both_thread_counts<float>({.m = 14, .n = 2100, .k = 530, .trans_a = true});
-    // Register blocks that transpose B: whole squares of 16 steps or not, several panels, some rows
-    // beyond them, B's rows apart.
-    for (int64_t k : {15, 16, 17, 31, 32, 47, 400, 770})
-        both_thread_counts<float>({.m = 9 + k % 5, .n = 70, .k = k, .trans_b = true, .pad = k % 3});
+    both_thread_counts<float>({.m = 20, .n = 600, .k = 800});
     // Enough rows for a B that is packed for all, at most 2048 columns and 384 steps at a time.
     both_thread_counts<float>({.m = 257, .n = 2100, .k = 530, .trans_b = true});
 }

@@ -1,0 +1,323 @@
+// The product C^T = B A^T for operands stored with k along their rows, where C has some rows: its
+// rows lie in the lanes of vectors, and B's are read where they lie, once and without being packed.
+// For the few odd rows that would leave most of a vector empty, B's columns lie in the lanes: what
+// a register block has just read of them is transposed.
+
+#if defined(MC_KERNELS_CPU_GEMM_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MC_KERNELS_CPU_GEMM_LANES_INL_H_
+#undef MC_KERNELS_CPU_GEMM_LANES_INL_H_
+#else
+#define MC_KERNELS_CPU_GEMM_LANES_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "kernels/cpu/chunking.h"
+#include "kernels/cpu/gemm_pack-inl.h"
+#include "kernels/cpu/gemm_tile-inl.h"
+#include "kernels/cpu/workspace.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mc {
+namespace HWY_NAMESPACE {
+
+// Columns of C in the lanes of a vector for odd rows, or 0.
+#if HWY_TARGET == HWY_SCALAR
+template <class T>
+inline constexpr int kOddCols = 0;
+#else
+template <class T>
+inline constexpr int kOddCols = sizeof(T) != 4                             ? 0
+                                : hn::MaxLanes(hn::ScalableTag<T>()) == 16 ? 8
+                                                                           : 4;
+#endif
+
+// The rows of C: most in vectors, these in panels of at most three, and the last few beside the
+// first panel, where A has them along k.
+template <class T>
+struct RowsInLanes {
+    static constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+    explicit RowsInLanes(const MatmulArgs<T>& args)
+        : odd(kOddCols<T> > 0 && !args.trans_a && args.m % kLanes * 4 <= kLanes ? args.m % kLanes
+                                                                                : 0),
+          in_lanes(args.m - odd),
+          panels(ceil_div(in_lanes, kLanes)),
+          width(panels.rows * kLanes) {}
+    int64_t begin(int64_t panel) const { return panels.begin(panel) * kLanes; }
+    int64_t width_of(int64_t panel) const { return panels.height(panel) * kLanes; }
+
+    // Steps [step, step + steps) of A's rows in lanes into panels of all steps.
+    void pack(T* a, const MatmulArgs<T>& args, int64_t step, int64_t steps) const {
+        const auto panel_of = [&](int64_t panel, auto vecs) {
+            constexpr int kWidth = static_cast<int>(vecs() * kLanes);
+            const int64_t row = begin(panel);
+            pack_panels<kWidth>(a + row * args.k + step * kWidth, 0, args.a, args.lda,
+                                !args.trans_a, row, HWY_MIN(kWidth, in_lanes - row), step, steps);
+        };
+        for (int64_t panel = 0; panel < panels.count; ++panel) {
+            if (panels.height(panel) == 1) panel_of(panel, std::integral_constant<int, 1>());
+            if (panels.height(panel) == 2) panel_of(panel, std::integral_constant<int, 2>());
+            if (panels.height(panel) == 3) panel_of(panel, std::integral_constant<int, 3>());
+        }
+    }
+
+    int64_t odd;                // rows
+    int64_t in_lanes;           // rows
+    RowBlocks<3, true> panels;  // of vectors
+    int64_t width;              // lanes of all panels
+};
+
+// Columns of C, rows of B, in a register block: as many as the registers hold sums of beside a step
+// of the panel and a number of B, and as odd rows, kOdd, have in lanes.
+template <class T, bool kOdd>
+constexpr int lanes_rows(int vecs) {
+    constexpr int kRegisters = kBlockRows == 12 ? 32 : 16;
+    const int most = HWY_MIN(kBlockRows, (kRegisters - 1 - vecs) / vecs);
+    return kOdd ? HWY_MIN(most, kOddCols<T>) : most;
+}
+
+// Odd rows of C that a register block makes beside its own.
+template <class T>
+struct OddRows {
+    static constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+    static constexpr int kCols = kOddCols<T>;
+
+    int64_t rows;
+    const T* a;  // (rows, depth)
+    int64_t lda;
+    T* steps;  // scratch (kLanes, kCols): some steps of B^T
+    T* sums;   // scratch (rows, kCols)
+    T* c;      // (rows, columns of the block)
+    int64_t ldc;
+    bool add;
+
+#if HWY_TARGET != HWY_SCALAR
+    // steps = kLanes steps of the block's rows of B, load(row), in an order of their own: as
+    // transpose_blocks and store_blocks, but in two passes, since few registers are left.
+    template <int kRows, class Load>
+    HWY_INLINE void transpose(const Load& load) const {
+        const hn::ScalableTag<T> d;
+        using V = hn::Vec<decltype(d)>;
+        const auto pass = [&](int first, const auto& interleave) HWY_ATTR {
+            V even[kCols / 4], odd[kCols / 4];  // step 4 b + first, and the next, in block b
+#pragma GCC unroll 2
+            for (int g = 0; g < kCols / 4; ++g) {
+                const auto row = [&](int i)
+                                     HWY_ATTR { return load(HWY_MIN(4 * g + i, kRows - 1)); };
+                const V r02 = interleave(row(0), row(2)), r13 = interleave(row(1), row(3));
+                even[g] = hn::InterleaveLower(d, r02, r13);
+                odd[g] = hn::InterleaveUpper(d, r02, r13);
+            }
+            store(even, steps + first * kCols / 4 * kLanes);
+            store(odd, steps + (first + 1) * kCols / 4 * kLanes);
+        };
+        pass(0, [d](V a, V b) HWY_ATTR { return hn::InterleaveLower(d, a, b); });
+        pass(2, [d](V a, V b) HWY_ATTR { return hn::InterleaveUpper(d, a, b); });
+    }
+    // The blocks of four columns, or of each step those of four and of four more.
+    template <class V>
+    HWY_INLINE static void store(const V (&part)[kCols / 4], T* to) {
+        const hn::ScalableTag<T> d;
+        if constexpr (kCols == 8) {
+            hn::Store(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(part[1]), part[0]), d, to);
+            hn::Store(hn::OddEvenBlocks(part[1], hn::SwapAdjacentBlocks(part[0])), d, to + kLanes);
+        } else {
+            hn::Store(part[0], d, to);
+        }
+    }
+    static constexpr int64_t place(int64_t step) {
+        if (kCols == 8) return (step % 4 * 2 + step / 4 % 2) * kLanes + step / 8 * 8;
+        return step % 4 * kLanes + step / 4 * 4;
+    }
+
+    // sums += a[:, k to k + n) steps.
+    HWY_INLINE void multiply(int64_t k, int64_t n) const {
+        const hn::CappedTag<T, kCols> d;
+        for (int64_t row = 0; row < rows; ++row) {
+            auto sum = hn::Load(d, sums + row * kCols);
+            const T* at = a + row * lda + k;
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < kLanes; ++i)
+                if (i < n) sum = hn::MulAdd(hn::Set(d, at[i]), hn::Load(d, steps + place(i)), sum);
+            hn::Store(sum, d, sums + row * kCols);
+        }
+    }
+#endif
+};
+
+// block<kRows, kVecs, true> for rows of B and a panel of A, and, kOdd, odd rows beside it.
+template <int kRows, int kVecs, bool kOdd, class T>
+HWY_NOINLINE void lanes_block(int64_t depth, Strip<T> b, Strip<T> panel, const BlockOutput<T>& out,
+                              const OddRows<T>& odd) {
+    const hn::ScalableTag<T> d;
+    using V = hn::Vec<decltype(d)>;
+    constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+    V sum[kRows][kVecs];
+    clear(sum);
+    FetchWalk ahead(out.ahead);
+    const RowPointers<kRows, T> rows(b);
+    const auto step = [&](int64_t k) HWY_ATTR {
+        V av[kVecs];
+#pragma GCC unroll 4
+        for (int j = 0; j < kVecs; ++j) av[j] = hn::LoadU(d, panel.at + j * kLanes);
+        panel.at += panel.step;
+        ahead.step();
+        multiply_add(sum, rows, k, av);
+    };
+    int64_t k = 0;
+    if constexpr (kOdd) {
+        std::fill_n(odd.sums, odd.rows * kOddCols<T>, T{0});
+        for (; k + kLanes <= depth; k += kLanes) {
+            for (int64_t i = 0; i < kLanes; ++i) step(k + i);
+            odd.template transpose<kRows>([&](int i)
+                                              HWY_ATTR { return hn::LoadU(d, rows.row(i) + k); });
+            odd.multiply(k, kLanes);
+        }
+        if (const int64_t n = depth - k; n > 0) {
+            odd.template transpose<kRows>(
+                [&](int i) HWY_ATTR { return load_n(d, rows.row(i) + k, static_cast<size_t>(n)); });
+            odd.multiply(k, n);
+        }
+    }
+    for (; k < depth; ++k) step(k);
+    store_block(sum, out);
+    if constexpr (kOdd)
+        for (int64_t row = 0; row < odd.rows; ++row)
+            for (int j = 0; j < kRows; ++j) {
+                const T v = odd.sums[row * kOddCols<T> + j];
+                T& c = odd.c[row * odd.ldc + j];
+                c = odd.add ? std::fma(out.alpha, v, c) : out.alpha * v;
+            }
+}
+
+// The block for `rows` columns of C, rows of B.
+template <class T, bool kOdd>
+HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs) {
+    if (vecs == 3)
+        return block_function<lanes_rows<T, kOdd>(3)>(
+            rows, false, [](auto height, auto) { return &lanes_block<height(), 3, kOdd, T>; });
+    return block_function<lanes_rows<T, kOdd>(2)>(rows, vecs == 1, [](auto height, auto width) {
+        return &lanes_block<height(), width(), kOdd, T>;
+    });
+}
+
+// Columns of C, at most kBlockCols at a time, for A packed by RowsInLanes::pack. What is finished
+// is written while the next columns are multiplied, a few rows beside each register block: they are
+// fetched before it, and where their distance is a multiple of 4 KiB, more of them would drive one
+// another out of the first-level cache.
+template <class T>
+class LanesColumns {
+  public:
+    LanesColumns(const MatmulArgs<T>& args, const RowsInLanes<T>& rows, const T* a)
+        : args_(args),
+          rows_(rows),
+          a_(a),
+          sums_(thread_workspace(), kCols * rows.width),
+          made_(thread_workspace(), args.m * kCols),
+          odd_(thread_workspace(), rows.odd * kCols),
+          scratch_(thread_workspace(), (kLanes + rows.odd) * kOddCols<T>) {}
+
+    // [col, col + cols) of C; `more`: others follow.
+    void multiply(int64_t col, int64_t cols, bool more);
+
+  private:
+    static constexpr int64_t kCols = kBlockCols<T>, kSize = sizeof(T);
+    static constexpr int64_t kLanes = RowsInLanes<T>::kLanes;
+    // Rows [begin, end) of the columns made last.
+    void fetch(int64_t begin, int64_t end) const {
+        const int64_t at = begin * args_.ldc + made_col_;
+        fetch_to_write(args_.c + at, args_.ldc, end - begin, made_cols_);
+        if (args_.epilogue.before_activation)
+            fetch_to_write(args_.epilogue.before_activation + at, args_.ldc, end - begin,
+                           made_cols_);
+    }
+    void write(int64_t begin, int64_t end) const {
+        apply_epilogue(args_, made_.data() + begin * kCols, kCols, begin, made_col_, end - begin,
+                       made_cols_);
+    }
+
+    const MatmulArgs<T>& args_;
+    const RowsInLanes<T>& rows_;
+    const T* a_;
+    Loan<T> sums_;  // C^T (cols, width)
+    Loan<T> made_;  // C (m, kCols)
+    Loan<T> odd_;   // (odd, kCols)
+    Loan<T> scratch_;
+    int64_t made_col_ = 0, made_cols_ = 0;
+};
+
+template <class T>
+HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more_columns) {
+    const MatmulArgs<T>& args = args_;
+    const RowsInLanes<T>& rows = rows_;
+    const int widest = static_cast<int>(rows.panels.height(0));
+    const RowBlocks<kBlockRows, true> blocks(
+        cols, rows.odd > 0 ? lanes_rows<T, true>(widest) : lanes_rows<T, false>(widest));
+    const int64_t pieces = ceil_div(args.k, kDepth) * blocks.count * rows.panels.count;
+    int64_t piece = 0;
+    if (args.accumulate) {  // C is there before the sums
+        const T* c = args.c + col;
+        transpose<static_cast<int>(kLanes)>(sums_.data(), rows.width, c, args.ldc, rows.in_lanes,
+                                            cols);
+        for (int64_t i = 0; i < rows.odd; ++i)
+            std::copy_n(c + (rows.in_lanes + i) * args.ldc, cols, odd_.data() + i * kCols);
+    }
+    for (int64_t k = 0; k < args.k; k += kDepth) {
+        const int64_t depth = HWY_MIN(kDepth, args.k - k);
+        const bool first = k == 0 && !args.accumulate, last = k + depth == args.k;
+        for (int64_t block = 0; block < blocks.count; ++block) {
+            const int64_t j = blocks.begin(block), height = blocks.height(block);
+            const bool more = block + 1 < blocks.count;
+            const int64_t next_row = more ? j + height : last ? cols : 0;
+            const int64_t next_k = more ? k : last ? 0 : k + depth;
+            Fetch next = Fetch::rows(args.b + (col + next_row) * args.ldb + next_k, height,
+                                     HWY_MIN(kDepth, args.k - next_k) * kSize, args.ldb * kSize,
+                                     rows.panels.count * depth);
+            const Strip<T> b{args.b + (col + j) * args.ldb + k, args.ldb};
+            const OddRows<T> odd{rows.odd,
+                                 args.a + rows.in_lanes * args.lda + k,
+                                 args.lda,
+                                 scratch_.data(),
+                                 scratch_.data() + kLanes * kOddCols<T>,
+                                 odd_.data() + j,
+                                 kCols,
+                                 !first};
+            for (int64_t panel = 0; panel < rows.panels.count; ++panel, ++piece) {
+                const int64_t begin = rows.begin(panel), width = rows.width_of(panel);
+                const Strip<T> step{a_ + begin * args.k + k * width, width};
+                T* const to = sums_.data() + j * rows.width + begin;
+                const BlockOutput<T> out{
+                    to, rows.width, width, args.alpha, first ? nullptr : to, rows.width, next};
+                const int64_t vecs = rows.panels.height(panel);
+                auto run = lanes_block_for<T, false>(height, vecs);
+                if constexpr (kOddCols < T >> 0)
+                    if (panel == 0 && rows.odd > 0) run = lanes_block_for<T, true>(height, vecs);
+                const int64_t from = args.m * piece / pieces,
+                              to_write = args.m * (piece + 1) / pieces;
+                if (made_cols_ > 0) fetch(from, to_write);
+                run(depth, b, step, out, odd);
+                if (made_cols_ > 0) write(from, to_write);
+                next.skip(depth);
+            }
+        }
+    }
+    transpose<static_cast<int>(kCols)>(made_.data(), kCols, sums_.data(), rows.width, cols,
+                                       rows.in_lanes);
+    std::copy_n(odd_.data(), rows.odd * kCols, made_.data() + rows.in_lanes * kCols);
+    made_col_ = col;
+    made_cols_ = cols;
+    if (!more_columns) {
+        fetch(0, args.m);
+        write(0, args.m);
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mc
+HWY_AFTER_NAMESPACE();
+
+#endif  // MC_KERNELS_CPU_GEMM_LANES_INL_H_

@@ -69,8 +69,8 @@ HWY_INLINE void sums_of_lanes(D d, const V* v, T* to) {
 // c[i, j] = alpha a[i, :] b[j, :] [+ c[i, j]] for kRows rows of a and kCols of b, `depth` numbers
 // each.
 template <int kRows, int kCols, class T>
-HWY_NOINLINE void dot_block(int64_t depth, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
-                            int64_t ldc, T alpha, bool add) {
+HWY_INLINE void dot_block(int64_t depth, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
+                          int64_t ldc, T alpha, bool add) {
     const hn::ScalableTag<T> d;
     using V = hn::Vec<decltype(d)>;
     constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
@@ -108,7 +108,15 @@ HWY_NOINLINE void dot_block(int64_t depth, const T* a, int64_t lda, const T* b, 
     }
 }
 
-// A block of `rows` rows, and the columns of it: of `left` ones, as many as the registers hold
+// Such blocks side by side: `cols` columns, which kCols divides.
+template <int kRows, int kCols, class T>
+HWY_NOINLINE void dot_blocks(int64_t depth, int64_t cols, const T* a, int64_t lda, const T* b,
+                             int64_t ldb, T* c, int64_t ldc, T alpha, bool add) {
+    for (int64_t j = 0; j < cols; j += kCols)
+        dot_block<kRows, kCols>(depth, a, lda, b + j * ldb, ldb, c + j, ldc, alpha, add);
+}
+
+// Blocks of `rows` rows, and the columns of one: of `left` ones, as many as the registers hold
 // sums.
 template <class T>
 struct DotBlock {
@@ -123,15 +131,16 @@ struct DotBlock {
     }
     template <int kRows, int kCols>
     void choose() {
-        run = &dot_block<kRows, kCols, T>;
+        run = &dot_blocks<kRows, kCols, T>;
         cols = kCols;
     }
-    decltype(&dot_block<1, 1, T>) run;
+    decltype(&dot_blocks<1, 1, T>) run;
     int64_t cols;
 };
 
-// c (rows, cols) of `depth` numbers each, as in dot_block. The rows of b are walked once, kMostCols
-// at a time, and as many numbers of them as stay near where other rows of a meet them too.
+// c (rows, cols) of `depth` numbers each, as in dot_block. The rows of b are walked once; where
+// more than one block of rows of a meets them, kMostCols at a time and as many numbers as stay
+// near.
 template <class T>
 HWY_INLINE void dot_tile(int64_t rows, int64_t cols, int64_t depth, const T* a, int64_t lda,
                          const T* b, int64_t ldb, T* c, int64_t ldc, T alpha, bool add) {
@@ -139,16 +148,17 @@ HWY_INLINE void dot_tile(int64_t rows, int64_t cols, int64_t depth, const T* a, 
     // Evenly where the registers hold many sums; of few, a block of fewer rows would be too short.
     const RowBlocks<DotBlock<T>::kMostRows, kBlockRows == 12> blocks(rows);
     const int64_t steps = blocks.count == 1 ? HWY_MAX(depth, int64_t{1}) : kMostDepth;
-    for (int64_t j = 0; j < cols; j += kMostCols)
+    const int64_t together = blocks.count == 1 ? cols : kMostCols;
+    for (int64_t j = 0; j < cols; j += together)
         for (int64_t k = 0; k < depth; k += steps)
             for (int64_t block = 0; block < blocks.count; ++block) {
                 const int64_t i = blocks.begin(block), height = blocks.height(block);
-                const int64_t end = HWY_MIN(j + kMostCols, cols);
-                for (int64_t at = j; at < end;) {
+                const int64_t end = HWY_MIN(j + together, cols);
+                for (int64_t at = j, some = 0; at < end; at += some) {
                     const DotBlock<T> dots(height, end - at);
-                    dots.run(HWY_MIN(steps, depth - k), a + i * lda + k, lda, b + at * ldb + k, ldb,
-                             c + i * ldc + at, ldc, alpha, add || k > 0);
-                    at += dots.cols;
+                    some = (end - at) / dots.cols * dots.cols;
+                    dots.run(HWY_MIN(steps, depth - k), some, a + i * lda + k, lda,
+                             b + at * ldb + k, ldb, c + i * ldc + at, ldc, alpha, add || k > 0);
                 }
             }
 }

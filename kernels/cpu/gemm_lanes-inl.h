@@ -49,6 +49,8 @@ struct RowsInLanes {
           width(panels.rows * kLanes) {}
     int64_t begin(int64_t panel) const { return panels.begin(panel) * kLanes; }
     int64_t width_of(int64_t panel) const { return panels.height(panel) * kLanes; }
+    // Of the odd rows, those beside a panel are [odd_begin(panel), odd_begin(panel + 1)).
+    int64_t odd_begin(int64_t panel) const { return odd * panel / panels.count; }
 
     // Steps [step, step + steps) of A's rows in lanes into panels of all steps.
     void pack(T* a, const MatmulArgs<T>& args, int64_t step, int64_t steps) const {
@@ -204,6 +206,12 @@ HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs) {
         return &lanes_block<height(), width(), kOdd, T>;
     });
 }
+template <class T>
+HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs, bool odd) {
+    if constexpr ((kOddCols<T>) > 0)
+        if (odd) return lanes_block_for<T, true>(rows, vecs);
+    return lanes_block_for<T, false>(rows, vecs);
+}
 
 // Columns of C, at most kBlockCols at a time, for A packed by RowsInLanes::pack. What is finished
 // is written while the next columns are multiplied, a few rows beside each register block: they are
@@ -257,8 +265,6 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
     const int widest = static_cast<int>(rows.panels.height(0));
     const RowBlocks<kBlockRows, true> blocks(
         cols, rows.odd > 0 ? lanes_rows<T, true>(widest) : lanes_rows<T, false>(widest));
-    const int64_t pieces = ceil_div(args.k, kDepth) * blocks.count * rows.panels.count;
-    int64_t piece = 0;
     if (args.accumulate) {  // C is there before the sums
         const T* c = args.c + col;
         transpose<static_cast<int>(kLanes)>(sums_.data(), rows.width, c, args.ldc, rows.in_lanes,
@@ -266,41 +272,48 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
         for (int64_t i = 0; i < rows.odd; ++i)
             std::copy_n(c + (rows.in_lanes + i) * args.ldc, cols, odd_.data() + i * kCols);
     }
+    const int64_t pieces = ceil_div(args.k, kDepth) * blocks.count * rows.panels.count;
+    const int64_t piece = made_cols_ > 0 ? ceil_div(args.m, pieces) : 0;  // rows to write
+    int64_t written = 0;
     for (int64_t k = 0; k < args.k; k += kDepth) {
         const int64_t depth = HWY_MIN(kDepth, args.k - k);
         const bool first = k == 0 && !args.accumulate, last = k + depth == args.k;
+        // What is read next: the same steps of the next rows, and in the end the next steps.
+        const auto rows_of_b = [&](int64_t row, int64_t step) {
+            return Fetch::rows(args.b + (col + row) * args.ldb + step, blocks.height(0),
+                               HWY_MIN(kDepth, args.k - step) * kSize, args.ldb * kSize,
+                               rows.panels.count * depth);
+        };
+        const Fetch next_rows = rows_of_b(0, k),
+                    next_steps = rows_of_b(last ? cols : 0, last ? 0 : k + depth);
         for (int64_t block = 0; block < blocks.count; ++block) {
             const int64_t j = blocks.begin(block), height = blocks.height(block);
-            const bool more = block + 1 < blocks.count;
-            const int64_t next_row = more ? j + height : last ? cols : 0;
-            const int64_t next_k = more ? k : last ? 0 : k + depth;
-            Fetch next = Fetch::rows(args.b + (col + next_row) * args.ldb + next_k, height,
-                                     HWY_MIN(kDepth, args.k - next_k) * kSize, args.ldb * kSize,
-                                     rows.panels.count * depth);
             const Strip<T> b{args.b + (col + j) * args.ldb + k, args.ldb};
-            const OddRows<T> odd{rows.odd,
-                                 args.a + rows.in_lanes * args.lda + k,
-                                 args.lda,
-                                 scratch_.data(),
-                                 scratch_.data() + kLanes * kOddCols<T>,
-                                 odd_.data() + j,
-                                 kCols,
-                                 !first};
-            for (int64_t panel = 0; panel < rows.panels.count; ++panel, ++piece) {
+            Fetch next = next_steps;
+            if (block + 1 < blocks.count) {
+                next = next_rows;
+                next.at = reinterpret_cast<const char*>(b.at + height * args.ldb);
+            }
+            for (int64_t panel = 0; panel < rows.panels.count; ++panel) {
                 const int64_t begin = rows.begin(panel), width = rows.width_of(panel);
-                const Strip<T> step{a_ + begin * args.k + k * width, width};
                 T* const to = sums_.data() + j * rows.width + begin;
                 const BlockOutput<T> out{
                     to, rows.width, width, args.alpha, first ? nullptr : to, rows.width, next};
-                const int64_t vecs = rows.panels.height(panel);
-                auto run = lanes_block_for<T, false>(height, vecs);
-                if constexpr (kOddCols < T >> 0)
-                    if (panel == 0 && rows.odd > 0) run = lanes_block_for<T, true>(height, vecs);
-                const int64_t from = args.m * piece / pieces,
-                              to_write = args.m * (piece + 1) / pieces;
-                if (made_cols_ > 0) fetch(from, to_write);
-                run(depth, b, step, out, odd);
-                if (made_cols_ > 0) write(from, to_write);
+                const int64_t odd_row = rows.odd_begin(panel);
+                const OddRows<T> odd{rows.odd_begin(panel + 1) - odd_row,
+                                     args.a + (rows.in_lanes + odd_row) * args.lda + k,
+                                     args.lda,
+                                     scratch_.data(),
+                                     scratch_.data() + kLanes * kOddCols<T>,
+                                     odd_.data() + odd_row * kCols + j,
+                                     kCols,
+                                     !first};
+                const int64_t end = HWY_MIN(written + piece, args.m);
+                fetch(written, end);
+                lanes_block_for<T>(height, rows.panels.height(panel), odd.rows > 0)(
+                    depth, b, {a_ + begin * args.k + k * width, width}, out, odd);
+                write(written, end);
+                written = end;
                 next.skip(depth);
             }
         }

@@ -235,21 +235,29 @@ template <class T, class F>
 HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, const T* from, int64_t from_ld,
                                  int64_t rows, int64_t cols, const T* bias, F f) {
     const hn::ScalableTag<T> d;
+    using V = hn::Vec<decltype(d)>;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    if (cols == 2 * lanes) {  // the usual strip: two chains of dependent operations at a time
-        const auto b0 = bias ? hn::LoadU(d, bias) : hn::Zero(d);
-        const auto b1 = bias ? hn::LoadU(d, bias + lanes) : hn::Zero(d);
-        for (int64_t i = 0; i < rows; ++i) {
-            const auto x0 = hn::Add(hn::LoadU(d, from + i * from_ld), b0);
-            const auto x1 = hn::Add(hn::LoadU(d, from + i * from_ld + lanes), b1);
-            if (before) {
-                hn::StoreU(x0, d, before + i * ld);
-                hn::StoreU(x1, d, before + i * ld + lanes);
-            }
-            const auto y0 = f(x0), y1 = f(x1);
-            hn::StoreU(y0, d, c + i * ld);
-            hn::StoreU(y1, d, c + i * ld + lanes);
-        }
+    if (cols == 2 * lanes) {  // the usual strip: two rows at a time, or the last one
+        const V b0 = bias ? hn::LoadU(d, bias) : hn::Zero(d);
+        const V b1 = bias ? hn::LoadU(d, bias + lanes) : hn::Zero(d);
+        const auto some = [&](auto vectors, int64_t i) HWY_ATTR {
+            constexpr int kCount = vectors();
+            const auto at = [i, lanes](int j, int64_t stride)
+                                HWY_ATTR { return (i + j / 2) * stride + j % 2 * lanes; };
+            Group<V, kCount> x;
+#pragma GCC unroll 4
+            for (int j = 0; j < kCount; ++j)
+                x.v[j] = hn::Add(hn::LoadU(d, from + at(j, from_ld)), j % 2 ? b1 : b0);
+            if (before)
+#pragma GCC unroll 4
+                for (int j = 0; j < kCount; ++j) hn::StoreU(x.v[j], d, before + at(j, ld));
+            x = f(d, x);
+#pragma GCC unroll 4
+            for (int j = 0; j < kCount; ++j) hn::StoreU(x.v[j], d, c + at(j, ld));
+        };
+        int64_t i = 0;
+        for (; i + 2 <= rows; i += 2) some(std::integral_constant<int, 4>(), i);
+        if (i < rows) some(std::integral_constant<int, 2>(), i);
         return;
     }
     for (int64_t j = 0; j < cols; j += lanes) {
@@ -258,7 +266,7 @@ HWY_NOINLINE void epilogue_strip(T* c, T* before, int64_t ld, const T* from, int
         for (int64_t i = 0; i < rows; ++i) {
             const auto x = hn::Add(load_n(d, from + i * from_ld + j, n), b);
             if (before) store_n(x, d, before + i * ld + j, n);
-            store_n(f(x), d, c + i * ld + j, n);
+            store_n(f(d, Group<V, 1>{{x}}).v[0], d, c + i * ld + j, n);
         }
     }
 }
@@ -278,11 +286,10 @@ HWY_NOINLINE void apply_epilogue(const MatmulArgs<T>& args, const T* from, int64
         epilogue_strip(args.c + at, e.before_activation ? e.before_activation + at : nullptr,
                        args.ldc, from, from_ld, rows, cols, e.bias ? e.bias + col : nullptr, f);
     };
-    if (!e.activate) return strip([](auto x) { return x; });
+    if (!e.activate) return strip([](auto, const auto& x) { return x; });
     with_unary_op(e.op, [&](auto constant) {
         using Op = decltype(constant);
-        strip([param = e.param](auto x) __attribute__((always_inline)) {
-            const hn::DFromV<decltype(x)> d;
+        strip([param = e.param](auto d, const auto& x) __attribute__((always_inline)) {
             return vunary<Op::value>(d, x, hn::Set(d, param));
         });
     });

@@ -267,8 +267,8 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
         cols, rows.odd > 0 ? lanes_rows<T, true>(widest) : lanes_rows<T, false>(widest));
     if (args.accumulate) {  // C is there before the sums
         const T* c = args.c + col;
-        transpose<static_cast<int>(kLanes)>(sums_.data(), rows.width, c, args.ldc, rows.in_lanes,
-                                            cols);
+        transpose<static_cast<int>(kLanes), true>(sums_.data(), rows.width, c, args.ldc,
+                                                  rows.in_lanes, cols);
         for (int64_t i = 0; i < rows.odd; ++i)
             std::copy_n(c + (rows.in_lanes + i) * args.ldc, cols, odd_.data() + i * kCols);
     }
@@ -318,15 +318,19 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
             }
         }
     }
-    transpose<static_cast<int>(kCols)>(made_.data(), kCols, sums_.data(), rows.width, cols,
-                                       rows.in_lanes);
-    std::copy_n(odd_.data(), rows.odd * kCols, made_.data() + rows.in_lanes * kCols);
+    const auto make = [&](T* to, int64_t ld) {
+        transpose<static_cast<int>(kCols), false>(to, ld, sums_.data(), rows.width, cols,
+                                                  rows.in_lanes);
+        for (int64_t i = 0; i < rows.odd; ++i)
+            std::copy_n(odd_.data() + i * kCols, cols, to + (rows.in_lanes + i) * ld);
+    };
+    if (!more_columns && !has_epilogue(args)) return make(args.c + col, args.ldc);
+    make(made_.data(), kCols);
     made_col_ = col;
     made_cols_ = cols;
-    if (!more_columns) {
-        fetch(0, args.m);
-        write(0, args.m);
-    }
+    if (more_columns) return;
+    fetch(0, args.m);
+    write(0, args.m);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -92,8 +92,9 @@ HWY_INLINE void transpose_square(D d, T* HWY_RESTRICT to, int64_t stride, const 
     }
 }
 
-// The same for kRows rows of `depth` numbers; meanwhile as many rows from `ahead` on are fetched.
-template <int kRows, class T>
+// The same for kRows rows of `depth` numbers; meanwhile, kFetch, as many rows from `ahead` on are
+// fetched.
+template <int kRows, bool kFetch, class T>
 HWY_INLINE void transpose_rows(T* HWY_RESTRICT to, int64_t stride, const T* HWY_RESTRICT src,
                                int64_t ld, int64_t depth, const T* ahead) {
     constexpr int64_t kLines = kRows * kRows * sizeof(T) / 64;  // of a square
@@ -102,7 +103,7 @@ HWY_INLINE void transpose_rows(T* HWY_RESTRICT to, int64_t stride, const T* HWY_
     for (; k + kRows <= depth; k += kRows) {
         // A line of each row, some of them at a time.
         const int64_t first = kLines > 0 ? k / kRows * kLines % kRows : k / kRows % kRows;
-        for (int64_t i = 0; i < HWY_MAX(kLines, 1); ++i)
+        for (int64_t i = 0; kFetch && i < HWY_MAX(kLines, 1); ++i)
             hwy::Prefetch(ahead + (first + i) * ld + k);
         transpose_square(d, to + k * stride, stride, src + k, ld);
     }
@@ -112,8 +113,8 @@ HWY_INLINE void transpose_rows(T* HWY_RESTRICT to, int64_t stride, const T* HWY_
 #endif
 
 // to[k * stride + i] = src[i * ld + k], i < count and k < depth: rows of src become columns, kMost
-// of them together at most.
-template <int kMost, class T>
+// of them together at most. kFetch: src comes from memory.
+template <int kMost, bool kFetch, class T>
 HWY_INLINE void transpose(T* HWY_RESTRICT to, int64_t stride, const T* HWY_RESTRICT src, int64_t ld,
                           int64_t count, int64_t depth) {
     int64_t i = 0;
@@ -128,7 +129,7 @@ HWY_INLINE void transpose(T* HWY_RESTRICT to, int64_t stride, const T* HWY_RESTR
                 // A strip is too short for the processor to see that one row follows another.
                 const T* ahead = i + kAhead < count ? src + (i + kAhead) * ld
                                                     : src + depth + (i + kAhead - count) * ld;
-                transpose_rows<kRows>(to + i, stride, src + i * ld, ld, depth, ahead);
+                transpose_rows<kRows, kFetch>(to + i, stride, src + i * ld, ld, depth, ahead);
             }
     };
     if constexpr (sizeof(T) == 4) {
@@ -150,7 +151,7 @@ template <int kWidth, class T>
 HWY_INLINE void pack_rows_transposed(T* HWY_RESTRICT panel, const T* HWY_RESTRICT src, int64_t ld,
                                      int64_t count, int64_t depth) {
     if (count < kWidth) std::memset(panel, 0, static_cast<size_t>(kWidth * depth) * sizeof(T));
-    transpose<kWidth>(panel, kWidth, src, ld, count, depth);
+    transpose<kWidth, true>(panel, kWidth, src, ld, count, depth);
 }
 
 // Panels p = 0, 1, ... at distance panel_stride: panel p[k * kWidth + i] = src[k * ld + p * kWidth

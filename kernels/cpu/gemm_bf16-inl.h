@@ -145,8 +145,9 @@ struct Bf16Operands {  // portable
     using A = float;
     using B = Pair;
     static constexpr int64_t kA = 2 * kBlockRows, kB = kBlockCols<float>;
-    static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
+    static constexpr int64_t kUnit = 1;
     static int64_t steps(int64_t k) { return (k + 1) / 2; }
+    static int64_t most_steps(int64_t) { return 384; }
     using Blocks = RowBlocks<kBlockRows, false>;
     static constexpr bool kInPlace = false;
     static constexpr bool kFetchOutput = true;

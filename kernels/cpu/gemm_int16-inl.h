@@ -249,8 +249,9 @@ struct Int16Operands {  // of the packed product; portable
     using A = Pair;
     using B = Pair;
     static constexpr int64_t kA = kBlockRows, kB = kBlockCols<float>;
-    static constexpr int64_t kUnit = kInt16Pairs + 1, kMostSteps = kDepth / kUnit * kUnit + kUnit;
+    static constexpr int64_t kUnit = kInt16Pairs + 1;
     static int64_t steps(int64_t k) { return (k + 1) / 2 + ceil_div(k, kInt16Block); }
+    static int64_t most_steps(int64_t) { return 3 * kUnit; }
     using Blocks = RowBlocks<kBlockRows, true>;
     static constexpr bool kInPlace = false;
     static constexpr bool kFetchOutput = true;

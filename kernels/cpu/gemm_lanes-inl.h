@@ -272,16 +272,17 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
         for (int64_t i = 0; i < rows.odd; ++i)
             std::copy_n(c + (rows.in_lanes + i) * args.ldc, cols, odd_.data() + i * kCols);
     }
-    const int64_t pieces = ceil_div(args.k, kDepth) * blocks.count * rows.panels.count;
+    const int64_t most = depth_of(args.k);
+    const int64_t pieces = ceil_div(args.k, most) * blocks.count * rows.panels.count;
     const int64_t piece = made_cols_ > 0 ? ceil_div(args.m, pieces) : 0;  // rows to write
     int64_t written = 0;
-    for (int64_t k = 0; k < args.k; k += kDepth) {
-        const int64_t depth = HWY_MIN(kDepth, args.k - k);
+    for (int64_t k = 0; k < args.k; k += most) {
+        const int64_t depth = HWY_MIN(most, args.k - k);
         const bool first = k == 0 && !args.accumulate, last = k + depth == args.k;
         // What is read next: the same steps of the next rows, and in the end the next steps.
         const auto rows_of_b = [&](int64_t row, int64_t step) {
             return Fetch::rows(args.b + (col + row) * args.ldb + step, blocks.height(0),
-                               HWY_MIN(kDepth, args.k - step) * kSize, args.ldb * kSize,
+                               HWY_MIN(most, args.k - step) * kSize, args.ldb * kSize,
                                rows.panels.count * depth);
         };
         const Fetch next_rows = rows_of_b(0, k),

@@ -153,22 +153,26 @@ HWY_NOINLINE void block(int64_t depth, Strip<T> a, Strip<T> b, const BlockOutput
     store_block(sum, out);
 }
 
-// Steps along k of a register block at a time: so many that adding to C is cheap beside them; the
-// panels of A and B that it runs along, up to 48 KiB each, come from the second-level cache as fast
-// as they are used.
-inline constexpr int64_t kDepth = 384;
+// Steps along k of a register block at a time: so many that adding to C is cheap beside them,
+// evenly cut; the panels of A and B that it runs along, up to 64 KiB each, come from the
+// second-level cache as fast as they are used.
+inline constexpr int64_t kMaxDepth = 512;
+constexpr int64_t depth_of(int64_t k) {
+    return round_up(ceil_div(k, ceil_div(k, kMaxDepth)), 16);
+}
 
 // What the packed product multiplies, and how: here as it is. `kA` and `kB` elements of a panel
-// make a step along k; kUnit steps are packed together, and at most kMostSteps of them, whole
-// units, multiplied.
+// make a step along k; kUnit steps are packed together, and of `steps` at most most_steps(steps),
+// whole units, multiplied at a time.
 template <class T>
 struct PlainOperands {
     using Out = T;
     using A = T;
     using B = T;
     static constexpr int64_t kA = kBlockRows, kB = kBlockCols<T>;
-    static constexpr int64_t kUnit = 1, kMostSteps = kDepth;
+    static constexpr int64_t kUnit = 1;
     static int64_t steps(int64_t k) { return k; }
+    static int64_t most_steps(int64_t steps) { return depth_of(steps); }
     // Rows of the register blocks; each has a strip of A of its own or, kInPlace, begins in it.
     using Blocks = RowBlocks<kBlockRows, false>;
     static constexpr bool kInPlace = false;

@@ -3,15 +3,15 @@
 // The scheme is BLIS's (Van Zee and van de Geijn, "BLIS: A framework for rapidly instantiating BLAS
 // functionality", TOMS 2015): B is packed once into panels that all threads share, a register block
 // runs along k on a panel of B and one of A, or A's rows in place, which stay in the second-level
-// cache, and meanwhile fetches the panel after it. k is walked in blocks of kDepth, one after
+// cache, and meanwhile fetches the panel after it. k is walked in blocks of depth_of(k), one after
 // another and never split between threads: each element of C is the same sum in the same order for
 // any number of threads.
 //
 // Six ways: dot products along k where C has few rows or columns; register blocks that read B in
 // place where C's columns are contiguous in it and C has few rows or B is small; the transposed
-// product, which reads B in place where k is, where there are some rows; B packed by columns in each
-// thread's own cache where there are some rows; else B packed for all threads, or as the caller
-// holds it.
+// product, which reads B in place where k is, where there are some rows; B packed by columns in
+// each thread's own cache where there are some rows; else B packed for all threads, or as the
+// caller holds it.
 #include "kernels/cpu/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -38,7 +38,7 @@ HWY_BEFORE_NAMESPACE();
 namespace mc {
 namespace HWY_NAMESPACE {
 
-// A row block of A, 48 x 384 f32, is 72 KiB of the second-level cache; small, so that threads end
+// A row block of A, 48 x 512 f32, is 96 KiB of the second-level cache; small, so that threads end
 // together.
 inline constexpr int64_t kMaxRowBlock = 48;
 // Of rows in place, as many more as save a motion of 49 to 64 tokens a second pass over B.
@@ -48,14 +48,14 @@ inline constexpr int64_t kMaxRowBlockInPlace = 64;
 inline constexpr int64_t kMaxColsInPlace = 512;
 // Packed B at a time: 2 MiB of f32, so that it is still in a cache when it is used.
 inline constexpr int64_t kMaxPackedB = int64_t{1} << 19;
-// Packed A at a time: 4 MiB of f32, and kMostSteps of 32 row blocks at least.
+// Packed A at a time: 4 MiB of f32, and kMaxDepth steps of 32 row blocks at least.
 inline constexpr int64_t kMaxPackedA = int64_t{1} << 20;
 inline constexpr int64_t kMaxCols = 2048;  // of B at a time
 // B that stays in the first-level cache: 16 KiB of f32.
 inline constexpr int64_t kMaxInPlace = 4096;
-// Columns of B that a thread packs for itself, kDepth steps of them: 384 KiB of f32, a part of the
-// second-level cache.
-inline constexpr int64_t kMaxColsInCache = 256;
+// Columns of B that a thread packs for itself, kMaxDepth steps of them: 256 KiB of f32, a part of
+// the second-level cache.
+inline constexpr int64_t kMaxColsInCache = 128;
 inline constexpr int64_t kMaxRowsInCache = 256;
 // Multiply-adds worth another thread's while, and, where few are made with each, elements of an
 // operand that are read from memory (about 10 us).
@@ -141,8 +141,9 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
                 tile<Operands>(args, 0, args.m, whole, rest, a, {edge.data() + k * kCols, 0, kCols},
                                depth, first, last);
         };
-        for (int64_t k = 0; k < args.k; k += kDepth) {
-            const int64_t depth = HWY_MIN(kDepth, args.k - k);
+        const int64_t most = depth_of(args.k);
+        for (int64_t k = 0; k < args.k; k += most) {
+            const int64_t depth = HWY_MIN(most, args.k - k);
             if (!a_in_place)
                 walk(PlainOperands<T>(), PlainOperands<T>(),
                      {packed_a.data() + k * kBlockRows, a_panel, kBlockRows}, 0, k, depth);
@@ -198,7 +199,7 @@ void with_rows_in_lanes(Context& context, const MatmulArgs<T>& args) {
     });
 }
 
-// Too few rows for a pass over B of its own: who multiplies some columns of B packs them, kDepth
+// Too few rows for a pass over B of its own: who multiplies some columns of B packs them, some
 // steps at a time, and finds them in the first cache levels. Rows of A are read in place.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
@@ -216,9 +217,10 @@ void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     const int64_t group = HWY_MIN(round_up(ceil_div(args.n, chunks), kB), kMaxColsInCache);
     context.pool->for_chunks(ceil_div(args.n, group), [&](int64_t chunk) {
         const int64_t col = chunk * group, cols = HWY_MIN(group, args.n - col);
-        Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(kDepth, args.k));
-        for (int64_t k = 0; k < args.k; k += kDepth) {
-            const int64_t depth = HWY_MIN(kDepth, args.k - k);
+        const int64_t most = depth_of(args.k);
+        Loan<T> b(thread_workspace(), round_up(cols, kB) * HWY_MIN(most, args.k));
+        for (int64_t k = 0; k < args.k; k += most) {
+            const int64_t depth = HWY_MIN(most, args.k - k);
             const bool first = k == 0, last = k + depth == args.k;
             Packed::pack_b(b.data(), depth * kB, args, col, cols, k, depth);
             const Strips<T> panels{b.data(), depth, kB};
@@ -240,17 +242,18 @@ template <class Operands>
 struct Partition {
     // `packed`: B is, as a whole. `may_stay`: the rows of A may stay where they are.
     Partition(int64_t m, int64_t n, int64_t steps, bool packed, bool may_stay) {
-        constexpr int64_t kCols = Operands::kB, kSteps = Operands::kMostSteps;
-        static_assert(32 * kMaxRowBlockInPlace * kSteps <= kMaxPackedA);
+        constexpr int64_t kCols = Operands::kB;
+        static_assert(32 * kMaxRowBlockInPlace * kMaxDepth <= kMaxPackedA);
+        most = Operands::most_steps(steps);
         in_place = may_stay && (m <= 32 * kMaxRowBlockInPlace || n <= kMaxColsInPlace);
-        const int64_t most = in_place ? kMaxRowBlockInPlace : kMaxRowBlock;
+        const int64_t most_rows = in_place ? kMaxRowBlockInPlace : kMaxRowBlock;
         cols = round_up(n, kCols);
         depth = steps;
         if (!packed) {
             cols = round_up(ceil_div(n, ceil_div(n, kMaxCols)), kCols);
-            depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / kSteps, int64_t{1}) * kSteps);
+            depth = HWY_MIN(steps, HWY_MAX(kMaxPackedB / cols / most, int64_t{1}) * most);
         }
-        row_blocks = ceil_div(m, most);
+        row_blocks = ceil_div(m, most_rows);
         if (in_place) {
             rows = ceil_div(m, row_blocks);
             row_blocks = ceil_div(m, rows);
@@ -258,7 +261,7 @@ struct Partition {
             if (row_blocks > 1) row_blocks = round_up(row_blocks, 2);  // for two shares
             // Whole register blocks; the last row block has what is left, more or less.
             rows = m / row_blocks / kBlockRows * kBlockRows;
-            if (rows == 0 || m - (row_blocks - 1) * rows > most) {
+            if (rows == 0 || m - (row_blocks - 1) * rows > most_rows) {
                 rows = round_up(ceil_div(m, row_blocks), kBlockRows);
                 row_blocks = ceil_div(m, rows);
             }
@@ -279,15 +282,15 @@ struct Partition {
         // place, as many steps of it as a cache holds: there are at most 32 row blocks.
         all_of_a = group_cols < cols;
         shares = row_blocks % 2 == 0 ? 2 : 1;
-        if (all_of_a)
-            depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / kSteps * kSteps);
+        if (all_of_a) depth = HWY_MIN(depth, kMaxPackedA / round_up(m, kBlockRows) / most * most);
     }
     int64_t rows_of(int64_t block, int64_t m) const {
         return block + 1 < row_blocks ? rows : m - block * rows;
     }
     bool in_place;       // the rows of A stay where they are
     int64_t cols;        // of B packed at a time
-    int64_t depth;       // steps packed at a time, a multiple of kMostSteps or all
+    int64_t most;        // steps multiplied at a time
+    int64_t depth;       // packed at a time, a multiple of `most` or all
     int64_t rows;        // of a tile but the last along m
     int64_t row_blocks;  // tiles along m
     int64_t shares;      // of the rows, each as many row blocks, one after another
@@ -312,7 +315,7 @@ template <class Operands, class T = typename Operands::Out>
 void packed(Context& context, const MatmulArgs<T>& args, const typename Operands::B* whole_b) {
     using A = typename Operands::A;
     using B = typename Operands::B;
-    constexpr int64_t kA = Operands::kA, kB = Operands::kB, kSteps = Operands::kMostSteps;
+    constexpr int64_t kA = Operands::kA, kB = Operands::kB;
     const int64_t steps = Operands::steps(args.k);
     constexpr bool kPlain = std::is_same_v<Operands, PlainOperands<T>>;
     const Partition<Operands> part(args.m, args.n, steps, whole_b != nullptr,
@@ -353,9 +356,9 @@ void packed(Context& context, const MatmulArgs<T>& args, const typename Operands
                 const int64_t j = group * part.group_cols;
                 const int64_t width = HWY_MIN(part.group_cols, cols - j);
                 Loan<A> own(thread_workspace(),
-                            part.all_of_a ? 0 : ceil_div(rows, kBlockRows) * kA * kSteps);
-                for (int64_t k = 0; k < all_depth; k += kSteps) {
-                    const int64_t depth = HWY_MIN(kSteps, all_depth - k);
+                            part.all_of_a ? 0 : ceil_div(rows, kBlockRows) * kA * part.most);
+                for (int64_t k = 0; k < all_depth; k += part.most) {
+                    const int64_t depth = HWY_MIN(part.most, all_depth - k);
                     const bool first = k0 + k == 0, last = k0 + k + depth == steps;
                     const Strips<B> panels{b.from(j).at + k * kB, b.stride, kB};
                     // Further steps of these columns, or the next ones.

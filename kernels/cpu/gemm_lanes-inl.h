@@ -36,14 +36,16 @@ inline constexpr int kOddCols = sizeof(T) != 4                             ? 0
                                                                            : 4;
 #endif
 
+// Odd rows that a register block has registers for.
+inline constexpr int kMostOdd = 2;
+
 // The rows of C: most in vectors, these in panels of at most three, and the last few beside the
 // first panel, where A has them along k.
 template <class T>
 struct RowsInLanes {
     static constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
     explicit RowsInLanes(const MatmulArgs<T>& args)
-        : odd(kOddCols<T> > 0 && !args.trans_a && args.m % kLanes * 4 <= kLanes ? args.m % kLanes
-                                                                                : 0),
+        : odd(odd_of(args)),
           in_lanes(args.m - odd),
           panels(ceil_div(in_lanes, kLanes)),
           width(panels.rows * kLanes) {}
@@ -67,6 +69,13 @@ struct RowsInLanes {
         }
     }
 
+    // What is beyond whole vectors, unless that is more than kMostOdd a panel.
+    static int64_t odd_of(const MatmulArgs<T>& args) {
+        const int64_t vecs = args.m / kLanes, rest = args.m % kLanes;
+        const bool few = vecs > 0 && rest <= kMostOdd * ceil_div(vecs, 3);
+        return kOddCols<T> > 0 && !args.trans_a && few && rest * 4 <= kLanes ? rest : 0;
+    }
+
     int64_t odd;                // rows
     int64_t in_lanes;           // rows
     RowBlocks<3, true> panels;  // of vectors
@@ -74,12 +83,12 @@ struct RowsInLanes {
 };
 
 // Columns of C, rows of B, in a register block: as many as the registers hold sums of beside a step
-// of the panel and a number of B, and as odd rows, kOdd, have in lanes.
-template <class T, bool kOdd>
-constexpr int lanes_rows(int vecs) {
+// of the panel and a number of B, and as odd rows have in lanes.
+template <class T>
+constexpr int lanes_rows(int vecs, bool odd) {
     constexpr int kRegisters = kBlockRows == 12 ? 32 : 16;
     const int most = HWY_MIN(kBlockRows, (kRegisters - 1 - vecs) / vecs);
-    return kOdd ? HWY_MIN(most, kOddCols<T>) : most;
+    return odd ? HWY_MIN(most, kOddCols<T>) : most;
 }
 
 // Odd rows of C that a register block makes beside its own.
@@ -88,11 +97,9 @@ struct OddRows {
     static constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
     static constexpr int kCols = kOddCols<T>;
 
-    int64_t rows;
     const T* a;  // (rows, depth)
     int64_t lda;
     T* steps;  // scratch (kLanes, kCols): some steps of B^T
-    T* sums;   // scratch (rows, kCols)
     T* c;      // (rows, columns of the block)
     int64_t ldc;
     bool add;
@@ -136,23 +143,23 @@ struct OddRows {
         return step % 4 * kLanes + step / 4 * 4;
     }
 
-    // sums += a[:, k to k + n) steps.
-    HWY_INLINE void multiply(int64_t k, int64_t n) const {
-        const hn::CappedTag<T, kCols> d;
-        for (int64_t row = 0; row < rows; ++row) {
-            auto sum = hn::Load(d, sums + row * kCols);
-            const T* at = a + row * lda + k;
+    // sum += a[:, k to k + n) steps.
+    template <class V, int kRows>
+    HWY_INLINE void multiply(V (&sum)[kRows], int64_t k, int64_t n) const {
+        const hn::DFromV<V> d;
 #pragma GCC unroll 16
-            for (int64_t i = 0; i < kLanes; ++i)
-                if (i < n) sum = hn::MulAdd(hn::Set(d, at[i]), hn::Load(d, steps + place(i)), sum);
-            hn::Store(sum, d, sums + row * kCols);
+        for (int64_t i = 0; i < kLanes; ++i) {
+            if (i >= n) break;
+            const V step = hn::Load(d, steps + place(i));
+            for (int row = 0; row < kRows; ++row)
+                sum[row] = hn::MulAdd(hn::Set(d, a[row * lda + k + i]), step, sum[row]);
         }
     }
 #endif
 };
 
-// block<kRows, kVecs, true> for rows of B and a panel of A, and, kOdd, odd rows beside it.
-template <int kRows, int kVecs, bool kOdd, class T>
+// block<kRows, kVecs, true> for rows of B and a panel of A, and so many odd rows beside it.
+template <int kRows, int kVecs, int kOdd, class T>
 HWY_NOINLINE void lanes_block(int64_t depth, Strip<T> b, Strip<T> panel, const BlockOutput<T>& out,
                               const OddRows<T>& odd) {
     const hn::ScalableTag<T> d;
@@ -171,46 +178,51 @@ HWY_NOINLINE void lanes_block(int64_t depth, Strip<T> b, Strip<T> panel, const B
         multiply_add(sum, rows, k, av);
     };
     int64_t k = 0;
-    if constexpr (kOdd) {
-        std::fill_n(odd.sums, odd.rows * kOddCols<T>, T{0});
+    if constexpr (kOdd > 0) {
+        const hn::CappedTag<T, kOddCols<T>> d_odd;
+        hn::Vec<decltype(d_odd)> odd_sum[kOdd];
+        for (int row = 0; row < kOdd; ++row) odd_sum[row] = hn::Zero(d_odd);
         for (; k + kLanes <= depth; k += kLanes) {
             for (int64_t i = 0; i < kLanes; ++i) step(k + i);
             odd.template transpose<kRows>([&](int i)
                                               HWY_ATTR { return hn::LoadU(d, rows.row(i) + k); });
-            odd.multiply(k, kLanes);
+            odd.multiply(odd_sum, k, kLanes);
         }
         if (const int64_t n = depth - k; n > 0) {
             odd.template transpose<kRows>(
                 [&](int i) HWY_ATTR { return load_n(d, rows.row(i) + k, static_cast<size_t>(n)); });
-            odd.multiply(k, n);
+            odd.multiply(odd_sum, k, n);
+        }
+        HWY_ALIGN T made[kOddCols<T>];
+        for (int row = 0; row < kOdd; ++row) {
+            hn::Store(odd_sum[row], d_odd, made);
+            T* const c = odd.c + row * odd.ldc;
+            for (int j = 0; j < kRows; ++j)
+                c[j] = odd.add ? std::fma(out.alpha, made[j], c[j]) : out.alpha * made[j];
         }
     }
     for (; k < depth; ++k) step(k);
     store_block(sum, out);
-    if constexpr (kOdd)
-        for (int64_t row = 0; row < odd.rows; ++row)
-            for (int j = 0; j < kRows; ++j) {
-                const T v = odd.sums[row * kOddCols<T> + j];
-                T& c = odd.c[row * odd.ldc + j];
-                c = odd.add ? std::fma(out.alpha, v, c) : out.alpha * v;
-            }
 }
 
-// The block for `rows` columns of C, rows of B.
-template <class T, bool kOdd>
+// The block for `rows` columns of C, rows of B, and `odd` odd rows.
+template <class T, int kOdd>
 HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs) {
     if (vecs == 3)
-        return block_function<lanes_rows<T, kOdd>(3)>(
+        return block_function<lanes_rows<T>(3, kOdd > 0)>(
             rows, false, [](auto height, auto) { return &lanes_block<height(), 3, kOdd, T>; });
-    return block_function<lanes_rows<T, kOdd>(2)>(rows, vecs == 1, [](auto height, auto width) {
+    return block_function<lanes_rows<T>(2, kOdd > 0)>(rows, vecs == 1, [](auto height, auto width) {
         return &lanes_block<height(), width(), kOdd, T>;
     });
 }
 template <class T>
-HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs, bool odd) {
-    if constexpr ((kOddCols<T>) > 0)
-        if (odd) return lanes_block_for<T, true>(rows, vecs);
-    return lanes_block_for<T, false>(rows, vecs);
+HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs, int64_t odd) {
+    if constexpr ((kOddCols<T>) > 0) {
+        static_assert(kMostOdd == 2);
+        if (odd == 2) return lanes_block_for<T, 2>(rows, vecs);
+        if (odd == 1) return lanes_block_for<T, 1>(rows, vecs);
+    }
+    return lanes_block_for<T, 0>(rows, vecs);
 }
 
 // Columns of C, at most kBlockCols at a time, for A packed by RowsInLanes::pack. What is finished
@@ -227,7 +239,7 @@ class LanesColumns {
           sums_(thread_workspace(), kCols * rows.width),
           made_(thread_workspace(), args.m * kCols),
           odd_(thread_workspace(), rows.odd * kCols),
-          scratch_(thread_workspace(), (kLanes + rows.odd) * kOddCols<T>) {}
+          steps_(thread_workspace(), kLanes * kOddCols<T>) {}
 
     // [col, col + cols) of C; `more`: others follow.
     void multiply(int64_t col, int64_t cols, bool more);
@@ -251,10 +263,10 @@ class LanesColumns {
     const MatmulArgs<T>& args_;
     const RowsInLanes<T>& rows_;
     const T* a_;
-    Loan<T> sums_;  // C^T (cols, width)
-    Loan<T> made_;  // C (m, kCols)
-    Loan<T> odd_;   // (odd, kCols)
-    Loan<T> scratch_;
+    Loan<T> sums_;   // C^T (cols, width)
+    Loan<T> made_;   // C (m, kCols)
+    Loan<T> odd_;    // (odd, kCols)
+    Loan<T> steps_;  // OddRows::steps
     int64_t made_col_ = 0, made_cols_ = 0;
 };
 
@@ -263,8 +275,7 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
     const MatmulArgs<T>& args = args_;
     const RowsInLanes<T>& rows = rows_;
     const int widest = static_cast<int>(rows.panels.height(0));
-    const RowBlocks<kBlockRows, true> blocks(
-        cols, rows.odd > 0 ? lanes_rows<T, true>(widest) : lanes_rows<T, false>(widest));
+    const RowBlocks<kBlockRows, true> blocks(cols, lanes_rows<T>(widest, rows.odd > 0));
     if (args.accumulate) {  // C is there before the sums
         const T* c = args.c + col;
         transpose<static_cast<int>(kLanes), true>(sums_.data(), rows.width, c, args.ldc,
@@ -301,17 +312,16 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
                 const BlockOutput<T> out{
                     to, rows.width, width, args.alpha, first ? nullptr : to, rows.width, next};
                 const int64_t odd_row = rows.odd_begin(panel);
-                const OddRows<T> odd{rows.odd_begin(panel + 1) - odd_row,
-                                     args.a + (rows.in_lanes + odd_row) * args.lda + k,
+                const OddRows<T> odd{args.a + (rows.in_lanes + odd_row) * args.lda + k,
                                      args.lda,
-                                     scratch_.data(),
-                                     scratch_.data() + kLanes * kOddCols<T>,
+                                     steps_.data(),
                                      odd_.data() + odd_row * kCols + j,
                                      kCols,
                                      !first};
                 const int64_t end = HWY_MIN(written + piece, args.m);
                 fetch(written, end);
-                lanes_block_for<T>(height, rows.panels.height(panel), odd.rows > 0)(
+                lanes_block_for<T>(height, rows.panels.height(panel),
+                                   rows.odd_begin(panel + 1) - odd_row)(
                     depth, b, {a_ + begin * args.k + k * width, width}, out, odd);
                 write(written, end);
                 written = end;

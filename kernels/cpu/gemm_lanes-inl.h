@@ -25,22 +25,20 @@ HWY_BEFORE_NAMESPACE();
 namespace mc {
 namespace HWY_NAMESPACE {
 
-// Columns of C in the lanes of a vector for odd rows, or 0.
-#if HWY_TARGET == HWY_SCALAR
+// Columns of C in the lanes of a vector for odd rows; 0: there are none.
 template <class T>
-inline constexpr int kOddCols = 0;
-#else
+constexpr int odd_cols() {
+    if (HWY_TARGET == HWY_SCALAR || sizeof(T) != 4) return 0;
+    return hn::MaxLanes(hn::ScalableTag<T>()) == 16 ? 8 : 4;
+}
 template <class T>
-inline constexpr int kOddCols = sizeof(T) != 4                             ? 0
-                                : hn::MaxLanes(hn::ScalableTag<T>()) == 16 ? 8
-                                                                           : 4;
-#endif
+inline constexpr int kOddCols = odd_cols<T>();
 
 // Odd rows that a register block has registers for.
 inline constexpr int kMostOdd = 2;
 
 // The rows of C: most in vectors, these in panels of at most three, and the last few beside the
-// first panel, where A has them along k.
+// panels, where A has them along k.
 template <class T>
 struct RowsInLanes {
     static constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
@@ -158,10 +156,10 @@ struct OddRows {
 #endif
 };
 
-// block<kRows, kVecs, true> for rows of B and a panel of A, and so many odd rows beside it.
+// block<kRows, kVecs, true> for rows of B and a panel of A, and kOdd odd rows beside it.
 template <int kRows, int kVecs, int kOdd, class T>
-HWY_NOINLINE void lanes_block(int64_t depth, Strip<T> b, Strip<T> panel, const BlockOutput<T>& out,
-                              const OddRows<T>& odd) {
+HWY_NOINLINE void block_and_odd(int64_t depth, Strip<T> b, Strip<T> panel,
+                                const BlockOutput<T>& out, const OddRows<T>& odd) {
     const hn::ScalableTag<T> d;
     using V = hn::Vec<decltype(d)>;
     constexpr int64_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
@@ -177,52 +175,59 @@ HWY_NOINLINE void lanes_block(int64_t depth, Strip<T> b, Strip<T> panel, const B
         ahead.step();
         multiply_add(sum, rows, k, av);
     };
+    const hn::CappedTag<T, kOddCols<T>> d_odd;
+    hn::Vec<decltype(d_odd)> odd_sum[kOdd];
+    for (int row = 0; row < kOdd; ++row) odd_sum[row] = hn::Zero(d_odd);
     int64_t k = 0;
-    if constexpr (kOdd > 0) {
-        const hn::CappedTag<T, kOddCols<T>> d_odd;
-        hn::Vec<decltype(d_odd)> odd_sum[kOdd];
-        for (int row = 0; row < kOdd; ++row) odd_sum[row] = hn::Zero(d_odd);
-        for (; k + kLanes <= depth; k += kLanes) {
-            for (int64_t i = 0; i < kLanes; ++i) step(k + i);
-            odd.template transpose<kRows>([&](int i)
-                                              HWY_ATTR { return hn::LoadU(d, rows.row(i) + k); });
-            odd.multiply(odd_sum, k, kLanes);
-        }
-        if (const int64_t n = depth - k; n > 0) {
-            odd.template transpose<kRows>(
-                [&](int i) HWY_ATTR { return load_n(d, rows.row(i) + k, static_cast<size_t>(n)); });
-            odd.multiply(odd_sum, k, n);
-        }
-        HWY_ALIGN T made[kOddCols<T>];
-        for (int row = 0; row < kOdd; ++row) {
-            hn::Store(odd_sum[row], d_odd, made);
-            T* const c = odd.c + row * odd.ldc;
-            for (int j = 0; j < kRows; ++j)
-                c[j] = odd.add ? std::fma(out.alpha, made[j], c[j]) : out.alpha * made[j];
-        }
+    for (; k + kLanes <= depth; k += kLanes) {
+        for (int64_t i = 0; i < kLanes; ++i) step(k + i);
+        odd.template transpose<kRows>([&](int i)
+                                          HWY_ATTR { return hn::LoadU(d, rows.row(i) + k); });
+        odd.multiply(odd_sum, k, kLanes);
+    }
+    if (const int64_t n = depth - k; n > 0) {
+        odd.template transpose<kRows>(
+            [&](int i) HWY_ATTR { return load_n(d, rows.row(i) + k, static_cast<size_t>(n)); });
+        odd.multiply(odd_sum, k, n);
     }
     for (; k < depth; ++k) step(k);
     store_block(sum, out);
+    HWY_ALIGN T made[kOddCols<T>];
+    for (int row = 0; row < kOdd; ++row) {
+        hn::Store(odd_sum[row], d_odd, made);
+        T* const c = odd.c + row * odd.ldc;
+        for (int j = 0; j < kRows; ++j)
+            c[j] = odd.add ? std::fma(out.alpha, made[j], c[j]) : out.alpha * made[j];
+    }
 }
 
-// The block for `rows` columns of C, rows of B, and `odd` odd rows.
-template <class T, int kOdd>
-HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs) {
+// choose(rows, vectors), both std::integral_constant, for `rows` columns of C, rows of B.
+template <class T, bool kOdd, class Choose>
+HWY_INLINE auto lanes_function(int64_t rows, int64_t vecs, const Choose& choose) {
     if (vecs == 3)
-        return block_function<lanes_rows<T>(3, kOdd > 0)>(
-            rows, false, [](auto height, auto) { return &lanes_block<height(), 3, kOdd, T>; });
-    return block_function<lanes_rows<T>(2, kOdd > 0)>(rows, vecs == 1, [](auto height, auto width) {
-        return &lanes_block<height(), width(), kOdd, T>;
-    });
+        return block_function<lanes_rows<T>(3, kOdd)>(rows, false, [&](auto height, auto) {
+            return choose(height, std::integral_constant<int, 3>());
+        });
+    return block_function<lanes_rows<T>(2, kOdd)>(rows, vecs == 1, choose);
 }
+
+// The block for so many rows of B, vectors of a panel and odd rows, run.
 template <class T>
-HWY_INLINE auto lanes_block_for(int64_t rows, int64_t vecs, int64_t odd) {
+HWY_INLINE void lanes_block(int64_t rows, int64_t vecs, int64_t odd_rows, int64_t depth, Strip<T> b,
+                            Strip<T> panel, const BlockOutput<T>& out, const OddRows<T>& odd) {
     if constexpr ((kOddCols<T>) > 0) {
         static_assert(kMostOdd == 2);
-        if (odd == 2) return lanes_block_for<T, 2>(rows, vecs);
-        if (odd == 1) return lanes_block_for<T, 1>(rows, vecs);
+        const auto with = [&](auto count) {
+            lanes_function<T, true>(rows, vecs, [](auto height, auto width) {
+                return &block_and_odd<height(), width(), decltype(count)::value, T>;
+            })(depth, b, panel, out, odd);
+        };
+        if (odd_rows == 1) return with(std::integral_constant<int, 1>());
+        if (odd_rows == 2) return with(std::integral_constant<int, 2>());
     }
-    return lanes_block_for<T, 0>(rows, vecs);
+    lanes_function<T, false>(rows, vecs, [](auto height, auto width) {
+        return &block<height(), width(), true, T>;
+    })(depth, b, panel, out);
 }
 
 // Columns of C, at most kBlockCols at a time, for A packed by RowsInLanes::pack. What is finished
@@ -320,9 +325,8 @@ HWY_NOINLINE void LanesColumns<T>::multiply(int64_t col, int64_t cols, bool more
                                      !first};
                 const int64_t end = HWY_MIN(written + piece, args.m);
                 fetch(written, end);
-                lanes_block_for<T>(height, rows.panels.height(panel),
-                                   rows.odd_begin(panel + 1) - odd_row)(
-                    depth, b, {a_ + begin * args.k + k * width, width}, out, odd);
+                lanes_block(height, rows.panels.height(panel), rows.odd_begin(panel + 1) - odd_row,
+                            depth, b, {a_ + begin * args.k + k * width, width}, out, odd);
                 write(written, end);
                 written = end;
                 next.skip(depth);

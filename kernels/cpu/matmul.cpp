@@ -199,8 +199,9 @@ void with_rows_in_lanes(Context& context, const MatmulArgs<T>& args) {
     });
 }
 
-// Too few rows for a pass over B of its own: who multiplies some columns of B packs them, some
-// steps at a time, and finds them in the first cache levels. Rows of A are read in place.
+// Too few rows for a pass over B of its own, C's columns contiguous in B: who multiplies some of
+// them packs them, some steps at a time, and finds them in the first cache levels. Rows of A are
+// read in place.
 template <class T>
 void with_b_in_cache(Context& context, const MatmulArgs<T>& args) {
     using Packed = PlainOperands<T>;
@@ -410,10 +411,8 @@ void one_product(Context& context, const MatmulArgs<T>& args) {
     if (args.n <= 4 || (args.m <= kMaxDotRows && args.trans_b)) return with_dots(context, args);
     if (!args.trans_b && (args.m <= 12 || args.n * args.k <= kMaxInPlace))
         return with_b_in_place(context, args);
-    if (!args.packed_b.data && args.trans_b && args.m <= kMaxRowsInCache)
-        return with_rows_in_lanes(context, args);
     if (!args.packed_b.data && args.m <= kMaxRowsInCache && args.m * args.k <= kMaxPackedA)
-        return with_b_in_cache(context, args);
+        return args.trans_b ? with_rows_in_lanes(context, args) : with_b_in_cache(context, args);
     packed<PlainOperands<T>>(context, args, static_cast<const T*>(args.packed_b.data));
 }
 

@@ -275,10 +275,10 @@ TEST_CASE("matmul: a row's bits are the same among any that are more than kMaxDo
 }
 
 TEST_CASE("matmul: more than one block of packed B along n and k") {
-    // Few rows: B in the threads' caches, 256 columns and 384 steps at a time.
+    // Few rows: B in the threads' caches, 128 columns and some steps at a time.
     both_thread_counts<float>({.m = 14, .n = 2100, .k = 530, .trans_a = true});
     both_thread_counts<float>({.m = 20, .n = 600, .k = 800});
-    // Enough rows for a B that is packed for all, at most 2048 columns and 384 steps at a time.
+    // Enough rows for a B that is packed for all, at most 2048 columns and 512 steps at a time.
     both_thread_counts<float>({.m = 257, .n = 2100, .k = 530, .trans_b = true});
 }
 

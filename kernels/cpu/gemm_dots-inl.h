@@ -9,6 +9,8 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/gemm_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -56,14 +58,21 @@ HWY_INLINE void sums_together(D d, const V* v, T* to) {
 }
 #endif
 
-// The same for i < kCount.
+// The same for i < kCount, each in the same order.
 template <int kCount, class D, class V = hn::Vec<D>, class T = hn::TFromD<D>>
 HWY_INLINE void sums_of_lanes(D d, const V* v, T* to) {
-    int i = 0;
+    constexpr int kWhole = kCount / kTogether<T> * kTogether<T>;
 #pragma GCC unroll 16
-    for (; i + kTogether<T> <= kCount; i += kTogether<T>) sums_together(d, v + i, to + i);
+    for (int i = 0; i < kWhole; i += kTogether<T>) sums_together(d, v + i, to + i);
+    if constexpr (kWhole < kCount) {
+        V rest[kTogether<T>];
+        T made[kTogether<T>];
 #pragma GCC unroll 4
-    for (; i < kCount; ++i) to[i] = hn::GetLane(hn::SumOfLanes(d, v[i]));
+        for (int i = 0; i < kTogether<T>; ++i)
+            rest[i] = kWhole + i < kCount ? v[HWY_MIN(kWhole + i, kCount - 1)] : hn::Zero(d);
+        sums_together(d, rest, made);
+        std::copy_n(made, kCount - kWhole, to + kWhole);
+    }
 }
 
 // c[i, j] = alpha a[i, :] b[j, :] [+ c[i, j]] for kRows rows of a and kCols of b, `depth` numbers
@@ -139,16 +148,18 @@ struct DotBlock {
 };
 
 // c (rows, cols) of `depth` numbers each, as in dot_block. The rows of b are walked once; where
-// more than one block of rows of a meets them, kMostCols at a time and as many numbers as stay
-// near.
+// more than one block of rows of a meets many of them, kMostCols at a time and as many numbers as
+// stay near.
 template <class T>
 HWY_INLINE void dot_tile(int64_t rows, int64_t cols, int64_t depth, const T* a, int64_t lda,
                          const T* b, int64_t ldb, T* c, int64_t ldc, T alpha, bool add) {
     constexpr int64_t kMostCols = DotBlock<T>::kMostCols, kMostDepth = 1024;
     // Evenly where the registers hold many sums; of few, a block of fewer rows would be too short.
     const RowBlocks<DotBlock<T>::kMostRows, kBlockRows == 12> blocks(rows);
-    const int64_t steps = blocks.count == 1 ? HWY_MAX(depth, int64_t{1}) : kMostDepth;
-    const int64_t together = blocks.count == 1 ? cols : kMostCols;
+    // Of few columns all steps too, however many rows: a row's sums do not depend on its block.
+    const bool split = blocks.count > 1 && cols > 4;
+    const int64_t steps = split ? kMostDepth : HWY_MAX(depth, int64_t{1});
+    const int64_t together = split ? kMostCols : cols;
     for (int64_t j = 0; j < cols; j += together)
         for (int64_t k = 0; k < depth; k += steps)
             for (int64_t block = 0; block < blocks.count; ++block) {

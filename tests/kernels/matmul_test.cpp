@@ -248,29 +248,33 @@ TEST_CASE_TEMPLATE("matmul: dot products, every number of rows", T, float, doubl
 TEST_CASE("matmul: a row's bits are the same among any that are more than kMaxDotRows") {
     testing::for_each_target([] {
         testing::TestContext context(2);
-        const int64_t n = 70, k = 800, most = 400;
-        std::vector<float> a(most * k), b(n * k), all(most * n), some(most * n);
-        testing::fill_random(a.data(), most * k, 1);
-        testing::fill_random(b.data(), n * k, 2);
-        const auto product = [&](float* c, int64_t first, int64_t rows) {
-            MatmulArgs<float> args;
-            args.c = c;
-            args.a = a.data() + first * k;
-            args.b = b.data();
-            args.m = rows;
-            args.n = args.ldc = n;
-            args.k = args.lda = args.ldb = k;
-            args.trans_b = true;
-            table<float>().matmul(context, args);
-        };
-        product(all.data(), 0, most);
-        for (int64_t rows : {16, 17, 33, 49, 50, 77, 98, 257})
-            for (int64_t first : {int64_t{0}, int64_t{1}, most - rows}) {
-                CAPTURE(rows);
-                CAPTURE(first);
-                product(some.data(), first, rows);
-                CHECK(std::equal(some.begin(), some.begin() + rows * n, all.begin() + first * n));
-            }
+        const int64_t k = 2100, most = 400;
+        for (int64_t n : {1, 3, 70}) {
+            CAPTURE(n);
+            std::vector<float> a(most * k), b(n * k), all(most * n), some(most * n);
+            testing::fill_random(a.data(), most * k, 1);
+            testing::fill_random(b.data(), n * k, 2);
+            const auto product = [&](float* c, int64_t first, int64_t rows) {
+                MatmulArgs<float> args;
+                args.c = c;
+                args.a = a.data() + first * k;
+                args.b = b.data();
+                args.m = rows;
+                args.n = args.ldc = n;
+                args.k = args.lda = args.ldb = k;
+                args.trans_b = true;
+                table<float>().matmul(context, args);
+            };
+            product(all.data(), 0, most);
+            for (int64_t rows : {16, 17, 33, 49, 50, 77, 98, 257})
+                for (int64_t first : {int64_t{0}, int64_t{1}, most - rows}) {
+                    CAPTURE(rows);
+                    CAPTURE(first);
+                    product(some.data(), first, rows);
+                    CHECK(
+                        std::equal(some.begin(), some.begin() + rows * n, all.begin() + first * n));
+                }
+        }
     });
 }
 

@@ -130,8 +130,9 @@ struct OddRows {
     HWY_INLINE static void store(const V (&part)[kCols / 4], T* to) {
         const hn::ScalableTag<T> d;
         if constexpr (kCols == 8) {
-            hn::Store(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(part[1]), part[0]), d, to);
-            hn::Store(hn::OddEvenBlocks(part[1], hn::SwapAdjacentBlocks(part[0])), d, to + kLanes);
+            const auto [even, odd] = interleave_blocks(part[0], part[1]);
+            hn::Store(even, d, to);
+            hn::Store(odd, d, to + kLanes);
         } else {
             hn::Store(part[0], d, to);
         }

@@ -29,14 +29,23 @@ namespace HWY_NAMESPACE {
 // places within the blocks of 16 bytes, then the blocks.
 //
 // Stage 1, four rows: part[j] has in its block b column 4 b + j of them.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE void transpose_blocks(D d, V r0, V r1, V r2, V r3, V (&part)[4]) {
+template <class D, class V = hn::Vec<D>, class T = hn::TFromD<D>>
+HWY_INLINE void transpose_blocks(D d, const T* HWY_RESTRICT src, int64_t ld, V (&part)[4]) {
+    const V r0 = hn::LoadU(d, src), r1 = hn::LoadU(d, src + ld);
+    const V r2 = hn::LoadU(d, src + 2 * ld), r3 = hn::LoadU(d, src + 3 * ld);
     const V lo02 = hn::InterleaveLower(d, r0, r2), lo13 = hn::InterleaveLower(d, r1, r3);
     const V hi02 = hn::InterleaveUpper(d, r0, r2), hi13 = hn::InterleaveUpper(d, r1, r3);
     part[0] = hn::InterleaveLower(d, lo02, lo13);
     part[1] = hn::InterleaveUpper(d, lo02, lo13);
     part[2] = hn::InterleaveLower(d, hi02, hi13);
     part[3] = hn::InterleaveUpper(d, hi02, hi13);
+}
+
+// Of two vectors the even blocks in turns, and the odd ones.
+template <class V>
+HWY_INLINE std::pair<V, V> interleave_blocks(V low, V high) {
+    return {hn::OddEvenBlocks(hn::SwapAdjacentBlocks(high), low),
+            hn::OddEvenBlocks(high, hn::SwapAdjacentBlocks(low))};
 }
 
 // Stage 2: part[g] is part[j] of rows 4 g to 4 g + 3; to[4 b * stride] = column 4 b + j of all.
@@ -52,12 +61,8 @@ HWY_INLINE void store_blocks(D d, const V (&part)[hn::MaxLanes(D()) / 4], T* HWY
         store(hn::ConcatUpperUpper(d, part[1], part[0]), 1);
     } else {
         static_assert(N == 16);
-        const auto pair = [&](V low, V high) HWY_ATTR {  // of two groups: even, odd blocks
-            return std::pair(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(high), low),
-                             hn::OddEvenBlocks(high, hn::SwapAdjacentBlocks(low)));
-        };
-        const auto [even01, odd01] = pair(part[0], part[1]);
-        const auto [even23, odd23] = pair(part[2], part[3]);
+        const auto [even01, odd01] = interleave_blocks(part[0], part[1]);
+        const auto [even23, odd23] = interleave_blocks(part[2], part[3]);
         store(hn::ConcatLowerLower(d, even23, even01), 0);
         store(hn::ConcatLowerLower(d, odd23, odd01), 1);
         store(hn::ConcatUpperUpper(d, even23, even01), 2);
@@ -81,9 +86,7 @@ HWY_INLINE void transpose_square(D d, T* HWY_RESTRICT to, int64_t stride, const 
 #pragma GCC unroll 4
         for (int g = 0; g < N / 4; ++g) {
             V rows[4];
-            const T* at = src + 4 * g * ld;
-            transpose_blocks(d, hn::LoadU(d, at), hn::LoadU(d, at + ld), hn::LoadU(d, at + 2 * ld),
-                             hn::LoadU(d, at + 3 * ld), rows);
+            transpose_blocks(d, src + 4 * g * ld, ld, rows);
 #pragma GCC unroll 4
             for (int j = 0; j < 4; ++j) part[j][g] = rows[j];
         }

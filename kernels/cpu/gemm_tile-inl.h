@@ -338,24 +338,24 @@ struct Strips {
     int64_t stride, step;
 };
 
-// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `fetch`: what is
-// fetched meanwhile; null: what of B is multiplied next, a part with each row block. That is the
-// next panel, and, where it is not null, `then` after the last.
+// Rows [row, row + rows) x columns [col, col + cols) of C for `depth` steps. `fetch`: what of B is
+// multiplied next is fetched meanwhile, a part with each row block. That is the next panel, and,
+// where it is not null, `then` after the last.
 template <class Operands, class T = typename Operands::Out>
 HWY_INLINE void tile(const MatmulArgs<T>& args, int64_t row, int64_t rows, int64_t col,
                      int64_t cols, const Strips<typename Operands::A>& a,
                      const Strips<typename Operands::B>& b, int64_t depth, bool first, bool last,
-                     const typename Operands::B* then = nullptr, Fetch* fetch = nullptr) {
+                     const typename Operands::B* then = nullptr, bool fetch = true) {
     constexpr int64_t kPanel = Operands::kB;
     const typename Operands::Blocks blocks(rows);
-    const int64_t stride = ceil_div(kPanel * static_cast<int64_t>(sizeof(*b.at)), blocks.count);
+    const int64_t stride =
+        fetch ? ceil_div(kPanel * static_cast<int64_t>(sizeof(*b.at)), blocks.count) : 0;
     for (int64_t j = 0, width = 0; j < cols; j += width) {
         width = Operands::width(rows, cols - j);
         const auto bj = b.from(j);
         const auto* following =
             then && j + width >= cols ? then : b.from(round_up(j + width, kPanel)).at;
-        Fetch panel = Fetch::line(following, stride);
-        Fetch& ahead = fetch ? *fetch : panel;
+        Fetch ahead = Fetch::line(following, stride);
         for (int64_t block = 0; block < blocks.count; ++block) {
             const int64_t i = blocks.begin(block), height = blocks.height(block);
             block_of_c<Operands::kFetchOutput>(

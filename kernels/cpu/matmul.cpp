@@ -127,13 +127,12 @@ void with_b_in_place(Context& context, const MatmulArgs<T>& args) {
             using Operands = decltype(operands);
             const bool first = k == 0, last = k + depth == args.k;
             // Nothing to fetch: the operands are small, or the processor sees that row follows row.
-            Fetch nothing = Fetch::line(args.b, 0);
             const auto columns = [&](auto these, const Strips<T>& strips, int64_t from,
                                      int64_t to) {
                 if (from < to)
                     tile<decltype(these)>(args, 0, args.m, from, to - from, strips,
                                           {args.b + k * args.ldb + from, 1, args.ldb}, depth, first,
-                                          last, nullptr, &nothing);
+                                          last, nullptr, false);
             };
             columns(wide_operands, {a.at, distance, a.step}, begin, begin + wide);
             columns(operands, a, begin + wide, inner);
